@@ -1,0 +1,64 @@
+//! The flags of `ringpost bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::cores::{self, Pin};
+use super::payload::{LARGEST, SMALLEST};
+use super::registry;
+
+/// Moves bytes of a real file between two processes over every mechanism, verifies them, and prints latency and
+/// throughput side by side, each anchored to what a cache line takes between the same two processes.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArguments {
+    /// End within about 60 seconds (the default takes about 4 minutes)
+    #[arg(long)]
+    pub quick: bool,
+
+    /// File whose bytes are sent (its first 64 MiB) [default: this program's own executable]
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+
+    /// Only these mechanisms, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = registry::find)]
+    pub mechanisms: Vec<usize>,
+
+    /// Message sizes in bytes, separated by commas (8 to 1048576)
+    #[arg(
+        long, value_name = "BYTES", value_delimiter = ',', value_parser = size,
+        default_values = ["8", "64", "512", "4096", "65536", "1048576"], hide_default_value = true
+    )]
+    pub sizes: Vec<usize>,
+
+    /// Rounds over all cells; the result is the median [default: 5, with --quick 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: Option<u32>,
+
+    /// Cores of the two processes: `A,B`, `same`, or `none` to leave it to the kernel [default: two cores]
+    #[arg(long, value_name = "A,B", value_parser = cores::parse)]
+    pub pin: Option<Pin>,
+
+    /// JSON Lines instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if (SMALLEST..=LARGEST).contains(&size) => Ok(size),
+        _ => Err(format!("a size is a number of bytes from {SMALLEST} to {LARGEST}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_bounds() {
+        assert_eq!(size("8"), Ok(8));
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        assert!(size("7").is_err() && size("1048577").is_err() && size("x").is_err() && size("-8").is_err());
+    }
+}

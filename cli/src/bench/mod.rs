@@ -1,0 +1,145 @@
+//! `ringpost bench`: every mechanism side by side between two processes.
+//!
+//! One harness for all: the supervisor (this process) makes all mechanisms, forks the two measuring processes once,
+//! and has them run one sample after the other, interleaved over all cells. See `link.rs` for what a mechanism offers
+//! and how to add one, `anchor.rs` for why every sample lies between two ping-pongs, `payload.rs` for what is sent.
+
+mod anchor;
+mod arguments;
+mod cores;
+mod environment;
+mod link;
+mod measure;
+mod mechanism;
+mod memory;
+mod payload;
+mod plan;
+mod registry;
+mod row;
+mod shape;
+mod station;
+mod summary;
+mod supervise;
+mod table;
+mod units;
+mod worker;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use arguments::BenchArguments;
+
+use anchor::Class;
+use payload::Input;
+use plan::{Cell, Made, Plan};
+use summary::{Findings, Sample};
+use supervise::Crew;
+use worker::{Order, Report};
+
+/// A sample whose placement changed under it is repeated at most this often.
+const REPEATS: u32 = 3;
+
+/// Runs the benchmark and prints the result.
+pub fn run(arguments: &BenchArguments) -> Result<()> {
+    let input = Input::read(arguments.input.as_deref())?;
+    let usable = cores::allowed();
+    let made = make(&arguments.mechanisms);
+    let plan = Plan::new(arguments, &made, &usable);
+    let crew = Crew::start(&input, &plan, &made, &usable)?;
+    let findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
+    drop(crew);
+
+    let rows: Vec<_> =
+        plan.cells.iter().zip(&findings).flat_map(|(cell, found)| summary::rows(cell, found)).collect();
+    let mut text = String::new();
+    if arguments.json {
+        for row in &rows {
+            text.push_str(&serde_json::to_string(row)?);
+            text.push('\n');
+        }
+    } else {
+        text.push_str(&environment::describe(&plan, &input, &usable));
+        text.push_str(&table::render(&rows));
+    }
+    crate::output::print(&text)
+}
+
+/// Makes the mechanisms that were asked for, all when none was named.
+fn make(asked: &[usize]) -> Made {
+    let entries = registry::ENTRIES.iter().enumerate();
+    entries
+        .map(|(index, entry)| {
+            let wanted = asked.is_empty() || asked.contains(&index);
+            wanted.then(|| (entry.make)().map_err(|error| format!("{error:#}")))
+        })
+        .collect()
+}
+
+fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Findings>> {
+    let start = Instant::now();
+    let mut findings = vec![Findings::default(); plan.cells.len()];
+    let progress = progress(plan);
+    let mut turn = 0;
+    for round in 0..plan.rounds {
+        for (index, cell) in plan.cells.iter().enumerate() {
+            let found = &mut findings[index];
+            if cell.error.is_some() || found.error.is_some() {
+                continue;
+            }
+            for _ in 0..=REPEATS {
+                let order = Order { cell: index, turn };
+                turn += 1;
+                let counted = take_in(plan, cell, found, crew.run(order)?);
+                if counted || start.elapsed() > plan.patience {
+                    break;
+                }
+            }
+            progress.inc(1);
+        }
+        if start.elapsed() > plan.patience && !all_rounds && round + 1 < plan.rounds {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    Ok(findings)
+}
+
+/// Whether the report is settled: a sample that counts, or one that can't be had.
+fn take_in(plan: &Plan, cell: &Cell, found: &mut Findings, report: Report) -> bool {
+    match report {
+        Report::Measured { before_ns, after_ns, figures: Some(figures) } => {
+            let class = |anchor_ns| match plan.cores(cell).same() {
+                true => Class::SameCore,
+                false => Class::of_line(anchor_ns),
+            };
+            if class(before_ns) != class(after_ns) {
+                found.dropped += 1;
+                return false;
+            }
+            let anchor_ns = (before_ns + after_ns) / 2.0;
+            found.samples.push(Sample { class: class(before_ns), anchor_ns, figures });
+        }
+        Report::Unavailable(reason) | Report::Failed(reason) => found.error = Some(reason),
+        Report::Measured { figures: None, .. } => found.error = Some("the leader measured nothing".into()),
+    }
+    true
+}
+
+/// On standard error, and only when that is a terminal. It is drawn between samples, by this process.
+fn progress(plan: &Plan) -> ProgressBar {
+    let cells = plan.cells.iter().filter(|cell| cell.error.is_none()).count() as u64;
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} samples, {elapsed}, {eta} left");
+    let bar = ProgressBar::new(cells * u64::from(plan.rounds));
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(5));
+    bar.reset_elapsed();
+    bar.tick();
+    bar
+}
+
+#[cfg(test)]
+mod tests;

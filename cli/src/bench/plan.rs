@@ -1,0 +1,148 @@
+//! Which cells are measured, in which order, and for how long.
+
+use std::time::Duration;
+
+use super::arguments::BenchArguments;
+use super::cores::{self, Cores};
+use super::link::Mechanism;
+use super::registry::ENTRIES;
+use super::shape::{Measure, Offer, Place, Sizes, Wait};
+
+/// At these sizes sleeping is also measured with both processes on one core.
+const SAME_CORE_SIZES: &[usize] = &[8, 64];
+/// What a sample costs beside its budget: two anchors, attaching, reports.
+const OVERHEAD: Duration = Duration::from_millis(5);
+
+/// One cell of the table.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// Its mechanism, as index into [`ENTRIES`].
+    pub entry: usize,
+    /// Its series.
+    pub offer: Offer,
+    /// Bytes of a message.
+    pub size: usize,
+    /// Apart or on one core.
+    pub place: Place,
+    /// Why it is not measured.
+    pub error: Option<String>,
+}
+
+/// The run.
+pub struct Plan {
+    /// Every cell, neighbours being what is to be compared.
+    pub cells: Vec<Cell>,
+    /// How often each is measured.
+    pub rounds: u32,
+    /// How long a sample lasts.
+    pub budget: Duration,
+    /// After this no sample is repeated and, unless the rounds were asked for, no other round begins.
+    pub patience: Duration,
+    /// Cores of the samples that run apart.
+    pub apart: Cores,
+    /// Core of those that share one.
+    pub shared: usize,
+}
+
+/// The mechanisms of a run: made, or the reason why not; `None` where nobody asked.
+pub type Made = Vec<Option<Result<Box<dyn Mechanism>, String>>>;
+
+impl Plan {
+    /// Lays out the run.
+    pub fn new(arguments: &BenchArguments, made: &Made, usable: &[usize]) -> Self {
+        let apart = cores::apart(arguments.pin, usable);
+        let cells = cells(&arguments.sizes, made, apart.same());
+        let (whole, most, usual) = match arguments.quick {
+            true => (Duration::from_secs(46), Duration::from_millis(60), 3),
+            false => (Duration::from_secs(230), Duration::from_millis(200), 5),
+        };
+        let samples = cells.iter().filter(|cell| cell.error.is_none()).count().max(1) as u32 * usual;
+        // `--rounds` makes a run longer or shorter; a sample stays what it is.
+        let budget = (whole / samples).saturating_sub(OVERHEAD).clamp(Duration::from_millis(8), most);
+        let rounds = arguments.rounds.unwrap_or(usual);
+        let patience = whole.mul_f64(f64::from(rounds.max(usual)) / f64::from(usual) * 1.15);
+        Self { cells, rounds, budget, patience, apart, shared: usable[0] }
+    }
+
+    /// The cores of a cell.
+    pub fn cores(&self, cell: &Cell) -> Cores {
+        match cell.place {
+            Place::Apart => self.apart,
+            Place::SameCore => Cores::on(self.shared),
+        }
+    }
+}
+
+fn cells(asked: &[usize], made: &Made, one_core: bool) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (entry, mechanism) in made.iter().enumerate() {
+        let Some(mechanism) = mechanism else { continue };
+        for offer in ENTRIES[entry].offers {
+            let sizes = match offer.sizes {
+                Sizes::Asked => asked,
+                Sizes::Fixed(sizes) => sizes,
+            };
+            for &size in sizes {
+                let error = match mechanism {
+                    Err(reason) => Some(reason.clone()),
+                    Ok(_) if one_core && offer.wait == Some(Wait::Spin) => {
+                        Some("both processes are on one core: polling would measure the scheduler".into())
+                    }
+                    Ok(mechanism) => mechanism.refuses(size),
+                };
+                let cell = Cell { entry, offer: *offer, size, place: Place::Apart, error };
+                if !one_core && on_one_core_too(&cell) {
+                    cells.push(Cell { place: Place::SameCore, ..cell.clone() });
+                }
+                cells.push(cell);
+            }
+        }
+    }
+    cells.sort_by_key(|cell| (cell.offer.measure, cell.place, cell.offer.wait, cell.size));
+    cells
+}
+
+fn on_one_core_too(cell: &Cell) -> bool {
+    cell.offer.wait == Some(Wait::Sleep)
+        && match cell.offer.measure {
+            Measure::Latency => SAME_CORE_SIZES.contains(&cell.size),
+            Measure::Limit => true,
+            Measure::Throughput => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(ask: impl Fn(&str) -> bool) -> Made {
+        let made = ENTRIES.iter().map(|entry| ask(entry.name).then(|| Err("not here".to_string())));
+        made.collect()
+    }
+
+    #[test]
+    fn what_cannot_be_made_keeps_its_cells() {
+        let cells = cells(&[8, 4096], &all(|name| name == "pipe"), false);
+        // 2 sizes x (2 latencies, 2 throughputs), and sleeping at 8 bytes on one core.
+        assert_eq!(cells.len(), 9);
+        assert!(cells.iter().all(|cell| cell.error.as_deref() == Some("not here")));
+        assert_eq!(cells.iter().filter(|cell| cell.place == Place::SameCore).count(), 1);
+    }
+
+    #[test]
+    fn neighbours_are_what_is_compared() {
+        let cells = cells(&[8, 64], &all(|_| true), false);
+        let key = |cell: &Cell| (cell.offer.measure, cell.place, cell.offer.wait, cell.size);
+        assert!(cells.is_sorted_by_key(key));
+        assert_eq!(cells[0].offer.measure, Measure::Limit);
+    }
+
+    #[test]
+    fn on_one_core_nothing_polls() {
+        let made: Made = ENTRIES.iter().map(|entry| (entry.name == "pipe").then(|| Ok((entry.make)().unwrap()))).collect();
+        for cell in cells(&[8], &made, true) {
+            assert_eq!(cell.error.is_some(), cell.offer.wait == Some(Wait::Spin));
+            assert_eq!(cell.place, Place::Apart);
+        }
+    }
+}

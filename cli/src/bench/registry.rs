@@ -1,0 +1,72 @@
+//! All mechanisms, in the order in which they are measured and named.
+
+use anyhow::Result;
+
+use super::link::Mechanism;
+use super::mechanism::{eventfd, limits, pipe, posix_mq, semaphore, socket, stream, sysv};
+use super::shape::{Offer, Variant, Wait};
+
+/// A mechanism before it is made.
+pub struct Entry {
+    /// As in `--mechanisms` and in the result.
+    pub name: &'static str,
+    /// The series that it is measured in.
+    pub offers: &'static [Offer],
+    /// Makes it, before the measuring processes are forked. When that fails, its rows say why.
+    pub make: fn() -> Result<Box<dyn Mechanism>>,
+}
+
+/// Polling and sleeping, latency and throughput, of what copies in and out.
+const COPYING: &[Offer] = &kinds(Variant::Copy);
+/// The same of what is written and read where it lies.
+const IN_PLACE: &[Offer] = &kinds(Variant::InPlace);
+
+const fn kinds(variant: Variant) -> [Offer; 4] {
+    [
+        Offer::latency(variant, Wait::Spin),
+        Offer::latency(variant, Wait::Sleep),
+        Offer::throughput(variant, Wait::Spin),
+        Offer::throughput(variant, Wait::Sleep),
+    ]
+}
+
+/// Every mechanism, limits first.
+pub const ENTRIES: &[Entry] = &[
+    Entry { name: "line", offers: &[Offer::limit(Some(Wait::Spin), &[8])], make: limits::line },
+    Entry { name: "futex", offers: &[Offer::limit(Some(Wait::Sleep), &[4])], make: limits::futex },
+    Entry { name: "syscall", offers: &[Offer::limit(None, &[0])], make: limits::syscall },
+    Entry { name: "memcpy", offers: &[Offer::limit(Some(Wait::Spin), stream::CHUNKS)], make: stream::memcpy },
+    Entry { name: "pipe", offers: COPYING, make: pipe::pipe },
+    Entry { name: "fifo", offers: COPYING, make: pipe::fifo },
+    Entry { name: "sysv", offers: COPYING, make: sysv::sysv },
+    Entry { name: "posix-mq", offers: COPYING, make: posix_mq::posix_mq },
+    Entry { name: "unix-stream", offers: COPYING, make: socket::unix_stream },
+    Entry { name: "unix-seqpacket", offers: COPYING, make: socket::unix_seqpacket },
+    Entry { name: "unix-dgram", offers: COPYING, make: socket::unix_dgram },
+    Entry { name: "tcp", offers: COPYING, make: socket::tcp },
+    Entry { name: "eventfd-shm", offers: IN_PLACE, make: eventfd::eventfd_shm },
+    Entry { name: "sem-shm", offers: IN_PLACE, make: semaphore::sem_shm },
+];
+
+/// Where `name` stands in [`ENTRIES`]; the error lists what there is.
+pub fn find(name: &str) -> Result<usize, String> {
+    ENTRIES.iter().position(|entry| entry.name == name).ok_or_else(|| {
+        let names: Vec<_> = ENTRIES.iter().map(|entry| entry.name).collect();
+        format!("no such mechanism; there are {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mechanism_can_be_made_and_names_are_unique() {
+        for (index, entry) in ENTRIES.iter().enumerate() {
+            assert_eq!(find(entry.name), Ok(index));
+            assert!((entry.make)().is_ok(), "{}", entry.name);
+        }
+        super::sysv::remove_queues();
+        assert!(find("pigeon").unwrap_err().contains("sem-shm"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Taking a sender slot or the receiver's place, and giving it back.
+
+use super::ring::Inner;
+use crate::{
+    error::OpenError,
+    header::Kind,
+    ring::{
+        claim::{self, Claim, Owner},
+        memory::Memory,
+        spsc,
+    },
+    sync::{AtomicU64, Ordering::*},
+    sys::peer::{self, Identity, Life},
+    wait::CLOSED,
+};
+use std::sync::Arc;
+
+/// Which place is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Receiver,
+    Slot(u8),
+}
+
+/// A held place. Dropping it closes it and wakes whoever waits for that, unless this is a forked child of the holder.
+pub struct Attachment {
+    pub(crate) inner: Arc<Inner>,
+    place: Place,
+    owner: Owner,
+}
+
+pub(crate) fn this_process() -> Owner {
+    let Identity { pid, start_ticks } = peer::this_process();
+    Owner::new(pid, start_ticks)
+}
+
+/// Whether the process is gone, by proof.
+pub(crate) fn is_dead(owner: Owner) -> bool {
+    peer::life(Identity { pid: owner.pid(), start_ticks: owner.start_ticks() }) == Life::Dead
+}
+
+/// The process that died in this place, if its last owner did not close and is dead.
+pub(crate) fn died_in(claim: &AtomicU64) -> Option<Owner> {
+    match claim::read(claim) {
+        Claim::Attached(owner) if is_dead(owner) => Some(owner),
+        _ => None,
+    }
+}
+
+/// How a place was got.
+enum Taken {
+    /// From nobody, or from somebody who had closed.
+    InOrder,
+    /// From a process that died in it.
+    FromTheDead,
+}
+
+/// Takes a place whose last owner is closed or dead, if `spent` then agrees.
+fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Taken, Option<Owner>> {
+    loop {
+        let seen = claim::read(word);
+        let taken = match seen {
+            Claim::Never => Taken::InOrder,
+            Claim::Closed(_) if spent() => Taken::InOrder,
+            Claim::Attached(other) if !is_dead(other) => return Err(Some(other)),
+            Claim::Attached(_) if spent() => Taken::FromTheDead,
+            Claim::Closed(_) | Claim::Attached(_) => return Err(None),
+        };
+        if claim::take(word, seen, owner) {
+            return Ok(taken);
+        }
+    }
+}
+
+impl Attachment {
+    /// Takes the receiver's place.
+    pub(crate) fn receiver(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        let owner = this_process();
+        let area = inner.memory.receiver();
+        take(&area.claim, owner, || true)
+            .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
+        // ORDERING: Relaxed; a sender that still sees the flag takes the ring for closed, which it was.
+        area.attention.fetch_and(!CLOSED, Relaxed);
+        Ok(Self { inner, place: Place::Receiver, owner })
+    }
+
+    /// Takes the only sender slot. True when its last owner died in it.
+    pub(crate) fn single(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
+        let Kind::Single = inner.header.kind else { return Err(wrong_kind("a ring for many senders", "for one")) };
+        let owner = this_process();
+        let taken = {
+            let Some(slot) = inner.memory.slot(spsc::SLOT) else { return Err(OpenError::TooManySenders { most: 0 }) };
+            take(&slot.claim, owner, || true)
+        };
+        match taken {
+            Ok(taken) => {
+                Ok((Self { inner, place: Place::Slot(spsc::SLOT), owner }, matches!(taken, Taken::FromTheDead)))
+            }
+            Err(other) => Err(OpenError::SenderAttached { pid: other.map_or(0, Owner::pid) }),
+        }
+    }
+
+    /// Takes one of many sender slots.
+    pub(crate) fn many(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        let Kind::Many(most) = inner.header.kind else { return Err(wrong_kind("a ring for one sender", "for many")) };
+        let owner = this_process();
+        let memory: &Memory = &inner.memory;
+        let free = memory
+            .all_slots()
+            .find(|(_, slot)| take(&slot.claim, owner, || claim::slot_is_spent(memory, slot)).is_ok())
+            .map(|(number, _)| number);
+        match free {
+            Some(number) => Ok(Self { inner, place: Place::Slot(number), owner }),
+            None => Err(OpenError::TooManySenders { most }),
+        }
+    }
+
+    /// Number of the slot; 0 for the receiver.
+    pub(crate) fn slot(&self) -> u8 {
+        match self.place {
+            Place::Receiver => 0,
+            Place::Slot(number) => number,
+        }
+    }
+}
+
+fn wrong_kind(found: &str, expected: &str) -> OpenError {
+    OpenError::Mismatch { what: "kind", found: found.into(), expected: expected.into() }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if this_process() != self.owner {
+            return;
+        }
+        let memory = &self.inner.memory;
+        // No attention word equals this: whoever sleeps is woken.
+        let mut quiet = u64::MAX;
+        match self.place {
+            Place::Receiver => {
+                // The flag first: a successor that takes the closed place clears it.
+                // ORDERING: Relaxed; released with the claim (K1), and the bell's fence F2 orders it before the look at
+                // who sleeps.
+                memory.receiver().attention.fetch_or(CLOSED, Relaxed);
+                claim::close(&memory.receiver().claim, self.owner);
+                self.inner.bell_of_senders().ring(&mut quiet, |_| true);
+            }
+            Place::Slot(number) => {
+                // ORDERING: Relaxed; released with the claim (K1).
+                memory.senders().closings.fetch_add(1, Relaxed);
+                if let Some(slot) = memory.slot(number) {
+                    claim::close(&slot.claim, self.owner);
+                }
+                self.inner.bell_of_receiver().ring(&mut quiet, |_| true);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Several messages that are published at once.
+
+use super::{
+    copy,
+    sender::{Sender, SenderKind, Single},
+    trust::{Trust, Trusted, Untrusted},
+};
+use crate::{
+    error::SendError,
+    ring::{
+        position::{Position, UNIT},
+        reserve::{Produce, Reserved},
+    },
+};
+use core::{fmt, slice};
+
+/// Room for several messages. Dropping it discards them; [`commit`](Batch::commit) publishes them all at once: the
+/// receiver sees all of them or none, also when the sender is killed.
+#[must_use = "a batch that is dropped is discarded: commit it"]
+pub struct Batch<'a, P: Trust = Untrusted, K: SenderKind = Single> {
+    sender: &'a mut Sender<P, K>,
+    reserved: Reserved,
+    /// Where the next message goes.
+    next: Position,
+    messages: u64,
+    bytes: u64,
+}
+
+impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
+    pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
+        Self { sender, reserved, next: reserved.start, messages: 0, bytes: 0 }
+    }
+
+    /// Messages in the batch so far.
+    pub fn len(&self) -> usize {
+        self.messages as usize
+    }
+
+    /// Whether there is no message in the batch yet.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Bytes of the batch's room that are left, of which a message takes 16 and its length, rounded up to 8.
+    pub fn room(&self) -> usize {
+        ((self.reserved.units - self.next.since(self.reserved.start)) * UNIT) as usize
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
+    #[inline]
+    pub fn push(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
+        let (at, length) = self.place(message.len())?;
+        // SAFETY: the payload lies in the reservation, which is this sender's alone and which no slice of ours overlaps.
+        unsafe { copy::into_shared(message, self.sender.memory().payload(at, length).as_ptr()) };
+        self.take(at, length, kind);
+        Ok(())
+    }
+
+    /// The place for a message of `length` bytes, if it fits.
+    #[inline]
+    fn place(&self, length: usize) -> Result<(Position, u32), SendError> {
+        let length = self.sender.check_length(length)?;
+        let units = self.sender.memory().geometry().size_units(self.next, length as u64);
+        let left = self.reserved.units - self.next.since(self.reserved.start);
+        if units > left { Err(SendError::Full) } else { Ok((self.next, length)) }
+    }
+
+    #[inline]
+    fn take(&mut self, at: Position, length: u32, kind: u16) {
+        let memory = self.sender.memory();
+        self.reserved.place(memory, at, length, kind);
+        self.next = at.plus(memory.geometry().size_units(at, length as u64));
+        self.messages += 1;
+        self.bytes += length as u64;
+    }
+
+    /// Publishes all messages, and wakes the receiver if it sleeps. An empty batch is discarded. Wait-free; a system call
+    /// only when the receiver sleeps.
+    #[inline]
+    pub fn commit(self) {
+        if self.messages == 0 {
+            return;
+        }
+        let (reserved, used, messages, bytes) = (self.reserved, self.next, self.messages, self.bytes);
+        self.sender.publish_all(reserved, used, messages, bytes);
+        core::mem::forget(self);
+    }
+}
+
+impl<K: SenderKind> Batch<'_, Trusted, K> {
+    /// Adds a message of `length` bytes that `write` fills in place. The bytes are what the ring held there before.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
+    #[inline]
+    pub fn push_with(&mut self, kind: u16, length: usize, write: impl FnOnce(&mut [u8])) -> Result<(), SendError> {
+        let (at, length) = self.place(length)?;
+        let start = self.sender.memory().payload(at, length).as_ptr();
+        // SAFETY: the payload lies in the reservation, which is this sender's alone; no other process reads or writes
+        // there (`trust_peers`).
+        write(unsafe { slice::from_raw_parts_mut(start, length as usize) });
+        self.take(at, length, kind);
+        Ok(())
+    }
+}
+
+impl<P: Trust, K: SenderKind> Drop for Batch<'_, P, K> {
+    fn drop(&mut self) {
+        self.sender.discard();
+    }
+}
+
+impl<P: Trust, K: SenderKind> fmt::Debug for Batch<'_, P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.messages).field("room", &self.room()).finish()
+    }
+}
+
+/// Bytes of a batch's room that a message of `length` bytes takes: its 16-byte header and its length, rounded up to 8.
+pub const fn record_size(length: usize) -> usize {
+    (length + 16).next_multiple_of(8)
+}
+
+const _: () = assert!(record_size(0) == 16 && record_size(1) == 24 && record_size(8) == 24);
+
+/// Units that a batch of `bytes` takes, at least one empty message.
+pub(super) fn units_of<R: Produce>(producer: &R, bytes: usize) -> Result<u64, SendError> {
+    let geometry = producer.memory().geometry();
+    let units = (bytes as u64).div_ceil(UNIT).max(2);
+    if units > geometry.capacity_units() {
+        return Err(SendError::TooLong { length: bytes, longest: geometry.capacity() as usize });
+    }
+    Ok(units)
+}

@@ -1,0 +1,517 @@
+//! Making and opening rings.
+
+use super::{
+    attach, copy,
+    ring::{Home, Inner, Ring},
+    trust::Trusted,
+};
+use crate::{
+    error::{OpenError, SegmentError},
+    header::{self, Header, Item, Kind, LEAST_CAPACITY, MOST_CAPACITY, mismatch},
+    layout,
+    ring::{
+        memory::Memory,
+        position::{Geometry, Position},
+    },
+    sys::{
+        barrier,
+        futex::Scope,
+        heap::Heap,
+        peer, process, random,
+        segment::{Mapping, Segment},
+    },
+    wait::WaitStrategy,
+};
+use std::{
+    any::Any,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    ptr::NonNull,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
+/// enough for sixteen rings in a container's 64 MB of shared memory.
+const DEFAULT_CAPACITY: u64 = 4 << 20;
+
+/// File names of named rings begin with this.
+pub(crate) const PREFIX: &str = "ringpost.";
+
+/// Longest name, in bytes: a file name has at most 255.
+const LONGEST_NAME: usize = 255 - PREFIX.len();
+
+/// What becomes of a name when the process that made the ring drops its last handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lifetime {
+    /// It stays until it is unlinked, also over the end of every process.
+    #[default]
+    Persist,
+    /// It goes. (When the process is killed it stays, owned by a dead process.)
+    Owned,
+}
+
+/// How to make or open a ring. Started by [`builder`] with a name or by [`unnamed`] without.
+///
+/// ```
+/// let ring = ringpost::unnamed().capacity(1 << 16).memfd()?;
+/// assert_eq!(ring.info().capacity, 1 << 16);
+/// # Ok::<(), ringpost::OpenError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until a ring is made or opened"]
+pub struct Builder {
+    name: String,
+    directory: PathBuf,
+    capacity: Option<u64>,
+    longest: Option<u64>,
+    many_senders: Option<u8>,
+    item: Option<Item>,
+    mode: u32,
+    owner: Option<u32>,
+    lifetime: Lifetime,
+    wait: WaitStrategy,
+    start: Position,
+}
+
+/// A builder for the ring of this name, which other processes open by it.
+///
+/// A name has 1 to 246 bytes and no slash, and does not begin with a dot. It is checked when the ring is made or opened.
+pub fn builder(name: impl Into<String>) -> Builder {
+    Builder {
+        name: name.into(),
+        directory: "/dev/shm".into(),
+        capacity: None,
+        longest: None,
+        many_senders: None,
+        item: None,
+        mode: 0o600,
+        owner: None,
+        lifetime: Lifetime::default(),
+        wait: WaitStrategy::default(),
+        start: Position::new(0),
+    }
+}
+
+/// A builder for a ring without a name: a memfd, or memory of this process.
+pub fn unnamed() -> Builder {
+    builder("")
+}
+
+impl Builder {
+    /// Bytes of the data area, from 4096 to 2^40, rounded up to a power of two. Each message takes 16 bytes more than its
+    /// length, rounded up to 8. Default 4 MiB. When a ring is opened: what it must have.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
+        self
+    }
+
+    /// Bytes of the longest message. Default (and most): 16 bytes less than the capacity, at most 2^32 − 1; half of that in
+    /// a ring inside a process or in a hosted one. When a ring is opened: what it must have.
+    pub fn longest_message(mut self, bytes: u64) -> Self {
+        self.longest = Some(bytes);
+        self
+    }
+
+    /// A ring for up to this many senders at a time (1 to 255), in one total order. Without this: for one.
+    pub fn many_senders(mut self, most: u8) -> Self {
+        self.many_senders = Some(most);
+        self
+    }
+
+    /// A ring in which every message is a `T`; attach with [`Sender::typed`](crate::Sender::typed) and
+    /// [`Receiver::typed`](crate::Receiver::typed). The alignment of `T` can be at most 8.
+    pub fn fixed<T>(mut self) -> Self {
+        let size = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);
+        self.item = Some(Item { size, align: align_of::<T>() as u32 });
+        self.longest = Some(size_of::<T>() as u64);
+        self
+    }
+
+    /// Permission bits of a named ring, whatever the umask. Default 0600: this user only. The bit for writing by others
+    /// (0002) is refused, and so is whatever the owner can't read and write.
+    pub fn mode(mut self, bits: u32) -> Self {
+        self.mode = bits;
+        self
+    }
+
+    /// The user to whom a named ring must belong when it is opened. Default: the effective user of this process.
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
+
+    /// Where named rings live. Default `/dev/shm`; the same on both sides. Must be on a tmpfs, or on a file system with
+    /// unnamed files and shared mappings.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// What becomes of the name when this process drops its last handle. Default [`Lifetime::Persist`].
+    pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How the handles of this process wait. Default [`WaitStrategy::SpinThenSleep`].
+    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
+        self.wait = strategy;
+        self
+    }
+
+    /// First position of the ring in units of 8 bytes, so that tests can stand just below the wrap of the counters.
+    #[doc(hidden)]
+    pub fn start_position(mut self, units: u64) -> Self {
+        self.start = Position::new(units);
+        self
+    }
+
+    /// Makes the named ring. Nobody sees it before it is complete, and all its memory is taken here.
+    ///
+    /// # Errors
+    /// [`OpenError::Segment`] with [`SegmentError::AlreadyExists`] when the name is taken, with
+    /// [`SegmentError::NoSpace`] when the file system is too full; [`OpenError::Name`], [`OpenError::Setting`].
+    pub fn create(&self) -> Result<Ring, OpenError> {
+        let path = self.path()?;
+        if self.mode & !0o775 != 0 || self.mode & 0o600 != 0o600 {
+            return Err(OpenError::Setting { what: "mode", given: self.mode.into(), least: 0o600, most: 0o775 });
+        }
+        let header = self.header(true)?;
+        let segment = Segment::unnamed(&self.directory, header.segment_length(), self.mode)?;
+        let memory = self.fill(&header, &segment)?;
+        segment.publish(&path)?;
+        let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
+        inner.owned_by = (self.lifetime == Lifetime::Owned).then(attach::this_process);
+        Ok(Ring::new(Arc::new(inner)))
+    }
+
+    /// Opens the named ring. What this builder says of capacity, longest message, senders and type must be so.
+    ///
+    /// # Errors
+    /// [`OpenError::Segment`] with [`SegmentError::NotFound`] when there is none, and when it is not safe to use: another
+    /// user's, writable by everybody, a link; [`OpenError::NotARing`]; [`OpenError::Mismatch`].
+    pub fn open(&self) -> Result<Ring, OpenError> {
+        let path = self.path()?;
+        let segment = Segment::open(&path, self.owner.unwrap_or_else(process::effective_user))?;
+        let (header, memory) = self.check(&segment)?;
+        Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Named { segment, path }, Scope::Shared))))
+    }
+
+    /// Opens the named ring, or makes it when there is none. Of two that race, one makes it and the other opens it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Builder::open) and [`create`](Builder::create).
+    pub fn open_or_create(&self) -> Result<Ring, OpenError> {
+        // Each round somebody else has made or unlinked the name in between: they made progress, we try again.
+        loop {
+            match self.open() {
+                Err(OpenError::Segment(SegmentError::NotFound { .. })) => {}
+                other => return other,
+            }
+            match self.create() {
+                Err(OpenError::Segment(SegmentError::AlreadyExists { .. })) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Makes a ring in a sealed memfd: its size can't change any more, and it vanishes with its last descriptor. Pass it
+    /// with [`Ring::inheritable_fd`] or over a Unix socket; the other side calls [`Builder::from_fd`].
+    ///
+    /// # Errors
+    /// [`OpenError::Segment`] when memory or descriptors are used up; [`OpenError::Setting`].
+    pub fn memfd(&self) -> Result<Ring, OpenError> {
+        let header = self.header(true)?;
+        let label = if self.name.is_empty() { "ringpost" } else { &self.name };
+        let segment = Segment::memfd(label, header.segment_length())?;
+        let memory = self.fill(&header, &segment)?;
+        Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Unnamed(segment), Scope::Shared))))
+    }
+
+    /// Opens a ring in a memfd that was inherited or received.
+    ///
+    /// # Errors
+    /// [`OpenError::Segment`] with [`SegmentError::NotSealed`] when its size could still change;
+    /// [`OpenError::NotARing`]; [`OpenError::Mismatch`].
+    pub fn from_fd(&self, fd: OwnedFd) -> Result<Ring, OpenError> {
+        let segment = Segment::from_fd(fd)?;
+        let (header, memory) = self.check(&segment)?;
+        Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Unnamed(segment), Scope::Shared))))
+    }
+
+    /// Makes a ring in memory of this process, for its threads. Nobody else can write to it: it is trusted.
+    ///
+    /// # Errors
+    /// [`OpenError::Setting`]; [`OpenError::Segment`] when there is not so much memory.
+    pub fn in_process(&self) -> Result<Ring<Trusted>, OpenError> {
+        let header = self.header(false)?;
+        let bytes = header.segment_length();
+        let heap = usize::try_from(bytes).ok().and_then(Heap::zeroed).ok_or_else(|| no_memory(bytes))?;
+        let (control, control_length) = (heap.base(), header.control_length as usize);
+        // SAFETY: the allocation is `control_length` and then the capacity long.
+        let data = unsafe { control.add(control_length) };
+        // SAFETY: zeroed memory of that size, aligned to a page, that nobody else knows of; it lives in `heap`.
+        let memory = unsafe { memory(&header, control, data, Box::new(heap)) };
+        memory.start_at(self.start);
+        Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Elsewhere, Scope::Private))))
+    }
+
+    /// Makes a ring in a segment that the program has through the `shared_memory` crate. The ring fills the segment: its
+    /// capacity is the largest power of two that fits, and a capacity set here is ignored. The segment stays the
+    /// program's: nobody else may write to it, and its memory is not guaranteed to be allocated (a full /dev/shm can
+    /// still end the process with SIGBUS).
+    ///
+    /// # Errors
+    /// [`OpenError::Setting`] when the segment is too small for a ring.
+    #[cfg(feature = "shared_memory")]
+    pub fn host_in(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
+        let slots = self.many_senders.unwrap_or(1);
+        let control = layout::control_length(slots, 4096) as u64;
+        let room = (host.len() as u64).saturating_sub(control);
+        if room < LEAST_CAPACITY {
+            let least = control + LEAST_CAPACITY;
+            return Err(OpenError::Setting { what: "segment", given: host.len() as u64, least, most: MOST_CAPACITY });
+        }
+        let capacity = 1 << room.ilog2();
+        let header = self.clone().capacity(capacity).header(false)?;
+        let host = hosted::Host::new(host)?;
+        host.write(&header.encode(), header.control_length as usize);
+        let inner = hosted::inner(self, header, host)?;
+        inner.memory.start_at(self.start);
+        Ok(Ring::new(Arc::new(inner)))
+    }
+
+    /// Opens a ring that another process has made in a segment with [`host_in`](Builder::host_in).
+    ///
+    /// # Errors
+    /// [`OpenError::NotARing`]; [`OpenError::Mismatch`].
+    #[cfg(feature = "shared_memory")]
+    pub fn open_hosted(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
+        let host = hosted::Host::new(host)?;
+        let header = Header::decode(&host.header())?;
+        self.accept(&header)?;
+        if header.geometry.mirrored() || (host.len() as u64) < header.segment_length() {
+            return Err(OpenError::NotARing { why: "its header describes more than the segment holds" });
+        }
+        Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
+    }
+
+    fn path(&self) -> Result<PathBuf, OpenError> {
+        let why = match self.name.as_bytes() {
+            [] => "it is empty",
+            name if name.len() > LONGEST_NAME => "it has more than 246 bytes",
+            name if name.contains(&b'/') => "it has a slash",
+            name if name.contains(&0) => "it has a zero byte",
+            [b'.', ..] => "it begins with a dot",
+            _ => return Ok(path_of(&self.directory, &self.name)),
+        };
+        Err(OpenError::Name { name: self.name.clone(), why })
+    }
+
+    /// What a new ring is to be.
+    fn header(&self, mirrored: bool) -> Result<Header, OpenError> {
+        let page = process::page_bytes();
+        let asked = self.capacity.unwrap_or(DEFAULT_CAPACITY);
+        let least = if mirrored { LEAST_CAPACITY.max(page as u64) } else { LEAST_CAPACITY };
+        if !(1..=MOST_CAPACITY).contains(&asked) {
+            return Err(OpenError::Setting { what: "capacity", given: asked, least: 1, most: MOST_CAPACITY });
+        }
+        let geometry = Geometry::new(asked.next_power_of_two().max(least), mirrored);
+        let most = geometry.longest_payload();
+        let longest = self.longest.unwrap_or(most);
+        if longest > most {
+            return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
+        }
+        if let Some(Item { align, .. }) = self.item.filter(|item| item.align > 8) {
+            return Err(OpenError::Setting { what: "alignment of the type", given: align.into(), least: 1, most: 8 });
+        }
+        let kind = match self.many_senders {
+            None => Kind::Single,
+            Some(0) => {
+                let most = layout::MOST_SLOTS.into();
+                return Err(OpenError::Setting { what: "number of senders", given: 0, least: 1, most });
+            }
+            Some(slots) => Kind::Many(slots),
+        };
+        let slots = self.many_senders.unwrap_or(1);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Header {
+            kind,
+            geometry,
+            asymmetric: barrier::register(),
+            control_length: layout::control_length(slots, page) as u32,
+            longest: longest as u32,
+            item: self.item,
+            page: page as u32,
+            key: random::number(),
+            instance: random::number(),
+            boot_id: peer::boot_id(),
+            namespaces: peer::namespaces(),
+            created_ns: since_1970.as_nanos() as u64,
+            creator: attach::this_process().pid(),
+        })
+    }
+
+    /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
+    fn accept(&self, found: &Header) -> Result<(), OpenError> {
+        let (boot, namespace, page) = (peer::boot_id(), peer::namespaces(), process::page_bytes() as u32);
+        if found.boot_id != boot {
+            return Err(mismatch("boot", hex(found.boot_id), hex(boot)));
+        }
+        if found.namespaces != namespace {
+            return Err(mismatch("PID and time namespace", found.namespaces, namespace));
+        }
+        if found.page != page && found.geometry.mirrored() {
+            return Err(mismatch("page size in bytes", found.page, page));
+        }
+        if let Some(asked) = self.capacity {
+            let asked = asked.checked_next_power_of_two().unwrap_or(u64::MAX).max(LEAST_CAPACITY);
+            if asked != found.geometry.capacity() {
+                return Err(mismatch("capacity in bytes", found.geometry.capacity(), asked));
+            }
+        }
+        if self.item.is_some() && self.item != found.item {
+            return Err(mismatch("type of message", item(found.item), item(self.item)));
+        }
+        if let Some(asked) = self.longest.filter(|&asked| asked != found.longest as u64) {
+            return Err(mismatch("longest message in bytes", found.longest, asked));
+        }
+        if let Some(asked) = self.many_senders.filter(|&asked| found.kind != Kind::Many(asked)) {
+            return Err(mismatch("number of senders", kind(found.kind), kind(Kind::Many(asked))));
+        }
+        if found.asymmetric && !barrier::register() {
+            return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });
+        }
+        Ok(())
+    }
+
+    /// Maps a segment that nobody else sees yet, and makes it a ring.
+    fn fill(&self, header: &Header, segment: &Segment) -> Result<Memory, OpenError> {
+        let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
+        // SAFETY: the control area is longer than a header.
+        unsafe { copy::into_shared(&header.encode(), mapping.control().as_ptr()) };
+        let memory = mapped(header, mapping);
+        memory.start_at(self.start);
+        Ok(memory)
+    }
+
+    /// Checks a segment that somebody else has made, and maps it.
+    fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
+        let mut bytes = [0; header::LENGTH];
+        let there = segment.read_head(&mut bytes)?;
+        let header = Header::decode(&bytes[..there])?;
+        self.accept(&header)?;
+        if !header.geometry.mirrored() {
+            return Err(OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" });
+        }
+        let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
+        Ok((header, mapped(&header, mapping)))
+    }
+
+    fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {
+        Inner { memory: Arc::new(memory), header, home, owned_by: None, scope, wait: self.wait }
+    }
+}
+
+/// Path of the ring `name` in `directory`.
+pub(crate) fn path_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{PREFIX}{name}"))
+}
+
+fn mapped(header: &Header, mapping: Mapping) -> Memory {
+    let (control, data) = (mapping.control(), mapping.data());
+    // SAFETY: `Segment::map` has checked that the file is so long, and has mapped the data area twice; the mapping lives
+    // in the box. Its size is sealed, or it is a named file, whose truncation by its owner is documented as fatal.
+    unsafe { memory(header, control, data, Box::new(mapping)) }
+}
+
+/// # Safety
+/// As for [`Memory::new`].
+unsafe fn memory(
+    header: &Header,
+    control: NonNull<u8>,
+    data: NonNull<u8>,
+    backing: Box<dyn Any + Send + Sync>,
+) -> Memory {
+    // SAFETY: as the caller promises.
+    unsafe { Memory::new(header.geometry, header.key, header.slots(), control, data, backing) }
+}
+
+fn no_memory(bytes: u64) -> OpenError {
+    OpenError::Segment(SegmentError::NoMemory { operation: "allocate the ring", bytes })
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+fn item(item: Option<Item>) -> String {
+    match item {
+        None => "any bytes".into(),
+        Some(Item { size, align }) => format!("{size} bytes aligned to {align}"),
+    }
+}
+
+fn kind(kind: Kind) -> String {
+    match kind {
+        Kind::Single => "one sender".into(),
+        Kind::Many(slots) => format!("up to {slots} senders"),
+    }
+}
+
+#[cfg(feature = "shared_memory")]
+mod hosted {
+    //! A ring in a segment of the `shared_memory` crate.
+
+    use super::*;
+    use shared_memory::Shmem;
+
+    pub(super) struct Host(Shmem);
+
+    // SAFETY: a mapping belongs to no thread; the crate only forgot to say so.
+    unsafe impl Send for Host {}
+    // SAFETY: a shared `Host` gives away nothing but an address that never changes.
+    unsafe impl Sync for Host {}
+
+    impl Host {
+        pub(super) fn new(host: Shmem) -> Result<Self, OpenError> {
+            if host.len() < header::LENGTH || !host.as_ptr().addr().is_multiple_of(4096) {
+                return Err(OpenError::NotARing { why: "the segment is too small" });
+            }
+            Ok(Self(host))
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn base(&self) -> NonNull<u8> {
+            NonNull::new(self.0.as_ptr()).expect("a mapping is never at address 0")
+        }
+
+        pub(super) fn header(&self) -> [u8; header::LENGTH] {
+            let mut bytes = [0; header::LENGTH];
+            // SAFETY: the segment is at least that long (`new`).
+            unsafe { copy::out_of_shared(self.base().as_ptr(), &mut bytes) };
+            bytes
+        }
+
+        /// Clears the control area and writes the header.
+        pub(super) fn write(&self, header: &[u8; header::LENGTH], control_length: usize) {
+            // SAFETY: `host_in` has checked the length.
+            unsafe { copy::into_shared(&vec![0; control_length], self.base().as_ptr()) };
+            // SAFETY: the segment is at least that long (`new`).
+            unsafe { copy::into_shared(header, self.base().as_ptr()) };
+        }
+    }
+
+    pub(super) fn inner(builder: &Builder, header: Header, host: Host) -> Result<Inner, OpenError> {
+        let control = host.base();
+        // SAFETY: the segment holds the control area and the data area (`host_in`, `open_hosted`).
+        let data = unsafe { control.add(header.control_length as usize) };
+        // SAFETY: as above; the mapping lives in the box.
+        let memory = unsafe { memory(&header, control, data, Box::new(host)) };
+        Ok(builder.inner(memory, header, Home::Elsewhere, Scope::Shared))
+    }
+}

@@ -1,0 +1,305 @@
+//! Messages as the receiver holds them.
+
+use super::{
+    copy,
+    receiver::Receiver,
+    ring::Inner,
+    trust::{Trust, Trusted, Untrusted},
+};
+use crate::ring::{
+    claim,
+    position::Position,
+    receive::{self, Look, Record},
+};
+use core::{fmt, marker::PhantomData, ops::Deref, slice};
+
+/// Who sent a message, as the ring knows it: not taken from the payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub struct SenderId {
+    /// Number of its slot, from 1.
+    pub slot: u8,
+    /// Its process. 0 when the slot names none, which only a hostile sender brings about.
+    pub pid: u32,
+    /// When that process started, in clock ticks since boot: no two processes agree in both.
+    pub start_ticks: u64,
+}
+
+/// One record in place.
+pub(super) struct View<'m> {
+    inner: &'m Inner,
+    record: Record,
+}
+
+impl<'m> View<'m> {
+    #[inline]
+    pub(super) fn new(inner: &'m Inner, record: Record) -> Self {
+        Self { inner, record }
+    }
+
+    fn sender(&self) -> SenderId {
+        let slot = self.inner.memory.slot(self.record.owner);
+        let owner = slot.and_then(|slot| claim::read(&slot.claim).owner());
+        SenderId {
+            slot: self.record.owner,
+            pid: owner.map_or(0, |owner| owner.pid()),
+            start_ticks: owner.map_or(0, |owner| owner.start_ticks()),
+        }
+    }
+
+    #[inline]
+    fn start(&self) -> *const u8 {
+        self.inner.memory.payload(self.record.position, self.record.length).as_ptr()
+    }
+
+    #[inline]
+    pub(super) fn read_at(&self, offset: usize, to: &mut [u8]) {
+        let (length, end) = (self.record.length as usize, offset.checked_add(to.len()));
+        assert!(end.is_some_and(|end| end <= length), "{} bytes at {offset} of {length}", to.len());
+        // SAFETY: the payload is `length` bytes long and lies in the ring, which no slice of ours overlaps.
+        unsafe { copy::out_of_shared(self.start().add(offset), to) };
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.record.length as usize];
+        self.read_at(0, &mut bytes);
+        bytes
+    }
+
+    pub(super) fn to_owned(&self) -> OwnedMessage {
+        OwnedMessage {
+            bytes: self.to_vec(),
+            kind: self.record.kind,
+            sequence: Position::units(self.record.position),
+            sender: self.sender(),
+        }
+    }
+}
+
+/// What both a [`Message`] and a message in [`Messages`] can tell.
+macro_rules! reading {
+    ($type:ident) => {
+        impl<P: Trust> $type<'_, P> {
+            /// Bytes of the message.
+            #[inline]
+            pub fn len(&self) -> usize {
+                self.view().record.length as usize
+            }
+
+            /// Whether the message has no bytes.
+            #[inline]
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// The user's kind of message.
+            #[inline]
+            pub fn kind(&self) -> u16 {
+                self.view().record.kind
+            }
+
+            /// Number that no other message of this ring has: it grows from message to message (by more than 1), and
+            /// starts again at 0 after 2^56. A message that is received again after a receiver's crash has the same
+            /// number.
+            #[inline]
+            pub fn sequence(&self) -> u64 {
+                Position::units(self.view().record.position)
+            }
+
+            /// Who sent it.
+            pub fn sender(&self) -> SenderId {
+                self.view().sender()
+            }
+
+            /// Copies `to.len()` bytes from byte `offset` on.
+            ///
+            /// # Panics
+            /// When the message has not so many.
+            #[inline]
+            pub fn read_at(&self, offset: usize, to: &mut [u8]) {
+                self.view().read_at(offset, to)
+            }
+
+            /// A copy of the bytes.
+            pub fn to_vec(&self) -> Vec<u8> {
+                self.view().to_vec()
+            }
+        }
+
+        impl Deref for $type<'_, Trusted> {
+            type Target = [u8];
+
+            #[inline]
+            fn deref(&self) -> &[u8] {
+                let view = self.view();
+                // SAFETY: the record is committed and not released while this lives; no process writes to it
+                // (`trust_peers`, or a ring inside this process).
+                unsafe { slice::from_raw_parts(view.start(), view.record.length as usize) }
+            }
+        }
+
+        impl<P: Trust> fmt::Debug for $type<'_, P> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type))
+                    .field("len", &self.len())
+                    .field("kind", &self.kind())
+                    .field("sequence", &self.sequence())
+                    .finish()
+            }
+        }
+    };
+}
+
+/// A message in place in the ring. Dropping it releases it: its room is the senders' again.
+///
+/// Leaking it with [`mem::forget`](std::mem::forget) releases nothing: it is the next message again.
+#[must_use = "a message that is dropped is released"]
+pub struct Message<'a, P: Trust = Untrusted> {
+    receiver: &'a mut Receiver<P>,
+    record: Record,
+}
+
+impl<'a, P: Trust> Message<'a, P> {
+    #[inline]
+    pub(super) fn new(receiver: &'a mut Receiver<P>, record: Record) -> Self {
+        Self { receiver, record }
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        View::new(self.receiver.inner(), self.record)
+    }
+}
+
+impl<P: Trust> Drop for Message<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.receiver.release(self.record.end, 1, self.record.length as u64);
+    }
+}
+
+/// One of several messages that are received together, in place.
+pub struct BatchedMessage<'a, P: Trust = Untrusted> {
+    view: View<'a>,
+    trust: PhantomData<P>,
+}
+
+impl<'a, P: Trust> BatchedMessage<'a, P> {
+    #[inline]
+    fn view(&self) -> &View<'a> {
+        &self.view
+    }
+}
+
+reading!(Message);
+reading!(BatchedMessage);
+
+/// Several messages in place in the ring, received together. Dropping it releases all of them at once; leaking it
+/// releases none.
+#[must_use = "messages that are dropped are released"]
+pub struct Messages<'a, P: Trust = Untrusted> {
+    receiver: &'a mut Receiver<P>,
+    /// Position of the first.
+    start: Position,
+    /// Position behind the last.
+    end: Position,
+    count: usize,
+    bytes: u64,
+}
+
+impl<'a, P: Trust> Messages<'a, P> {
+    /// All that are there from `first` on, at most `most`.
+    pub(super) fn gather(receiver: &'a mut Receiver<P>, first: Record, most: usize) -> Self {
+        let memory = &receiver.inner().memory;
+        let (mut end, mut count, mut bytes) = (first.end, 1, first.length as u64);
+        while count < most {
+            let next = match receive::look_at(memory, end) {
+                Ok(Look::Message(record)) => {
+                    count += 1;
+                    bytes += record.length as u64;
+                    record.end
+                }
+                Ok(Look::Nothing(behind)) => behind,
+                // What is wrong there is reported when it is the next message.
+                Ok(Look::Empty) | Err(_) => break,
+            };
+            if next.since(first.position) > memory.geometry().capacity_units() {
+                break;
+            }
+            end = next;
+        }
+        Self { start: first.position, end, count, bytes, receiver }
+    }
+
+    /// How many there are; at least 1.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Never: there is at least one.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The messages, in order.
+    pub fn iter(&self) -> impl Iterator<Item = BatchedMessage<'_, P>> {
+        let inner = self.receiver.inner();
+        let (mut at, mut left) = (self.start, self.count);
+        std::iter::from_fn(move || {
+            while left > 0 && at != self.end {
+                match receive::look_at(&inner.memory, at) {
+                    Ok(Look::Message(record)) => {
+                        at = record.end;
+                        left -= 1;
+                        return Some(BatchedMessage { view: View::new(inner, record), trust: PhantomData });
+                    }
+                    Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => at = behind,
+                    // A hostile sender has changed what was there.
+                    _ => break,
+                }
+            }
+            None
+        })
+    }
+}
+
+impl<P: Trust> Drop for Messages<'_, P> {
+    fn drop(&mut self) {
+        self.receiver.release(self.end, self.count as u64, self.bytes);
+    }
+}
+
+impl<P: Trust> fmt::Debug for Messages<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages").field("len", &self.count).finish()
+    }
+}
+
+/// A copy of a message, with what the ring says of it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnedMessage {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The user's kind of message.
+    pub kind: u16,
+    /// As [`Message::sequence`].
+    pub sequence: u64,
+    /// Who sent it.
+    pub sender: SenderId,
+}
+
+impl Deref for OwnedMessage {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for OwnedMessage {
+    /// Text as text, and other bytes escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.bytes.escape_ascii())
+    }
+}

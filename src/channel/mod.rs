@@ -1,0 +1,25 @@
+//! What users hold.
+
+mod attach;
+mod batch;
+mod builder;
+mod copy;
+mod message;
+mod receiver;
+mod reservation;
+mod ring;
+mod sender;
+mod statistics;
+mod trust;
+mod typed;
+
+pub use batch::Batch;
+pub use builder::{Builder, Lifetime, builder, unnamed};
+pub use message::{Message, Messages, OwnedMessage, SenderId};
+pub use receiver::{IntoIter, Iter, Receiver, TryIter};
+pub use reservation::Reservation;
+pub use ring::{Ring, RingInfo};
+pub use sender::{Many, MultiSender, Sender, SenderKind, Single};
+pub use statistics::{ParticipantStatistics, Statistics};
+pub use trust::{Trust, Trusted, Untrusted};
+pub use typed::{TypedReceiver, TypedSender};

@@ -1,0 +1,365 @@
+//! The receiving end.
+
+use super::{
+    attach::{self, Attachment},
+    message::{Message, Messages, OwnedMessage, View},
+    ring::Inner,
+    trust::{Trust, Untrusted},
+};
+use crate::{
+    error::RecvError,
+    header::Kind,
+    ring::{
+        claim::{self, Claim},
+        position::Position,
+        receive::{Consumer, Record, Violation},
+        recovery::{self, Pending},
+    },
+    sync::Ordering::*,
+    sys::clock::Deadline,
+    wait::{self, Look, Spin},
+};
+use std::{
+    cell::Cell,
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The receiving end of a ring. Dropping it closes it: senders then get [`SendError::Disconnected`](crate::SendError).
+///
+/// Messages come in the order in which they were reserved, each once; a message that a receiver had not released when it
+/// died comes again to its successor, with the same sequence number.
+pub struct Receiver<P: Trust = Untrusted> {
+    ring: Listening,
+    spin: Spin,
+    /// One thread at a time; and the trust.
+    marker: PhantomData<(Cell<()>, P)>,
+}
+
+/// The receiver without its way of waiting.
+struct Listening {
+    consumer: Consumer,
+    attachment: Attachment,
+    /// The senders' attention word when nobody slept.
+    quiet: u64,
+    /// The end was reported, and no sender has attached since.
+    ended: bool,
+}
+
+/// How long a call may wait for a message.
+#[derive(Clone, Copy)]
+enum Patience {
+    None,
+    Until(Option<Deadline>),
+}
+
+impl<P: Trust> Receiver<P> {
+    pub(super) fn new(attachment: Attachment) -> Self {
+        let (consumer, spin) = (Consumer::attach(Arc::clone(&attachment.inner.memory)), attachment.inner.spin());
+        Self { ring: Listening { consumer, attachment, quiet: 0, ended: false }, spin, marker: PhantomData }
+    }
+
+    /// The next message; waits while the ring is empty.
+    ///
+    /// # Errors
+    /// [`RecvError::Disconnected`] when all senders have closed and all their messages were received;
+    /// [`RecvError::PeerDied`] when the last one died instead; [`RecvError::Corrupt`].
+    #[inline]
+    pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
+        self.recv_within(Patience::Until(None))
+    }
+
+    /// The next message if there is one now. Never blocks.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Message<'_, P>, RecvError> {
+        self.recv_within(Patience::None)
+    }
+
+    /// The next message; waits at most `timeout` while the ring is empty.
+    ///
+    /// # Errors
+    /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, P>, RecvError> {
+        self.recv_within(Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// The next message; waits until `deadline` at most while the ring is empty.
+    ///
+    /// # Errors
+    /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_, P>, RecvError> {
+        self.recv_within(Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    #[inline]
+    fn recv_within(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
+        let record = self.next(patience)?;
+        Ok(Message::new(self, record))
+    }
+
+    /// All messages that are there, at most `most` (and at least one: waits while the ring is empty). They are released
+    /// together.
+    ///
+    /// # Errors
+    /// As for [`recv`](Receiver::recv).
+    pub fn recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
+        let first = self.next(Patience::Until(None))?;
+        Ok(Messages::gather(self, first, most))
+    }
+
+    /// All messages that are there now, at most `most`. Never blocks.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).
+    pub fn try_recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
+        let first = self.next(Patience::None)?;
+        Ok(Messages::gather(self, first, most))
+    }
+
+    /// Copies the next message into `buffer` and releases it; waits while the ring is empty. Gives its length.
+    ///
+    /// # Errors
+    /// [`RecvError::BufferTooSmall`], with the message left where it is; and those of [`recv`](Receiver::recv).
+    #[inline]
+    pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let record = self.next(Patience::Until(None))?;
+        let length = record.length as usize;
+        let Some(target) = buffer.get_mut(..length) else { return Err(RecvError::BufferTooSmall { length }) };
+        View::new(self.inner(), record).read_at(0, target);
+        self.release(record.end, 1, record.length as u64);
+        Ok(length)
+    }
+
+    /// Copies of the messages until the end; blocks while the ring is empty. Ends when `recv` would give an error:
+    /// [`Receiver::recv`] tells which.
+    pub fn iter(&mut self) -> Iter<'_, P> {
+        Iter { receiver: self }
+    }
+
+    /// Copies of the messages that are there now. Never blocks.
+    pub fn try_iter(&mut self) -> TryIter<'_, P> {
+        TryIter { receiver: self }
+    }
+
+    /// Whether there is no message now.
+    pub fn is_empty(&mut self) -> bool {
+        !matches!(self.ring.consumer.look(), Ok(Some(_)))
+    }
+
+    /// Bytes of the longest message.
+    pub fn longest_message(&self) -> usize {
+        self.inner().header.longest as usize
+    }
+
+    /// Bytes of the ring's data area.
+    pub fn capacity(&self) -> u64 {
+        self.inner().header.geometry.capacity()
+    }
+
+    #[inline]
+    pub(super) fn inner(&self) -> &Inner {
+        &self.ring.attachment.inner
+    }
+
+    fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {
+        let record = self.next(patience)?;
+        let message = View::new(self.inner(), record).to_owned();
+        self.release(record.end, 1, record.length as u64);
+        Ok(message)
+    }
+
+    #[inline]
+    fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
+        match self.ring.consumer.look() {
+            Ok(Some(record)) => Ok(record),
+            Ok(None) => self.wait_for_message(patience),
+            Err(violation) => Err(corrupt(violation)),
+        }
+    }
+
+    #[cold]
+    fn wait_for_message(&mut self, patience: Patience) -> Result<Record, RecvError> {
+        let ring = &mut self.ring;
+        let inner = Arc::clone(&ring.attachment.inner);
+        let counts = &inner.memory.receiver().counts;
+        counts.refused.add(1);
+        match patience {
+            Patience::None => ring.look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
+            Patience::Until(deadline) => {
+                wait::until(inner.bell_of_receiver(), &mut self.spin, deadline, counts, |why| ring.look(why))
+                    .unwrap_or(Err(RecvError::TimedOut))
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn release(&mut self, end: Position, messages: u64, bytes: u64) {
+        self.ring.consumer.release(end);
+        let counts = &self.ring.attachment.inner.memory.receiver().counts;
+        counts.messages.add(messages);
+        counts.bytes.add(bytes);
+        self.ring.offer_room(false);
+    }
+}
+
+impl Listening {
+    /// A message, the end, or nothing yet.
+    fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
+        match self.consumer.look() {
+            Ok(Some(record)) => return Some(Ok(record)),
+            Err(violation) => return Some(Err(corrupt(violation))),
+            Ok(None) if why == Look::Spinning => return None,
+            Ok(None) => {}
+        }
+        // Everything is released that can be: whoever waits for room need not wait for more.
+        self.offer_room(true);
+        let died = if why == Look::Idle { self.look_for_the_dead() } else { None };
+        if died.is_none() && !self.has_ended() {
+            return None;
+        }
+        // All senders are gone: what they have committed is visible now.
+        match self.consumer.look() {
+            Ok(Some(record)) => Some(Ok(record)),
+            Err(violation) => Some(Err(corrupt(violation))),
+            Ok(None) => Some(Err(match died {
+                Some(pid) => RecvError::PeerDied { pid },
+                None => self.report_end(),
+            })),
+        }
+    }
+
+    /// Wakes senders that wait for room: when half of the ring is free, when one of them asked for any, or when the ring
+    /// is `empty`.
+    #[inline]
+    fn offer_room(&mut self, empty: bool) {
+        let inner = &self.attachment.inner;
+        let memory = &inner.memory;
+        let woken = inner.bell_of_senders().ring(&mut self.quiet, |eager| {
+            // ORDERING: Relaxed; only compared. One sender has no shared tail: it is woken at each release it waits for.
+            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
+            let used = tail.since(self.consumer.head());
+            eager || empty || inner.header.kind == Kind::Single || used <= memory.geometry().capacity_units() / 2
+        });
+        if woken {
+            memory.receiver().counts.wakes.add(1);
+        }
+    }
+
+    /// Whether some sender has closed since the last report, or ever since, and none is attached.
+    fn has_ended(&mut self) -> bool {
+        let memory = &self.attachment.inner.memory;
+        // ORDERING: Relaxed; the claims below are acquired (K2), and a sender that closes rings the bell afterwards.
+        let closings = memory.senders().closings.load(Relaxed);
+        // ORDERING: Relaxed; written by receivers only, and this is the one.
+        if !self.ended && closings == memory.receiver().closings_seen.load(Relaxed) {
+            return false;
+        }
+        let attached = memory.all_slots().any(|(_, slot)| matches!(claim::read(&slot.claim), Claim::Attached(_)));
+        if attached {
+            self.ended = false;
+        }
+        !attached
+    }
+
+    fn report_end(&mut self) -> RecvError {
+        let memory = &self.attachment.inner.memory;
+        // ORDERING: Relaxed; the claims of all who have closed were acquired in `has_ended`.
+        let closings = memory.senders().closings.load(Relaxed);
+        // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
+        memory.receiver().closings_seen.store(closings, Relaxed);
+        self.ended = true;
+        RecvError::Disconnected
+    }
+
+    /// Passes over what dead senders have left unfinished. The process that died last, if no sender lives and no message
+    /// is left.
+    fn look_for_the_dead(&mut self) -> Option<u32> {
+        let memory = Arc::clone(&self.attachment.inner.memory);
+        let died = |slot: u8| memory.slot(slot).and_then(|slot| attach::died_in(&slot.claim));
+        if let Kind::Many(_) = self.attachment.inner.header.kind {
+            while let Pending::PassedOver { .. } = recovery::resolve(&mut self.consumer, |slot| died(slot).is_some()) {}
+        }
+        let mut last = None;
+        for (number, slot) in memory.all_slots() {
+            if let Claim::Attached(_) = claim::read(&slot.claim) {
+                last = Some(died(number)?.pid());
+            }
+        }
+        last
+    }
+}
+
+fn corrupt(Violation { position, length }: Violation) -> RecvError {
+    RecvError::Corrupt { sequence: position.units(), length }
+}
+
+impl<P: Trust> fmt::Debug for Receiver<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("next", &self.ring.consumer.head().units()).finish()
+    }
+}
+
+/// Copies of the messages until the end. From [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, P: Trust = Untrusted> {
+    receiver: &'a mut Receiver<P>,
+}
+
+impl<P: Trust> Iterator for Iter<'_, P> {
+    type Item = OwnedMessage;
+
+    fn next(&mut self) -> Option<OwnedMessage> {
+        self.receiver.owned(Patience::Until(None)).ok()
+    }
+}
+
+/// Copies of the messages that are there. From [`Receiver::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a, P: Trust = Untrusted> {
+    receiver: &'a mut Receiver<P>,
+}
+
+impl<P: Trust> Iterator for TryIter<'_, P> {
+    type Item = OwnedMessage;
+
+    fn next(&mut self) -> Option<OwnedMessage> {
+        self.receiver.owned(Patience::None).ok()
+    }
+}
+
+/// Copies of the messages until the end. From [`Receiver::into_iter`].
+#[derive(Debug)]
+pub struct IntoIter<P: Trust = Untrusted> {
+    receiver: Receiver<P>,
+}
+
+impl<P: Trust> Iterator for IntoIter<P> {
+    type Item = OwnedMessage;
+
+    fn next(&mut self) -> Option<OwnedMessage> {
+        self.receiver.owned(Patience::Until(None)).ok()
+    }
+}
+
+impl<P: Trust> IntoIterator for Receiver<P> {
+    type Item = OwnedMessage;
+    type IntoIter = IntoIter<P>;
+
+    fn into_iter(self) -> IntoIter<P> {
+        IntoIter { receiver: self }
+    }
+}
+
+impl<'a, P: Trust> IntoIterator for &'a mut Receiver<P> {
+    type Item = OwnedMessage;
+    type IntoIter = Iter<'a, P>;
+
+    fn into_iter(self) -> Iter<'a, P> {
+        self.iter()
+    }
+}

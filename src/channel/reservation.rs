@@ -1,0 +1,139 @@
+//! A record that is being written in place.
+
+use super::{
+    copy,
+    sender::{Sender, SenderKind, Single},
+    trust::{Trust, Trusted, Untrusted},
+};
+use crate::ring::{
+    position::Position,
+    reserve::{Produce, Reserved},
+};
+use core::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    slice,
+};
+
+/// Room for one message, in place in the ring. Dropping it discards the message; [`commit`](Reservation::commit)
+/// publishes it.
+///
+/// The bytes are what the ring held there before: write all of them, or [`truncate`](Reservation::truncate). Leaking it
+/// with [`mem::forget`](std::mem::forget) discards it when the sender is used or dropped next; until then the messages
+/// of other senders behind it wait.
+#[must_use = "a reservation that is dropped is discarded: commit it"]
+pub struct Reservation<'a, P: Trust = Untrusted, K: SenderKind = Single> {
+    sender: &'a mut Sender<P, K>,
+    reserved: Reserved,
+    /// Bytes reserved.
+    room: u32,
+    /// Bytes of the message.
+    length: u32,
+    kind: u16,
+    trust: PhantomData<P>,
+}
+
+impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
+    #[inline]
+    pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved, length: u32) -> Self {
+        Self { sender, reserved, room: length, length, kind: 0, trust: PhantomData }
+    }
+
+    /// Bytes of the message.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether the message has no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Sets the user's kind of message; 0 unless set.
+    #[inline]
+    pub fn set_kind(&mut self, kind: u16) {
+        self.kind = kind;
+    }
+
+    /// Shortens the message to its first `length` bytes; does nothing when it is not longer.
+    #[inline]
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(u32::try_from(length).unwrap_or(u32::MAX));
+    }
+
+    /// Copies `bytes` into the message from byte `offset` on.
+    ///
+    /// # Panics
+    /// When they don't fit into the message.
+    #[inline]
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.len()), "{} bytes at {offset} of {}", bytes.len(), self.len());
+        // SAFETY: the payload is `length` bytes long and lies in the ring, which no slice of ours overlaps.
+        unsafe { copy::into_shared(bytes, self.start().add(offset)) };
+    }
+
+    /// The message will stand here: publishes it, and wakes the receiver if it sleeps. Wait-free; a system call only when
+    /// the receiver sleeps.
+    ///
+    /// Gives the message's sequence number.
+    #[inline]
+    pub fn commit(self) -> u64 {
+        let (reserved, room, length, kind) = (self.reserved, self.room, self.length, self.kind);
+        let sequence = reserved.start;
+        self.sender.publish_one(reserved, room, length, kind);
+        core::mem::forget(self);
+        Position::units(sequence)
+    }
+
+    #[inline]
+    fn start(&self) -> *mut u8 {
+        self.sender.memory().payload(self.reserved.start, self.room).as_ptr()
+    }
+}
+
+impl<K: SenderKind> Deref for Reservation<'_, Trusted, K> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the payload belongs to this sender until it commits; no other process writes there (`trust_peers`).
+        unsafe { slice::from_raw_parts(self.start(), self.len()) }
+    }
+}
+
+impl<K: SenderKind> DerefMut for Reservation<'_, Trusted, K> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the payload belongs to this sender until it commits; no other process reads or writes there
+        // (`trust_peers`).
+        unsafe { slice::from_raw_parts_mut(self.start(), self.len()) }
+    }
+}
+
+impl<P: Trust, K: SenderKind> Drop for Reservation<'_, P, K> {
+    fn drop(&mut self) {
+        self.sender.discard();
+    }
+}
+
+impl<P: Trust, K: SenderKind> fmt::Debug for Reservation<'_, P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("len", &self.length).field("kind", &self.kind).finish()
+    }
+}
+
+/// Publishes one record that was reserved with room for `room` bytes.
+#[inline]
+pub(super) fn publish_one<R: Produce>(producer: &mut R, reserved: Reserved, room: u32, length: u32, kind: u16) {
+    let memory = producer.memory();
+    if length != room {
+        memory.shorten(reserved.start, room, length);
+    }
+    reserved.place(memory, reserved.start, length, kind);
+    let used = reserved.start.plus(memory.geometry().size_units(reserved.start, length as u64));
+    producer.publish(reserved, used);
+}

@@ -1,0 +1,237 @@
+//! A ring that is mapped into this process.
+
+use super::{
+    Receiver, Statistics,
+    attach::{self, Attachment},
+    sender::{MultiSender, Sender},
+    trust::{Trust, Trusted, Untrusted},
+};
+use crate::{
+    error::OpenError,
+    header::{Header, Kind},
+    ring::{claim::Owner, memory::Memory},
+    sys::{
+        futex::Scope,
+        peer, process,
+        segment::{self, Segment},
+    },
+    wait::{Bell, Fences, Spin, WaitStrategy},
+};
+use std::{
+    fmt,
+    marker::PhantomData,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Where a ring's memory comes from.
+pub(super) enum Home {
+    /// A file with a name, and the name.
+    Named { segment: Segment, path: PathBuf },
+    /// A sealed memfd.
+    Unnamed(Segment),
+    /// Memory of this process, or of a segment that the program has from elsewhere.
+    Elsewhere,
+}
+
+/// One mapping of a ring, shared by all handles that this process got from it.
+pub struct Inner {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) header: Header,
+    pub(super) home: Home,
+    /// Set where the name goes when this mapping goes: the process that made the ring.
+    pub(super) owned_by: Option<Owner>,
+    pub(super) scope: Scope,
+    pub(super) wait: WaitStrategy,
+}
+
+impl Inner {
+    fn fences(&self) -> Fences {
+        if self.header.asymmetric { Fences::Asymmetric } else { Fences::Full }
+    }
+
+    #[inline]
+    pub(crate) fn bell_of_receiver(&self) -> Bell<'_> {
+        Bell::of_receiver(&self.memory, self.fences(), self.scope)
+    }
+
+    #[inline]
+    pub(crate) fn bell_of_senders(&self) -> Bell<'_> {
+        Bell::of_senders(&self.memory, self.fences(), self.scope)
+    }
+
+    /// Bytes of the type of every message, when it has one.
+    pub(super) fn item_size(&self) -> Option<usize> {
+        self.header.item.map(|item| item.size as usize)
+    }
+
+    pub(super) fn spin(&self) -> Spin {
+        Spin::new(self.wait, peer::processors())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Home::Named { segment, path } = &self.home else { return };
+        if self.owned_by == Some(attach::this_process()) && segment.is_at(path) {
+            // Nobody is left to tell when it fails; `ringpost ls` shows what stays.
+            let _ = segment::unlink(path);
+        }
+    }
+}
+
+/// A ring that is mapped into this process. Cheap to clone; the mapping lives until the last handle is dropped.
+///
+/// Made or opened by a [`Builder`](crate::Builder). Attach to it as [`sender`](Ring::sender),
+/// [`multi_sender`](Ring::multi_sender) or [`receiver`](Ring::receiver).
+pub struct Ring<P: Trust = Untrusted> {
+    inner: Arc<Inner>,
+    trust: PhantomData<P>,
+}
+
+impl<P: Trust> Clone for Ring<P> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.inner))
+    }
+}
+
+impl<P: Trust> fmt::Debug for Ring<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("path", &self.path()).field("info", &self.info()).finish()
+    }
+}
+
+/// What a ring was made with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RingInfo {
+    /// Bytes of the data area. Each message takes 16 bytes more than its length, rounded up to 8.
+    pub capacity: u64,
+    /// Bytes of the longest message.
+    pub longest_message: usize,
+    /// Number of sender slots; `None` when the ring is for one sender.
+    pub many_senders: Option<u8>,
+    /// Size in bytes of the type of every message, when it has one.
+    pub item_size: Option<usize>,
+    /// The process that made it.
+    pub creator: u32,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_ns: u64,
+    /// Random number that tells it from another ring of the same name.
+    pub instance: u64,
+    /// Whether waking costs a sender no fence (`membarrier`).
+    pub asymmetric_fences: bool,
+}
+
+impl<P: Trust> Ring<P> {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, trust: PhantomData }
+    }
+
+    /// Says that every process that can write to this ring keeps to the protocol. Messages and reservations of what is
+    /// attached from now on are byte slices in place.
+    ///
+    /// # Safety
+    /// As long as any message, reservation or batch of the result lives, no process may write to the ring's memory
+    /// except through ringpost. With a ring of mode 0600 that means: all processes of this user.
+    pub unsafe fn trust_peers(self) -> Ring<Trusted> {
+        Ring::new(self.inner)
+    }
+
+    /// Attaches as the only sender. Goes on behind the last message when an earlier sender has closed or died.
+    ///
+    /// # Errors
+    /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on a ring for many.
+    pub fn sender(&self) -> Result<Sender<P>, OpenError> {
+        Sender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as one of many senders.
+    ///
+    /// # Errors
+    /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on a ring for one.
+    pub fn multi_sender(&self) -> Result<MultiSender<P>, OpenError> {
+        Sender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as the receiver. Goes on at the first message that an earlier receiver has not released.
+    ///
+    /// # Errors
+    /// [`OpenError::ReceiverAttached`] when another one lives.
+    pub fn receiver(&self) -> Result<Receiver<P>, OpenError> {
+        Ok(Receiver::new(Attachment::receiver(Arc::clone(&self.inner))?))
+    }
+
+    /// What the ring was made with.
+    pub fn info(&self) -> RingInfo {
+        let header = &self.inner.header;
+        RingInfo {
+            capacity: header.geometry.capacity(),
+            longest_message: header.longest as usize,
+            many_senders: match header.kind {
+                Kind::Single => None,
+                Kind::Many(slots) => Some(slots),
+            },
+            item_size: self.inner.item_size(),
+            creator: header.creator,
+            created_ns: header.created_ns,
+            instance: header.instance,
+            asymmetric_fences: header.asymmetric,
+        }
+    }
+
+    /// What the ring has done so far. Reads other processes' words; disturbs nobody.
+    pub fn statistics(&self) -> Statistics {
+        Statistics::read(&self.inner.memory)
+    }
+
+    /// Path of a named ring.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.inner.home {
+            Home::Named { path, .. } => Some(path),
+            Home::Unnamed(_) | Home::Elsewhere => None,
+        }
+    }
+
+    /// Whether the name still stands for this ring: nobody has unlinked it, or made another one there. Always true of
+    /// a ring without a name.
+    pub fn is_current(&self) -> bool {
+        match &self.inner.home {
+            Home::Named { segment, path } => segment.is_at(path),
+            Home::Unnamed(_) | Home::Elsewhere => true,
+        }
+    }
+
+    /// Takes the name away. Whoever has the ring open goes on using it; a ring that was made anew under the same name is
+    /// left alone.
+    ///
+    /// # Errors
+    /// [`OpenError::Segment`] when the name is gone, is another ring's by now, or may not be removed.
+    pub fn unlink(&self) -> Result<(), OpenError> {
+        match &self.inner.home {
+            Home::Named { segment, path } if segment.is_at(path) => Ok(segment::unlink(path)?),
+            Home::Named { path, .. } => Err(OpenError::Segment(crate::SegmentError::NotFound { path: path.clone() })),
+            Home::Unnamed(_) | Home::Elsewhere => {
+                Err(OpenError::Name { name: String::new(), why: "this ring has no name" })
+            }
+        }
+    }
+
+    /// The descriptor of a named ring or of a memfd, to be passed to another process.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.inner.home {
+            Home::Named { segment, .. } | Home::Unnamed(segment) => Some(segment.fd()),
+            Home::Elsewhere => None,
+        }
+    }
+
+    /// A copy of the descriptor that a child process inherits (without close-on-exec).
+    ///
+    /// # Errors
+    /// [`OpenError::Segment`] when no descriptor is left, [`OpenError::Unsupported`] when the ring has none.
+    pub fn inheritable_fd(&self) -> Result<OwnedFd, OpenError> {
+        let fd = self.fd().ok_or(OpenError::Unsupported { what: "to pass a ring without a descriptor" })?;
+        Ok(process::inheritable(fd)?)
+    }
+}

@@ -1,0 +1,396 @@
+//! The sending end.
+
+use super::{
+    attach::{self, Attachment},
+    batch::{self, Batch},
+    reservation::{self, Reservation},
+    ring::Inner,
+    trust::{Trust, Untrusted},
+};
+use crate::{
+    error::{OpenError, SendError},
+    ring::{
+        claim,
+        memory::Memory,
+        mpsc,
+        position::Position,
+        reserve::{Full, Produce, Reserved},
+        spsc,
+    },
+    sys::clock::Deadline,
+    wait::{self, CLOSED, Look, Spin},
+};
+use std::{
+    cell::Cell,
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+mod sealed {
+    use super::{Arc, Attachment, Inner, OpenError, Produce};
+
+    pub trait Sealed {
+        type Producer: Produce;
+
+        /// Takes a slot of the ring.
+        fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError>;
+    }
+}
+
+/// [`Single`] or [`Many`]: for how many senders a ring is.
+pub trait SenderKind: sealed::Sealed + 'static {}
+
+/// The ring has one sender at a time.
+#[derive(Clone, Copy, Debug)]
+pub enum Single {}
+
+/// The ring has many senders at a time, in one total order.
+#[derive(Clone, Copy, Debug)]
+pub enum Many {}
+
+impl sealed::Sealed for Single {
+    type Producer = spsc::Producer;
+
+    fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError> {
+        let memory = Arc::clone(&inner.memory);
+        let (attachment, crashed) = Attachment::single(inner)?;
+        Ok((attachment, spsc::Producer::attach(memory, crashed)))
+    }
+}
+
+impl sealed::Sealed for Many {
+    type Producer = mpsc::Producer;
+
+    fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError> {
+        let memory = Arc::clone(&inner.memory);
+        let attachment = Attachment::many(inner)?;
+        let slot = attachment.slot();
+        Ok((attachment, mpsc::Producer::attach(memory, slot)))
+    }
+}
+
+impl SenderKind for Single {}
+impl SenderKind for Many {}
+
+/// One of many sending ends of a ring. Can be cloned: each clone has a slot of its own, which it takes when it is first
+/// used.
+pub type MultiSender<P = Untrusted> = Sender<P, Many>;
+
+/// A sending end of a ring. Dropping it closes it.
+///
+/// All messages of one sender arrive in the order in which they were committed. Every function says whether it may block;
+/// those that don't are lock-free (with one sender: wait-free).
+pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
+    /// `None` in a clone that was not used yet.
+    producer: Option<K::Producer>,
+    /// Of this handle, or of the one it was cloned from.
+    attachment: Arc<Attachment>,
+    /// The receiver's attention word when nobody slept.
+    quiet: u64,
+    spin: Spin,
+    /// One thread at a time; and the trust.
+    marker: PhantomData<(Cell<()>, P)>,
+}
+
+/// How long a call may wait for room.
+#[derive(Clone, Copy)]
+enum Patience {
+    None,
+    Until(Option<Deadline>),
+}
+
+impl<P: Trust, K: SenderKind> Sender<P, K> {
+    pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        let spin = inner.spin();
+        let (attachment, producer) = K::join(inner)?;
+        Ok(Self { producer: Some(producer), attachment: Arc::new(attachment), quiet: 0, spin, marker: PhantomData })
+    }
+
+    /// Sends a copy of `message`; waits while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::Disconnected`] or [`SendError::PeerDied`] when there is nobody to receive it any more,
+    /// [`SendError::TooLong`]. The message was not sent then.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_within(0, message, Patience::Until(None))
+    }
+
+    /// Sends a copy of `message` with the user's `kind`; waits while the ring is full.
+    ///
+    /// # Errors
+    /// As for [`send`](Sender::send).
+    #[inline]
+    pub fn send_kind(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
+        self.send_within(kind, message, Patience::Until(None))
+    }
+
+    /// Sends a copy of `message` if there is room now. Never blocks.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], and those of [`send`](Sender::send).
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_within(0, message, Patience::None)
+    }
+
+    /// Sends a copy of `message`; waits at most `timeout` while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_within(0, message, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Sends a copy of `message`; waits until `deadline` at most while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
+    pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
+        self.send_within(0, message, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    #[inline]
+    fn send_within(&mut self, kind: u16, message: &[u8], patience: Patience) -> Result<(), SendError> {
+        let mut reservation = self.reserve_within(message.len(), patience)?;
+        reservation.write_at(0, message);
+        reservation.set_kind(kind);
+        reservation.commit();
+        Ok(())
+    }
+
+    /// Room for a message of `length` bytes; waits while the ring is full.
+    ///
+    /// # Errors
+    /// As for [`send`](Sender::send).
+    #[inline]
+    pub fn reserve(&mut self, length: usize) -> Result<Reservation<'_, P, K>, SendError> {
+        self.reserve_within(length, Patience::Until(None))
+    }
+
+    /// Room for a message of `length` bytes if there is any now. Never blocks.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], and those of [`send`](Sender::send).
+    #[inline]
+    pub fn try_reserve(&mut self, length: usize) -> Result<Reservation<'_, P, K>, SendError> {
+        self.reserve_within(length, Patience::None)
+    }
+
+    /// Room for a message of `length` bytes; waits at most `timeout` while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
+    pub fn reserve_timeout(
+        &mut self,
+        length: usize,
+        timeout: Duration,
+    ) -> Result<Reservation<'_, P, K>, SendError> {
+        self.reserve_within(length, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Room for a message of `length` bytes; waits until `deadline` at most while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
+    pub fn reserve_deadline(
+        &mut self,
+        length: usize,
+        deadline: Instant,
+    ) -> Result<Reservation<'_, P, K>, SendError> {
+        self.reserve_within(length, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    #[inline]
+    fn reserve_within(
+        &mut self,
+        length: usize,
+        patience: Patience,
+    ) -> Result<Reservation<'_, P, K>, SendError> {
+        let length = self.check_length(length)?;
+        let reserved = self.room(patience, |producer| producer.reserve(length))?;
+        Ok(Reservation::new(self, reserved, length))
+    }
+
+    /// Room for several messages that are published at once; waits while the ring is full. Each message takes
+    /// [`record_size`](crate::record_size) bytes of it. Room that is not used is given back.
+    ///
+    /// # Errors
+    /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch.
+    pub fn batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::Until(None))
+    }
+
+    /// Room for several messages if there is any now. Never blocks.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], and those of [`batch`](Sender::batch).
+    pub fn try_batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::None)
+    }
+
+    fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
+        let units = batch::units_of(self.producer()?, bytes)?;
+        let reserved = self.room(patience, |producer| producer.reserve_units(units))?;
+        Ok(Batch::new(self, reserved))
+    }
+
+    /// Whether the receiver has closed. A ring that never had a receiver is not closed.
+    pub fn is_disconnected(&self) -> bool {
+        self.attachment.inner.bell_of_receiver().attention() & CLOSED != 0
+    }
+
+    /// Bytes of the longest message.
+    pub fn longest_message(&self) -> usize {
+        self.attachment.inner.header.longest as usize
+    }
+
+    /// Bytes of the ring's data area.
+    pub fn capacity(&self) -> u64 {
+        self.attachment.inner.header.geometry.capacity()
+    }
+
+    #[inline]
+    pub(super) fn check_length(&self, length: usize) -> Result<u32, SendError> {
+        let longest = self.attachment.inner.header.longest;
+        match u32::try_from(length) {
+            Ok(short) if short <= longest => Ok(short),
+            _ => Err(SendError::TooLong { length, longest: longest as usize }),
+        }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.attachment.inner
+    }
+
+    #[inline]
+    pub(super) fn memory(&self) -> &Memory {
+        &self.attachment.inner.memory
+    }
+
+    #[inline]
+    fn producer(&mut self) -> Result<&mut K::Producer, SendError> {
+        if self.producer.is_none() {
+            self.join()?;
+        }
+        self.producer.as_mut().ok_or(SendError::Disconnected)
+    }
+
+    /// First use of a clone: the slot of the handle it was cloned from is held until here, so that the receiver never
+    /// sees the last sender go in between.
+    #[cold]
+    fn join(&mut self) -> Result<(), SendError> {
+        let inner = Arc::clone(&self.attachment.inner);
+        let most = inner.header.slots();
+        let (attachment, producer) = K::join(inner).map_err(|_| SendError::TooManySenders { most })?;
+        self.attachment = Arc::new(attachment);
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    /// Room, as `reserve` takes it from the ring.
+    #[inline]
+    fn room(
+        &mut self,
+        patience: Patience,
+        reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
+    ) -> Result<Reserved, SendError> {
+        if self.is_disconnected() {
+            return Err(SendError::Disconnected);
+        }
+        match reserve(self.producer()?) {
+            Ok(reserved) => Ok(reserved),
+            Err(Full) => self.wait_for_room(patience, reserve),
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(
+        &mut self,
+        patience: Patience,
+        reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
+    ) -> Result<Reserved, SendError> {
+        let inner = &self.attachment.inner;
+        let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
+        let Some(slot) = inner.memory.slot(producer.slot()) else { return Err(SendError::Full) };
+        slot.counts.refused.add(1);
+        let Patience::Until(deadline) = patience else { return Err(SendError::Full) };
+        let receiver = inner.memory.receiver();
+        let bell = inner.bell_of_receiver();
+        let found = wait::until(inner.bell_of_senders(), &mut self.spin, deadline, &slot.counts, |look| {
+            if bell.attention() & CLOSED != 0 {
+                return Some(Err(SendError::Disconnected));
+            }
+            if let Ok(reserved) = reserve(producer) {
+                return Some(Ok(reserved));
+            }
+            if look == Look::Idle {
+                return attach::died_in(&receiver.claim).map(|dead| Err(SendError::PeerDied { pid: dead.pid() }));
+            }
+            None
+        });
+        found.unwrap_or(Err(SendError::TimedOut))
+    }
+
+    #[inline]
+    pub(super) fn publish_one(&mut self, reserved: Reserved, room: u32, length: u32, kind: u16) {
+        if let Some(producer) = &mut self.producer {
+            reservation::publish_one(producer, reserved, room, length, kind);
+            self.published(1, length as u64);
+        }
+    }
+
+    #[inline]
+    pub(super) fn publish_all(&mut self, reserved: Reserved, used: Position, messages: u64, bytes: u64) {
+        if let Some(producer) = &mut self.producer {
+            producer.publish(reserved, used);
+            self.published(messages, bytes);
+        }
+    }
+
+    #[inline]
+    fn published(&mut self, messages: u64, bytes: u64) {
+        let inner = &self.attachment.inner;
+        let woken = inner.bell_of_receiver().ring(&mut self.quiet, |_| true);
+        if let Some(slot) = self.producer.as_ref().and_then(|producer| inner.memory.slot(producer.slot())) {
+            slot.counts.messages.add(messages);
+            slot.counts.bytes.add(bytes);
+            if woken {
+                slot.counts.wakes.add(1);
+            }
+        }
+    }
+
+    /// Gives up what is reserved; others may wait behind it.
+    #[inline]
+    pub(super) fn discard(&mut self) {
+        if self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
+            self.attachment.inner.bell_of_receiver().ring(&mut self.quiet, |_| true);
+        }
+    }
+}
+
+impl<P: Trust> Clone for Sender<P, Many> {
+    /// A handle for another thread. It takes a slot when it is first used; [`SendError::TooManySenders`] then says that
+    /// there is none.
+    fn clone(&self) -> Self {
+        let spin = self.attachment.inner.spin();
+        Self { producer: None, attachment: Arc::clone(&self.attachment), quiet: 0, spin, marker: PhantomData }
+    }
+}
+
+impl<P: Trust, K: SenderKind> Drop for Sender<P, K> {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+impl<P: Trust, K: SenderKind> fmt::Debug for Sender<P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slot = self.producer.as_ref().map(|producer| producer.slot());
+        let claim = slot.and_then(|slot| self.memory().slot(slot)).map(|slot| claim::read(&slot.claim));
+        f.debug_struct("Sender").field("slot", &slot).field("claim", &claim).finish()
+    }
+}

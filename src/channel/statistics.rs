@@ -1,0 +1,102 @@
+//! What a ring has done. Counted by each participant on cache lines of its own.
+
+use super::attach;
+use crate::{
+    layout::Counts,
+    ring::{
+        claim::{self, Claim},
+        memory::Memory,
+    },
+    sync::AtomicU64,
+};
+
+/// Counts of one ring. Exact while nobody is at work; a participant that was killed may have left its last step out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// The receiver's side.
+    pub receiver: ParticipantStatistics,
+    /// Each sender slot that was ever used.
+    pub senders: Vec<ParticipantStatistics>,
+}
+
+impl Statistics {
+    /// Messages sent and not yet released by the receiver.
+    pub fn pending_messages(&self) -> u64 {
+        self.sum(|sender| sender.messages).saturating_sub(self.receiver.messages)
+    }
+
+    /// Messages ever sent.
+    pub fn sent(&self) -> u64 {
+        self.sum(|sender| sender.messages)
+    }
+
+    /// Most bytes seen in use, headers included. Sampled whenever a sender looks up the receiver's position, at least once
+    /// a lap.
+    pub fn high_water_bytes(&self) -> u64 {
+        self.senders.iter().map(|sender| sender.high_water_bytes).max().unwrap_or(0)
+    }
+
+    fn sum(&self, of: impl Fn(&ParticipantStatistics) -> u64) -> u64 {
+        self.senders.iter().map(of).sum()
+    }
+
+    pub(super) fn read(memory: &Memory) -> Self {
+        let receiver = memory.receiver();
+        let senders = memory
+            .all_slots()
+            .map(|(number, slot)| ParticipantStatistics::read(number, &slot.claim, &slot.counts))
+            .filter(|sender| sender.pid.is_some())
+            .collect();
+        Self { receiver: ParticipantStatistics::read(0, &receiver.claim, &receiver.counts), senders }
+    }
+}
+
+/// Counts of one place in a ring, added up over all processes that held it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ParticipantStatistics {
+    /// Slot number of a sender; 0 for the receiver.
+    pub slot: u8,
+    /// The process that holds the place, or held it last; `None` when nobody ever did.
+    pub pid: Option<u32>,
+    /// Whether that process holds it now and lives.
+    pub attached: bool,
+    /// Whether that process died without closing.
+    pub died: bool,
+    /// Messages sent or received.
+    pub messages: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// Times that the ring was found full (by a sender) or empty (by the receiver).
+    pub refused: u64,
+    /// Blocking calls that had to wait.
+    pub blocked: u64,
+    /// Times that a wait went to sleep.
+    pub sleeps: u64,
+    /// Times that the other side was woken by a system call.
+    pub wakes: u64,
+    /// Most bytes seen in use (senders only).
+    pub high_water_bytes: u64,
+}
+
+impl ParticipantStatistics {
+    fn read(slot: u8, claim: &AtomicU64, counts: &Counts) -> Self {
+        let claim = claim::read(claim);
+        let held = matches!(claim, Claim::Attached(_));
+        let dead = held && claim.owner().is_some_and(attach::is_dead);
+        Self {
+            slot,
+            pid: claim.owner().map(|owner| owner.pid()),
+            attached: held && !dead,
+            died: dead,
+            messages: counts.messages.get(),
+            bytes: counts.bytes.get(),
+            refused: counts.refused.get(),
+            blocked: counts.blocked.get(),
+            sleeps: counts.sleeps.get(),
+            wakes: counts.wakes.get(),
+            high_water_bytes: counts.high_water.get(),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What can go wrong, by operation.
+
+use std::{fmt, io};
+
+pub use crate::sys::segment::SegmentError;
+
+/// Why a ring could not be made, opened or attached to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name can't be a ring's.
+    Name {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A setting is outside what is possible.
+    Setting {
+        /// Which one.
+        what: &'static str,
+        /// What was asked for.
+        given: u64,
+        /// The least that is possible.
+        least: u64,
+        /// The most that is possible.
+        most: u64,
+    },
+    /// The segment could not be made, found, trusted or mapped.
+    Segment(SegmentError),
+    /// What was opened is not a ring of ringpost.
+    NotARing {
+        /// What tells so.
+        why: &'static str,
+    },
+    /// What was opened is a ring, but not the one that was asked for, or not one that this process can use.
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What the segment has.
+        found: String,
+        /// What was asked for, or what this process has.
+        expected: String,
+    },
+    /// Another receiver is attached, and lives.
+    ReceiverAttached {
+        /// Its process.
+        pid: u32,
+    },
+    /// Another sender is attached to a ring for one, and lives.
+    SenderAttached {
+        /// Its process.
+        pid: u32,
+    },
+    /// Every sender slot is taken, or still has messages of its former owner in the ring.
+    TooManySenders {
+        /// Number of slots.
+        most: u8,
+    },
+    /// The kernel refuses something that all users of this ring rely on.
+    Unsupported {
+        /// What it refuses.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { name, why } => write!(f, "{name:?} can't be the name of a ring: {why}"),
+            Self::Setting { what, given, least, most } => {
+                write!(f, "{what} is {given} and must be from {least} to {most}")
+            }
+            Self::Segment(error) => error.fmt(f),
+            Self::NotARing { why } => write!(f, "this is not a ring: {why}"),
+            Self::Mismatch { what, found, expected } => {
+                write!(f, "{what}: the ring has {found}, expected was {expected}")
+            }
+            Self::ReceiverAttached { pid } => {
+                write!(f, "the ring has a receiver already (process {pid}), and takes one at a time")
+            }
+            Self::SenderAttached { pid } => write!(
+                f,
+                "the ring has a sender already (process {pid}), and takes one at a time: make it for many senders"
+            ),
+            Self::TooManySenders { most } => write!(
+                f,
+                "all {most} sender slots are taken, or wait until the receiver has passed what their former owners sent"
+            ),
+            Self::Unsupported { what } => write!(f, "the kernel refuses {what}, which all users of this ring rely on"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Segment(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<SegmentError> for OpenError {
+    fn from(error: SegmentError) -> Self {
+        Self::Segment(error)
+    }
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        let kind = match &error {
+            OpenError::Segment(SegmentError::NotFound { .. }) => io::ErrorKind::NotFound,
+            OpenError::Segment(SegmentError::AlreadyExists { .. }) => io::ErrorKind::AlreadyExists,
+            OpenError::Segment(SegmentError::PermissionDenied { .. }) => io::ErrorKind::PermissionDenied,
+            OpenError::Segment(SegmentError::NoSpace { .. }) => io::ErrorKind::StorageFull,
+            OpenError::Segment(_) => io::ErrorKind::Other,
+            OpenError::Name { .. } | OpenError::Setting { .. } => io::ErrorKind::InvalidInput,
+            OpenError::NotARing { .. } | OpenError::Mismatch { .. } => io::ErrorKind::InvalidData,
+            OpenError::ReceiverAttached { .. } | OpenError::SenderAttached { .. } | OpenError::TooManySenders { .. } => {
+                io::ErrorKind::ResourceBusy
+            }
+            OpenError::Unsupported { .. } => io::ErrorKind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Why a message was not sent. The message is still the caller's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no room now. Only from the `try_` functions and from batches.
+    Full,
+    /// There was no room until the deadline.
+    TimedOut,
+    /// The message is longer than the ring takes.
+    TooLong {
+        /// Bytes that were to be sent.
+        length: usize,
+        /// Most bytes that a message of this ring may have.
+        longest: usize,
+    },
+    /// The receiver has closed.
+    Disconnected,
+    /// The receiver died without closing.
+    PeerDied {
+        /// Its process.
+        pid: u32,
+    },
+    /// This handle was cloned, and there is no slot left for it.
+    TooManySenders {
+        /// Number of slots.
+        most: u8,
+    },
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the ring is full"),
+            Self::TimedOut => f.write_str("the ring stayed full until the deadline"),
+            Self::TooLong { length, longest } => {
+                write!(f, "a message of {length} bytes is too long for this ring, which takes up to {longest}")
+            }
+            Self::Disconnected => f.write_str("the receiver has closed"),
+            Self::PeerDied { pid } => write!(f, "the receiver (process {pid}) died"),
+            Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        let kind = match error {
+            SendError::Full => io::ErrorKind::WouldBlock,
+            SendError::TimedOut => io::ErrorKind::TimedOut,
+            SendError::TooLong { .. } => io::ErrorKind::InvalidInput,
+            SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,
+            SendError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Why no message was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// There is no message now. Only from the `try_` functions.
+    Empty,
+    /// There was no message until the deadline.
+    TimedOut,
+    /// Every sender has closed, and all that they sent was received. A sender that attaches later ends this state.
+    Disconnected,
+    /// The last sender died without closing; all that it had committed was received.
+    PeerDied {
+        /// Its process.
+        pid: u32,
+    },
+    /// The message is longer than the caller's buffer. It is still the next message.
+    BufferTooSmall {
+        /// Bytes of the message.
+        length: usize,
+    },
+    /// The bytes of the message are no value of the receiver's type. It was released.
+    NotAValue,
+    /// A sender wrote what no sender of ringpost writes. Nothing more can be received from this ring.
+    Corrupt {
+        /// Sequence number where it stands.
+        sequence: u64,
+        /// The length that it claims.
+        length: u32,
+    },
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the ring is empty"),
+            Self::TimedOut => f.write_str("the ring stayed empty until the deadline"),
+            Self::Disconnected => f.write_str("every sender has closed"),
+            Self::PeerDied { pid } => write!(f, "the sender (process {pid}) died"),
+            Self::BufferTooSmall { length } => write!(f, "the next message has {length} bytes, more than the buffer"),
+            Self::NotAValue => f.write_str("the message is no value of the receiver's type"),
+            Self::Corrupt { sequence, length } => {
+                write!(f, "the record at {sequence} claims an impossible length of {length}: a sender damaged the ring")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+impl From<RecvError> for io::Error {
+    fn from(error: RecvError) -> Self {
+        let kind = match error {
+            RecvError::Empty => io::ErrorKind::WouldBlock,
+            RecvError::TimedOut => io::ErrorKind::TimedOut,
+            RecvError::Disconnected => io::ErrorKind::UnexpectedEof,
+            RecvError::PeerDied { .. } => io::ErrorKind::ConnectionAborted,
+            RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
+            RecvError::NotAValue | RecvError::Corrupt { .. } => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,296 @@
+//! The page that says what a segment is: written once before it is published, read into a private copy and checked
+//! before anything is mapped. Byte table in `docs/LAYOUT.md`.
+
+use crate::{
+    error::OpenError,
+    layout::{self, MOST_SLOTS},
+    ring::position::Geometry,
+};
+
+/// Bytes of the header.
+pub(crate) const LENGTH: usize = 128;
+
+const MAGIC: [u8; 8] = *b"RINGPOST";
+/// Changes with every change of the layout or of the protocol.
+pub(crate) const VERSION: u32 = 1;
+/// Read back as another number on a machine with another byte order.
+const BYTE_ORDER: u32 = 0x0a0b_0c0d;
+
+const MIRRORED: u32 = 1;
+const ASYMMETRIC: u32 = 2;
+
+/// Smallest capacity, in bytes.
+pub(crate) const LEAST_CAPACITY: u64 = 4096;
+/// Largest capacity, in bytes: 2^40.
+pub(crate) const MOST_CAPACITY: u64 = 1 << 40;
+
+/// How many senders a ring is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// One at a time.
+    Single,
+    /// Up to this many at a time, in one total order.
+    Many(u8),
+}
+
+/// The type of every message of a ring, when it has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Item {
+    /// Bytes.
+    pub(crate) size: u32,
+    pub(crate) align: u32,
+}
+
+/// What a segment is. All fields are checked when it is decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) geometry: Geometry,
+    pub(crate) asymmetric: bool,
+    /// Bytes before the data area.
+    pub(crate) control_length: u32,
+    /// Longest message in bytes, at most what the geometry can hold.
+    pub(crate) longest: u32,
+    pub(crate) item: Option<Item>,
+    pub(crate) page: u32,
+    /// Random, for the tags.
+    pub(crate) key: u64,
+    /// Random, tells this ring from another that was made under the same name.
+    pub(crate) instance: u64,
+    pub(crate) boot_id: [u8; 16],
+    pub(crate) namespaces: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) created_ns: u64,
+    pub(crate) creator: u32,
+}
+
+impl Header {
+    pub(crate) fn slots(&self) -> u8 {
+        match self.kind {
+            Kind::Single => 1,
+            Kind::Many(slots) => slots,
+        }
+    }
+
+    /// Bytes of the whole segment.
+    pub(crate) fn segment_length(&self) -> u64 {
+        self.control_length as u64 + self.geometry.capacity()
+    }
+
+    pub(crate) fn encode(&self) -> [u8; LENGTH] {
+        let mut bytes = Writer { bytes: [0; LENGTH], at: 0 };
+        let (kind, slots) = match self.kind {
+            Kind::Single => (1u32, 1u32),
+            Kind::Many(slots) => (2, slots.into()),
+        };
+        let mirrored = if self.geometry.mirrored() { MIRRORED } else { 0 };
+        let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
+        let item = self.item.unwrap_or(Item { size: 0, align: 0 });
+        bytes.put(&MAGIC);
+        bytes.put(&VERSION.to_ne_bytes());
+        bytes.put(&BYTE_ORDER.to_ne_bytes());
+        bytes.put(&kind.to_ne_bytes());
+        bytes.put(&(mirrored | asymmetric).to_ne_bytes());
+        bytes.put(&self.geometry.capacity().to_ne_bytes());
+        bytes.put(&self.control_length.to_ne_bytes());
+        bytes.put(&slots.to_ne_bytes());
+        bytes.put(&self.longest.to_ne_bytes());
+        bytes.put(&self.page.to_ne_bytes());
+        bytes.put(&item.size.to_ne_bytes());
+        bytes.put(&item.align.to_ne_bytes());
+        bytes.put(&self.key.to_ne_bytes());
+        bytes.put(&self.instance.to_ne_bytes());
+        bytes.put(&self.boot_id);
+        bytes.put(&self.namespaces.to_ne_bytes());
+        bytes.put(&self.created_ns.to_ne_bytes());
+        bytes.put(&self.creator.to_ne_bytes());
+        bytes.at = LENGTH - 8;
+        let sum = checksum(&bytes.bytes);
+        bytes.put(&sum.to_ne_bytes());
+        bytes.bytes
+    }
+
+    /// Checks every field of what somebody else has written; any bytes give a header or an error.
+    pub(crate) fn decode(found: &[u8]) -> Result<Self, OpenError> {
+        let Some(bytes) = found.first_chunk::<LENGTH>() else {
+            return Err(OpenError::NotARing { why: "it is shorter than a header" });
+        };
+        let mut fields = Reader { bytes, at: 0 };
+        if fields.take::<8>() != MAGIC {
+            return Err(OpenError::NotARing { why: "it does not begin with RINGPOST" });
+        }
+        let version = fields.u32();
+        if version != VERSION {
+            let found = if version.swap_bytes() == VERSION { "another byte order".into() } else { version.to_string() };
+            return Err(OpenError::Mismatch { what: "layout version", found, expected: VERSION.to_string() });
+        }
+        let order = fields.u32();
+        if order != BYTE_ORDER {
+            return Err(mismatch("byte order", format_args!("{order:#x}"), format_args!("{BYTE_ORDER:#x}")));
+        }
+        if fields.u64_at(LENGTH - 8) != checksum(bytes) {
+            return Err(OpenError::NotARing { why: "its header is damaged: the checksum differs" });
+        }
+        let (kind, flags, capacity) = (fields.u32(), fields.u32(), fields.u64());
+        let (control_length, slots, longest) = (fields.u32(), fields.u32(), fields.u32());
+        let (page, size, align) = (fields.u32(), fields.u32(), fields.u32());
+        let kind = match (kind, u8::try_from(slots)) {
+            (1, Ok(1)) => Kind::Single,
+            (2, Ok(1..=MOST_SLOTS)) => Kind::Many(slots as u8),
+            _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
+        };
+        if flags & !(MIRRORED | ASYMMETRIC) != 0 {
+            return Err(OpenError::NotARing { why: "its header has flags that this version does not know" });
+        }
+        if !capacity.is_power_of_two() || !(LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity) {
+            return Err(OpenError::NotARing { why: "its header has an impossible capacity" });
+        }
+        let geometry = Geometry::new(capacity, flags & MIRRORED != 0);
+        if longest as u64 > geometry.longest_payload() {
+            return Err(OpenError::NotARing { why: "its header has a message longer than the ring" });
+        }
+        if !page.is_power_of_two()
+            || page < 4096
+            || control_length as usize != layout::control_length(slots as u8, page as usize)
+        {
+            return Err(OpenError::NotARing { why: "its header has an impossible control area" });
+        }
+        let item = (size, align) != (0, 0);
+        if item && (!align.is_power_of_two() || align > 8 || size > longest) {
+            return Err(OpenError::NotARing { why: "its header has an impossible type of message" });
+        }
+        Ok(Self {
+            kind,
+            geometry,
+            asymmetric: flags & ASYMMETRIC != 0,
+            control_length,
+            longest,
+            item: item.then_some(Item { size, align }),
+            page,
+            key: fields.u64(),
+            instance: fields.u64(),
+            boot_id: fields.take(),
+            namespaces: fields.u64(),
+            created_ns: fields.u64(),
+            creator: fields.u32(),
+        })
+    }
+}
+
+/// An error that prints both sides.
+pub(crate) fn mismatch(
+    what: &'static str,
+    found: impl std::fmt::Display,
+    expected: impl std::fmt::Display,
+) -> OpenError {
+    OpenError::Mismatch { what, found: found.to_string(), expected: expected.to_string() }
+}
+
+/// FNV-1a over all but the last eight bytes: against accidents, not against malice.
+fn checksum(bytes: &[u8; LENGTH]) -> u64 {
+    bytes[..LENGTH - 8].iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, &byte| {
+        (sum ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+struct Writer {
+    bytes: [u8; LENGTH],
+    at: usize,
+}
+
+impl Writer {
+    fn put(&mut self, field: &[u8]) {
+        self.bytes[self.at..self.at + field.len()].copy_from_slice(field);
+        self.at += field.len();
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8; LENGTH],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let field = std::array::from_fn(|n| self.bytes[self.at + n]);
+        self.at += N;
+        field
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_ne_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_ne_bytes(self.take())
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        Reader { bytes: self.bytes, at }.u64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            kind: Kind::Many(7),
+            geometry: Geometry::new(1 << 16, true),
+            asymmetric: true,
+            control_length: layout::control_length(7, 4096) as u32,
+            longest: 4000,
+            item: Some(Item { size: 24, align: 8 }),
+            page: 4096,
+            key: 0x1122_3344_5566_7788,
+            instance: 3,
+            boot_id: *b"0123456789abcdef",
+            namespaces: 5,
+            created_ns: 6,
+            creator: 7,
+        }
+    }
+
+    #[test]
+    fn a_header_survives_the_round_trip() {
+        assert_eq!(Header::decode(&header().encode()).unwrap(), header());
+    }
+
+    #[test]
+    fn every_damaged_bit_is_noticed() {
+        let bytes = header().encode();
+        for bit in 0..LENGTH * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn another_version_prints_both_sides() {
+        let mut bytes = header().encode();
+        bytes[8] = 9;
+        let error = Header::decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains('9') && error.contains('1'), "{error}");
+    }
+
+    #[test]
+    fn impossible_fields_are_refused_though_the_checksum_is_right() {
+        let impossible: [(usize, u32); 8] =
+            [(16, 3), (20, 8), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
+        for (offset, value) in impossible {
+            let mut bytes = header().encode();
+            bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+            let sum = checksum(&bytes);
+            bytes[LENGTH - 8..].copy_from_slice(&sum.to_ne_bytes());
+            assert!(matches!(Header::decode(&bytes), Err(OpenError::NotARing { .. })), "field at {offset}");
+        }
+    }
+
+    #[test]
+    fn short_input_is_no_ring() {
+        assert!(Header::decode(&header().encode()[..LENGTH - 1]).is_err());
+        assert!(Header::decode(&[]).is_err());
+    }
+}

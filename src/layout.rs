@@ -1,0 +1,157 @@
+//! What lies where in a segment. `docs/LAYOUT.md` is the normative text; the asserts below hold it to this file.
+//!
+//! ```text
+//! 0        header          written once before the segment is published, never again
+//! 4096     receiver area   written by the receiver only
+//! 8192     senders area    written by the senders only: 512 bytes of their own, then 256 bytes a slot
+//! control  data area       written by the senders only
+//! ```
+
+use crate::sync::{AtomicU32, AtomicU64};
+
+/// Bytes that nothing else may share: two lines, because the adjacent one is fetched along.
+pub(crate) const LINE: usize = 128;
+
+/// The words that the receiver writes.
+#[repr(C, align(128))]
+pub(crate) struct ReceiverArea {
+    /// Units of the first record that is not released. Written by the receiver at each release; senders read it when
+    /// their copy says that the ring is full, so it may be stale there by any amount, but never ahead.
+    pub(crate) position: AtomicU64,
+    _line_0: [u8; LINE - 8],
+
+    /// `closed << 32 | wanted`, see `wait.rs`. Read by a sender with each message, written when the receiver goes to
+    /// sleep, closes or attaches.
+    pub(crate) attention: AtomicU64,
+    /// Futex word: the last `wanted` of the senders that this receiver has granted.
+    pub(crate) granted: AtomicU32,
+    /// The `closings` of the senders area whose end this receiver has reported.
+    pub(crate) closings_seen: AtomicU32,
+    _line_1: [u8; LINE - 16],
+
+    /// Who receives, see `ring/claim.rs`.
+    pub(crate) claim: AtomicU64,
+    /// The receiver's own counts.
+    pub(crate) counts: Counts,
+    _line_2: [u8; LINE - 8 - size_of::<Counts>()],
+}
+
+/// The words that senders share.
+#[repr(C, align(128))]
+pub(crate) struct SendersArea {
+    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: unused.
+    pub(crate) tail: AtomicU64,
+    _line_0: [u8; LINE - 8],
+
+    /// `eager << 33 | wanted`, see `wait.rs`. Read by the receiver with each release, written when a sender goes to
+    /// sleep.
+    pub(crate) attention: AtomicU64,
+    /// Futex word: the last `wanted` of the receiver that some sender has granted.
+    pub(crate) granted: AtomicU32,
+    /// How many senders have ever closed, modulo 2^32.
+    pub(crate) closings: AtomicU32,
+    _line_1: [u8; LINE - 16],
+}
+
+/// The words of one sender.
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    /// Who sends here, see `ring/claim.rs`.
+    pub(crate) claim: AtomicU64,
+    /// Many senders: the tail word that this one last saw before its CAS.
+    pub(crate) intent_tail: AtomicU64,
+    /// Many senders: units that it was about to reserve there.
+    pub(crate) intent_units: AtomicU64,
+    _line_0: [u8; LINE - 24],
+
+    /// The sender's own counts.
+    pub(crate) counts: Counts,
+    _line_1: [u8; LINE - size_of::<Counts>()],
+}
+
+/// What a participant counts of itself, added up over all who held its place. Only the participant writes it, so counting
+/// costs no shared line; a kill between a step and its count leaves the count short by that step.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Messages sent or received.
+    pub(crate) messages: Count,
+    /// Bytes of their payloads.
+    pub(crate) bytes: Count,
+    /// Times that the ring was found full or empty.
+    pub(crate) refused: Count,
+    /// Blocking calls that had to wait.
+    pub(crate) blocked: Count,
+    /// Times that a wait went to sleep.
+    pub(crate) sleeps: Count,
+    /// Times that the other side was woken.
+    pub(crate) wakes: Count,
+    /// Most bytes seen in use, sampled whenever a sender looks up the receiver's position.
+    pub(crate) high_water: Count,
+}
+
+/// A number that one process writes and any may read. Not part of the protocol: always the hardware's atomics.
+#[derive(Default)]
+#[repr(transparent)]
+pub(crate) struct Count(core::sync::atomic::AtomicU64);
+
+impl Count {
+    /// Adds without a locked instruction: there is one writer.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        // ORDERING: Relaxed, a statistic; nothing is read through it.
+        self.0.store(self.get().wrapping_add(n), core::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn raise_to(&self, n: u64) {
+        if n > self.get() {
+            // ORDERING: Relaxed, a statistic; nothing is read through it.
+            self.0.store(n, core::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        // ORDERING: Relaxed, a statistic; nothing is read through it.
+        self.0.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// Most senders that a ring can have: a slot number takes one byte, and 0 means nobody.
+pub(crate) const MOST_SLOTS: u8 = 255;
+
+/// Byte offset of the receiver area.
+pub(crate) const RECEIVER_AREA: usize = 4096;
+/// Byte offset of the senders area.
+pub(crate) const SENDERS_AREA: usize = 8192;
+/// Byte offset of the first slot.
+pub(crate) const SLOTS: usize = SENDERS_AREA + 512;
+
+/// Bytes before the data area, a multiple of `page` (a power of two).
+pub(crate) const fn control_length(slots: u8, page: usize) -> usize {
+    (SLOTS + slots as usize * size_of::<Slot>()).next_multiple_of(page)
+}
+
+#[cfg(not(ringpost_loom))]
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Counts>() == 56);
+    assert!(offset_of!(ReceiverArea, position) == 0);
+    assert!(offset_of!(ReceiverArea, attention) == 128);
+    assert!(offset_of!(ReceiverArea, granted) == 136);
+    assert!(offset_of!(ReceiverArea, closings_seen) == 140);
+    assert!(offset_of!(ReceiverArea, claim) == 256);
+    assert!(offset_of!(ReceiverArea, counts) == 264);
+    assert!(RECEIVER_AREA + size_of::<ReceiverArea>() <= SENDERS_AREA);
+    assert!(offset_of!(SendersArea, tail) == 0);
+    assert!(offset_of!(SendersArea, attention) == 128);
+    assert!(offset_of!(SendersArea, granted) == 136);
+    assert!(offset_of!(SendersArea, closings) == 140);
+    assert!(SENDERS_AREA + size_of::<SendersArea>() <= SLOTS);
+    assert!(offset_of!(Slot, claim) == 0);
+    assert!(offset_of!(Slot, intent_tail) == 8);
+    assert!(offset_of!(Slot, intent_units) == 16);
+    assert!(offset_of!(Slot, counts) == 128);
+    assert!(size_of::<Slot>() == 256);
+};

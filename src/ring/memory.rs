@@ -1,0 +1,276 @@
+//! The memory of one ring: the only place that turns a position into an address.
+//!
+//! Everything here was validated before: capacity and key are private copies, so no word that a peer can write takes
+//! part in an address. Under loom the same type has a body of loom cells.
+
+use super::{
+    position::{Geometry, Position},
+    record::{self, Info, State},
+};
+use crate::{
+    layout::{ReceiverArea, SendersArea, Slot},
+    sync::{AtomicU64, Ordering::*},
+};
+
+#[cfg(not(ringpost_loom))]
+pub use in_memory::Memory;
+#[cfg(ringpost_loom)]
+pub use in_loom::Memory;
+
+#[cfg(not(ringpost_loom))]
+mod in_memory {
+    use super::*;
+    use crate::layout::{RECEIVER_AREA, SENDERS_AREA, SLOTS};
+    use core::ptr::NonNull;
+    use std::any::Any;
+
+    /// The memory of one ring, kept alive by what it was made from.
+    pub struct Memory {
+        pub(super) geometry: Geometry,
+        pub(super) key: u64,
+        pub(super) slots: u8,
+        control: NonNull<u8>,
+        data: NonNull<u8>,
+        _backing: Box<dyn Any + Send + Sync>,
+    }
+
+    // SAFETY: the pointers are to memory that `_backing` owns, which may move between threads; all access that is shared
+    // goes through atomics, and payloads have one owner at a time by the protocol.
+    unsafe impl Send for Memory {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Memory {}
+
+    impl Memory {
+        /// # Safety
+        /// While `backing` lives, `control` must be valid for reads and writes of the control area of `slots` slots and
+        /// `data` for `geometry.capacity()` bytes, twice that when mirrored; both aligned to 128 bytes and changed
+        /// by others only as another `Memory` (of this or another process) or as atomic words would.
+        pub(crate) unsafe fn new(
+            geometry: Geometry,
+            key: u64,
+            slots: u8,
+            control: NonNull<u8>,
+            data: NonNull<u8>,
+            backing: Box<dyn Any + Send + Sync>,
+        ) -> Self {
+            assert!(control.as_ptr().addr().is_multiple_of(128) && data.as_ptr().addr().is_multiple_of(128));
+            Self { geometry, key, slots, control, data, _backing: backing }
+        }
+
+        #[inline]
+        pub(crate) fn receiver(&self) -> &ReceiverArea {
+            // SAFETY: the control area holds the receiver area at this offset (`new`), made of atomics only.
+            unsafe { self.control.add(RECEIVER_AREA).cast().as_ref() }
+        }
+
+        #[inline]
+        pub(crate) fn senders(&self) -> &SendersArea {
+            // SAFETY: the control area holds the senders area at this offset (`new`), made of atomics only.
+            unsafe { self.control.add(SENDERS_AREA).cast().as_ref() }
+        }
+
+        /// Slot `number`, from 1; `None` where the ring has no such slot.
+        #[inline]
+        pub(crate) fn slot(&self, number: u8) -> Option<&Slot> {
+            let index = number.checked_sub(1).filter(|_| number <= self.slots)?;
+            // SAFETY: the control area holds `slots` slots from this offset (`new`), made of atomics only.
+            Some(unsafe { self.control.add(SLOTS).cast::<Slot>().add(index as usize).as_ref() })
+        }
+
+        /// The header word at `position`.
+        #[inline]
+        pub(super) fn word(&self, position: Position) -> &AtomicU64 {
+            let offset = self.geometry.offset(position) as usize;
+            // SAFETY: the offset is masked to the capacity and a multiple of 8; the area is valid (`new`). Payload bytes
+            // that lie here in another lap are written by plain stores, but before a release that the reader of this
+            // word has acquired (R1/S1, P1/C1).
+            unsafe { self.data.add(offset).cast().as_ref() }
+        }
+
+        /// The payload of a record at `position`: `length` bytes from here lie in one piece.
+        ///
+        /// `length` must be at most `geometry.longest_payload()`.
+        #[inline]
+        pub(crate) fn payload(&self, position: Position, length: u32) -> NonNull<u8> {
+            debug_assert!(length as u64 <= self.geometry.longest_payload());
+            let offset = self.geometry.payload_offset(position, length as u64) as usize;
+            // SAFETY: the offset is below the capacity, within the area (`new`).
+            unsafe { self.data.add(offset) }
+        }
+
+        /// Moves the first `to` bytes of a payload that was written as one of `from` bytes to where one of `to` lies.
+        pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
+            let (old, new) = (self.payload(position, from), self.payload(position, to));
+            if old != new {
+                // SAFETY: both lie in the reservation at `position`, which the caller owns, and hold `to` bytes; they may
+                // overlap.
+                unsafe { old.copy_to(new, to as usize) };
+            }
+        }
+    }
+}
+
+#[cfg(ringpost_loom)]
+mod in_loom {
+    use super::*;
+    use loom::cell::UnsafeCell;
+
+    /// The memory of one ring as loom sees it: header words and payload words are apart, so that loom checks payload
+    /// accesses for races; headers that are really stale payload are the business of the explicit-state model.
+    pub struct Memory {
+        pub(super) geometry: Geometry,
+        pub(super) key: u64,
+        pub(super) slots: u8,
+        receiver: ReceiverArea,
+        senders: SendersArea,
+        slot: Vec<Slot>,
+        headers: Vec<AtomicU64>,
+        payloads: Vec<UnsafeCell<u64>>,
+    }
+
+    impl Memory {
+        pub(crate) fn new(geometry: Geometry, key: u64, slots: u8, start: Position) -> Self {
+            let units = geometry.capacity_units();
+            let memory = Self {
+                geometry,
+                key,
+                slots,
+                receiver: ReceiverArea::new(),
+                senders: SendersArea::new(),
+                slot: (0..slots).map(|_| Slot::new()).collect(),
+                headers: (0..units).map(|_| AtomicU64::new(0)).collect(),
+                payloads: (0..units).map(|_| UnsafeCell::new(0)).collect(),
+            };
+            memory.start_at(start);
+            memory
+        }
+
+        pub(crate) fn receiver(&self) -> &ReceiverArea {
+            &self.receiver
+        }
+
+        pub(crate) fn senders(&self) -> &SendersArea {
+            &self.senders
+        }
+
+        pub(crate) fn slot(&self, number: u8) -> Option<&Slot> {
+            self.slot.get((number as usize).checked_sub(1)?)
+        }
+
+        pub(super) fn word(&self, position: Position) -> &AtomicU64 {
+            &self.headers[self.geometry.offset(position) as usize / 8]
+        }
+
+        fn payload_cells(&self, position: Position, length: u32) -> &[UnsafeCell<u64>] {
+            let first = self.geometry.payload_offset(position, length as u64) as usize / 8;
+            &self.payloads[first..first + (length as usize).div_ceil(8)]
+        }
+
+        /// Fills the payload with `value`.
+        pub(crate) fn write_payload(&self, position: Position, length: u32, value: u64) {
+            for cell in self.payload_cells(position, length) {
+                // SAFETY: loom itself checks that nobody else is at it.
+                cell.with_mut(|word| unsafe { *word = value });
+            }
+        }
+
+        /// The value that fills the payload; panics when it is torn.
+        pub(crate) fn read_payload(&self, position: Position, length: u32) -> u64 {
+            // SAFETY: loom itself checks that nobody writes meanwhile.
+            let mut words = self.payload_cells(position, length).iter().map(|c| c.with(|word| unsafe { *word }));
+            let first = words.next().unwrap_or_default();
+            assert!(words.all(|word| word == first), "torn payload");
+            first
+        }
+
+        pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
+            assert_eq!(
+                self.geometry.payload_offset(position, from as u64),
+                self.geometry.payload_offset(position, to as u64),
+                "the models truncate where nothing moves"
+            );
+        }
+    }
+}
+
+impl Memory {
+    /// Capacity and wrap rule.
+    #[inline]
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Number of sender slots.
+    pub(crate) fn slots(&self) -> u8 {
+        self.slots
+    }
+
+    /// Slots with their numbers.
+    pub(crate) fn all_slots(&self) -> impl Iterator<Item = (u8, &Slot)> {
+        (1..=self.slots).filter_map(|number| Some((number, self.slot(number)?)))
+    }
+
+    /// First position of a ring that is not published yet.
+    pub(crate) fn start_at(&self, start: Position) {
+        // ORDERING: Relaxed; the ring is published to others by what happens after.
+        self.receiver().position.store(start.units(), Relaxed);
+        // ORDERING: as above.
+        self.senders().tail.store(start.with_low_byte(0), Relaxed);
+    }
+
+    /// The receiver's position.
+    #[inline]
+    pub(crate) fn head(&self) -> Position {
+        // ORDERING: Acquire S1; pairs with Release R1 in `Consumer::release`: whoever sees the position writes over what
+        // lies before it only after the receiver has read it.
+        Position::new(self.receiver().position.load(Acquire))
+    }
+
+    /// What the record at `position` is, when its header is valid there.
+    #[inline]
+    pub(super) fn state(&self, position: Position) -> Option<State> {
+        // ORDERING: Acquire C1; pairs with Release P1 in `set_state`: a valid tag shows info and payload.
+        record::state_at(self.key, position, self.word(position).load(Acquire))
+    }
+
+    /// Makes the header at `position` valid: the record is there from now on.
+    #[inline]
+    pub(super) fn set_state(&self, position: Position, state: State) {
+        // ORDERING: Release P1; pairs with Acquire C1 in `state`: info and payload come before the tag.
+        self.word(position).store(record::tag(self.key, position, state), Release);
+    }
+
+    /// The info of a record whose header is valid.
+    #[inline]
+    pub(super) fn info(&self, position: Position) -> Info {
+        // ORDERING: Relaxed; the tag was acquired before (C1).
+        Info::unpack(self.word(position.plus(1)).load(Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn set_info(&self, position: Position, info: Info) {
+        // ORDERING: Relaxed; the tag is released after (P1).
+        self.word(position.plus(1)).store(info.pack(), Relaxed);
+    }
+
+    /// Makes `units` from `position` on a stretch that the receiver passes over. The stretch may hold valid tags: nobody
+    /// looks at them.
+    pub(super) fn discard(&self, position: Position, units: u64, owner: u8, previous: u8) {
+        match units {
+            0 => {}
+            1 => self.set_state(position, State::Filler),
+            _ => {
+                self.set_info(position, Info { length: units as u32, kind: 0, owner, previous });
+                self.set_state(position, State::Discarded);
+            }
+        }
+    }
+
+    /// Makes every header from `position` to the end of the lap invalid.
+    pub(super) fn wipe(&self, position: Position, units: u64) {
+        for position in (0..units).map(|n| position.plus(n)) {
+            // ORDERING: Relaxed; an invalid word says nothing, and the receiver looks at `position` itself at most.
+            self.word(position).store(self.key ^ position.with_low_byte(0), Relaxed);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The protocol: no operating system, no blocking. `docs/PROTOCOL.md` says it in words.
+
+pub(crate) mod claim;
+pub(crate) mod memory;
+pub(crate) mod mpsc;
+pub(crate) mod position;
+pub(crate) mod receive;
+pub(crate) mod record;
+pub(crate) mod recovery;
+pub(crate) mod reserve;
+pub(crate) mod spsc;

@@ -1,0 +1,112 @@
+//! Many senders in one total order: space is checked before a CAS on the tail reserves it, and an intent stored before
+//! the CAS names the owner of the reservation from its first moment.
+
+use super::{
+    memory::Memory,
+    position::{Position, UNIT},
+    reserve::{Full, Produce, Reserved},
+};
+use crate::sync::Ordering::*;
+use std::sync::Arc;
+
+/// One of the sending ends of a ring with many senders.
+pub struct Producer {
+    memory: Arc<Memory>,
+    slot: u8,
+    /// The receiver's position, as last seen.
+    head: Position,
+    open: Option<Reserved>,
+}
+
+impl Producer {
+    /// The caller must hold the claim of `slot`, which exists.
+    pub(crate) fn attach(memory: Arc<Memory>, slot: u8) -> Self {
+        assert!(memory.slot(slot).is_some());
+        let head = memory.head();
+        Self { memory, slot, head, open: None }
+    }
+
+    /// `units` tells how much is to be reserved at a given position.
+    #[inline]
+    fn take(&mut self, units: impl Fn(Position) -> u64) -> Result<Reserved, Full> {
+        let memory = &*self.memory;
+        let Some(mine) = memory.slot(self.slot) else { return Err(Full) };
+        let capacity = memory.geometry().capacity_units();
+        // ORDERING: Relaxed; a stale tail makes the CAS fail, and the space is acquired with the head (S1).
+        let mut seen = memory.senders().tail.load(Relaxed);
+        loop {
+            let (tail, previous) = Position::split(seen);
+            let units = units(tail);
+            if tail.since(self.head) + units > capacity {
+                let head = memory.head();
+                let used = tail.since(head);
+                if used > capacity {
+                    // The receiver has passed this tail: it is stale. (Or a hostile position: then the ring is full.)
+                    // ORDERING: Relaxed, as above.
+                    let again = memory.senders().tail.load(Relaxed);
+                    if again == seen {
+                        return Err(Full);
+                    }
+                    seen = again;
+                    continue;
+                }
+                self.head = head;
+                mine.counts.high_water.raise_to(used * UNIT);
+                if used + units > capacity {
+                    return Err(Full);
+                }
+            }
+            // ORDERING: Relaxed; released with the intent's tail below.
+            mine.intent_units.store(units, Relaxed);
+            // ORDERING: Release I1; pairs with Acquire I2 in `recovery`: whoever sees this intent sees its length, and the
+            // record that this sender committed before.
+            mine.intent_tail.store(seen, Release);
+            let next = tail.plus(units).with_low_byte(self.slot);
+            // ORDERING: Release T1; pairs with Acquire T2 in `recovery`: whoever sees the tail past a reservation sees the
+            // intent of its owner. Relaxed on failure: only compared again.
+            match memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {
+                Ok(_) => {
+                    let reserved = Reserved::new(tail, units, self.slot, previous);
+                    self.open = Some(reserved);
+                    return Ok(reserved);
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+impl Produce for Producer {
+    #[inline]
+    fn reserve(&mut self, length: u32) -> Result<Reserved, Full> {
+        self.abandon();
+        let geometry = self.memory.geometry();
+        self.take(|at| geometry.size_units(at, length as u64))
+    }
+
+    fn reserve_units(&mut self, units: u64) -> Result<Reserved, Full> {
+        self.abandon();
+        self.take(|_| units)
+    }
+
+    #[inline]
+    fn publish(&mut self, reserved: Reserved, used: Position) {
+        reserved.publish(&self.memory, used);
+        self.open = None;
+    }
+
+    #[inline]
+    fn abandon(&mut self) -> bool {
+        let Some(reserved) = self.open.take() else { return false };
+        reserved.abandon(&self.memory);
+        true
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn slot(&self) -> u8 {
+        self.slot
+    }
+}

@@ -1,0 +1,135 @@
+//! The receiving end: the same for one sender and for many.
+
+use super::{
+    memory::Memory,
+    position::{HEADER_UNITS, Position},
+    record::{Info, State},
+};
+use crate::sync::Ordering::*;
+use std::sync::Arc;
+
+/// A record that is there to be delivered. Private copy of its header, checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Record {
+    pub(crate) position: Position,
+    /// Position behind it.
+    pub(crate) end: Position,
+    pub(crate) length: u32,
+    pub(crate) kind: u16,
+    /// Slot of its sender.
+    pub(crate) owner: u8,
+}
+
+/// What stands at a position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// A message.
+    Message(Record),
+    /// Nothing up to the position behind: go on there.
+    Nothing(Position),
+    /// No valid header: the end of the ring, or a reservation that is not finished.
+    Empty,
+}
+
+/// A valid header says what no sender of ours writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Violation {
+    pub(crate) position: Position,
+    /// What its length field says.
+    pub(crate) length: u32,
+}
+
+/// Reads the header at `position`. Each shared word is read once, checked, and only the copy is used.
+#[inline]
+pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Violation> {
+    let Some(state) = memory.state(position) else { return Ok(Look::Empty) };
+    if state == State::Filler {
+        return Ok(Look::Nothing(position.plus(1)));
+    }
+    let Info { length, kind, owner, .. } = memory.info(position);
+    let geometry = memory.geometry();
+    if state == State::Committed && length as u64 <= geometry.longest_payload() {
+        let end = position.plus(geometry.size_units(position, length as u64));
+        Ok(Look::Message(Record { position, end, length, kind, owner }))
+    } else if state == State::Discarded && (HEADER_UNITS..=geometry.capacity_units()).contains(&(length as u64)) {
+        Ok(Look::Nothing(position.plus(length as u64)))
+    } else {
+        Err(Violation { position, length })
+    }
+}
+
+/// The position behind the last valid record from `head` on, at most one capacity away.
+pub(crate) fn end_of_records(memory: &Memory, head: Position) -> Position {
+    let mut end = head;
+    let capacity = memory.geometry().capacity_units();
+    while let Ok(Look::Message(Record { end: next, .. }) | Look::Nothing(next)) = look_at(memory, end) {
+        if next.since(head) > capacity {
+            break;
+        }
+        end = next;
+    }
+    end
+}
+
+/// The receiving end of a ring.
+pub(crate) struct Consumer {
+    memory: Arc<Memory>,
+    /// Position of the first record that is not released.
+    head: Position,
+}
+
+impl Consumer {
+    /// Goes on at the first record that the last receiver did not release.
+    ///
+    /// The caller must hold the receiver's claim.
+    pub(crate) fn attach(memory: Arc<Memory>) -> Self {
+        let head = memory.head();
+        Self { memory, head }
+    }
+
+    /// The first message that is not released, or `None`. Wait-free: it passes over at most one capacity of discarded
+    /// records.
+    #[inline]
+    pub(crate) fn look(&mut self) -> Result<Option<Record>, Violation> {
+        match look_at(&self.memory, self.head)? {
+            Look::Message(record) => Ok(Some(record)),
+            Look::Empty => Ok(None),
+            Look::Nothing(behind) => self.pass_over(behind),
+        }
+    }
+
+    #[cold]
+    fn pass_over(&mut self, behind: Position) -> Result<Option<Record>, Violation> {
+        let start = self.head;
+        let mut at = behind;
+        let found = loop {
+            if at.since(start) > self.memory.geometry().capacity_units() {
+                break None;
+            }
+            match look_at(&self.memory, at)? {
+                Look::Message(record) => break Some(record),
+                Look::Empty => break None,
+                Look::Nothing(behind) => at = behind,
+            }
+        };
+        self.release(at);
+        Ok(found)
+    }
+
+    /// Gives everything before `end` back to the senders.
+    #[inline]
+    pub(crate) fn release(&mut self, end: Position) {
+        self.head = end;
+        // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.
+        self.memory.receiver().position.store(end.units(), Release);
+    }
+
+    /// Position of the first record that is not released.
+    pub(crate) fn head(&self) -> Position {
+        self.head
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}

@@ -1,0 +1,96 @@
+//! The two header words of a record. Pure.
+//!
+//! ```text
+//! tag    key ^ ( position : 56 | state : 8 )
+//! info   length : 32 | kind : 16 | owner : 8 | previous : 8
+//! ```
+
+use super::position::Position;
+
+/// What a valid tag says of the record at its position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// A message. `info.length` counts the bytes of the payload.
+    Committed = 1,
+    /// Nothing to deliver. `info.length` counts the units of the whole record.
+    Discarded = 2,
+    /// Nothing to deliver, one unit long: there is no info word.
+    Filler = 3,
+}
+
+/// The tag that makes a header valid at `position`, and at no other.
+#[inline]
+pub(crate) const fn tag(key: u64, position: Position, state: State) -> u64 {
+    key ^ position.with_low_byte(state as u8)
+}
+
+/// The state that `tag` gives the record at `position`; `None` when it isn't valid there.
+#[inline]
+pub(crate) const fn state_at(key: u64, position: Position, tag: u64) -> Option<State> {
+    match (tag ^ key).wrapping_sub(position.with_low_byte(0)) {
+        1 => Some(State::Committed),
+        2 => Some(State::Discarded),
+        3 => Some(State::Filler),
+        _ => None,
+    }
+}
+
+/// The second header word, unpacked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Info {
+    /// Bytes of the payload, or units of the record: see [`State`].
+    pub(crate) length: u32,
+    /// The user's kind of message.
+    pub(crate) kind: u16,
+    /// Slot of the sender, from 1.
+    pub(crate) owner: u8,
+    /// Slot of whoever reserved before it; 0 in a ring with one sender and for the first reservation.
+    pub(crate) previous: u8,
+}
+
+impl Info {
+    #[inline]
+    pub(crate) const fn pack(self) -> u64 {
+        (self.length as u64) << 32 | (self.kind as u64) << 16 | (self.owner as u64) << 8 | self.previous as u64
+    }
+
+    #[inline]
+    pub(crate) const fn unpack(word: u64) -> Self {
+        Self {
+            length: (word >> 32) as u32,
+            kind: (word >> 16) as u16,
+            owner: (word >> 8) as u8,
+            previous: word as u8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_valid_at_its_own_position_only() {
+        let key = 0x0123_4567_89ab_cdef;
+        let here = Position::new(u64::MAX);
+        for state in [State::Committed, State::Discarded, State::Filler] {
+            let word = tag(key, here, state);
+            assert_eq!(state_at(key, here, word), Some(state));
+            for other in [here.plus(1), here.plus(1 << 13), here.plus((1 << 56) - 1)] {
+                assert_eq!(state_at(key, other, word), None);
+            }
+            assert_eq!(state_at(key + 1, here, word), None);
+        }
+        assert_eq!(state_at(key, here, 0), None);
+        assert_eq!(state_at(key, here, key ^ here.with_low_byte(0)), None);
+        assert_eq!(state_at(key, here, key ^ here.with_low_byte(4)), None);
+    }
+
+    #[test]
+    fn info_survives_the_round_trip() {
+        let info = Info { length: u32::MAX - 1, kind: 0xfffe, owner: 0xfd, previous: 0xfc };
+        assert_eq!(info.pack(), 0xffff_fffe_fffe_fdfc);
+        assert_eq!(Info::unpack(info.pack()), info);
+    }
+}

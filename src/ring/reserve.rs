@@ -1,0 +1,79 @@
+//! What both kinds of sender do with a stretch of the ring once it is theirs.
+
+use super::{
+    memory::Memory,
+    position::Position,
+    record::{Info, State},
+};
+
+/// A stretch of the ring that belongs to one sender until it is published or discarded.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserved {
+    pub(crate) start: Position,
+    /// Units up to its end.
+    pub(crate) units: u64,
+    /// Slot of whoever reserved before it.
+    pub(super) previous: u8,
+    pub(super) owner: u8,
+}
+
+/// The ring has no room for a reservation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+impl Reserved {
+    pub(super) fn new(start: Position, units: u64, owner: u8, previous: u8) -> Self {
+        Self { start, units, owner, previous }
+    }
+
+    pub(super) fn end(&self) -> Position {
+        self.start.plus(self.units)
+    }
+
+    /// Writes the header of a record at `at`, inside the stretch. The first record stays invisible, and so do the ones
+    /// behind it, until [`Reserved::publish`].
+    #[inline]
+    pub(crate) fn place(&self, memory: &Memory, at: Position, length: u32, kind: u16) {
+        memory.set_info(at, Info { length, kind, owner: self.owner, previous: self.previous });
+        if at != self.start {
+            memory.set_state(at, State::Committed);
+        }
+    }
+
+    /// Shows the receiver all records of the stretch at once. They end at `used`; what is behind is passed over.
+    #[inline]
+    pub(super) fn publish(&self, memory: &Memory, used: Position) {
+        let rest = self.end().since(used);
+        if rest != 0 {
+            memory.discard(used, rest, self.owner, self.previous);
+        }
+        memory.set_state(self.start, State::Committed);
+    }
+
+    /// Gives the whole stretch up: the receiver passes over it.
+    pub(super) fn abandon(&self, memory: &Memory) {
+        memory.discard(self.start, self.units, self.owner, self.previous);
+    }
+}
+
+/// A sender of either kind. At most one reservation is open at a time: one that was leaked is abandoned by the next
+/// call.
+pub trait Produce {
+    /// Reserves room for a record with a payload of `length` bytes (at most the ring's longest). Lock-free; never blocks.
+    fn reserve(&mut self, length: u32) -> Result<Reserved, Full>;
+
+    /// Reserves `units` (from 2 to the ring's capacity) for records to be placed one behind the other.
+    fn reserve_units(&mut self, units: u64) -> Result<Reserved, Full>;
+
+    /// Publishes what was placed, up to `used`.
+    fn publish(&mut self, reserved: Reserved, used: Position);
+
+    /// Gives up an open reservation, also one that was leaked. True when the receiver may have waited for it.
+    fn abandon(&mut self) -> bool;
+
+    /// Bytes in use as of the last look at the receiver's position.
+    fn memory(&self) -> &Memory;
+
+    /// Slot number of this sender.
+    fn slot(&self) -> u8;
+}

@@ -1,0 +1,99 @@
+//! One sender: the tail is private, the tag alone publishes.
+
+use super::{
+    memory::Memory,
+    position::{Position, UNIT},
+    receive,
+    reserve::{Full, Produce, Reserved},
+};
+use std::sync::Arc;
+
+/// The slot of the only sender.
+pub(crate) const SLOT: u8 = 1;
+
+/// The sending end of a ring with one sender.
+pub struct Producer {
+    memory: Arc<Memory>,
+    tail: Position,
+    /// The receiver's position, as last seen.
+    head: Position,
+    open: Option<Reserved>,
+}
+
+impl Producer {
+    /// Goes on where the last sender stopped: behind the last valid record. `crashed` when that sender did not close: a
+    /// batch that it was placing may have left valid tags further on.
+    ///
+    /// The caller must hold the claim of the only slot.
+    pub(crate) fn attach(memory: Arc<Memory>, crashed: bool) -> Self {
+        let head = memory.head();
+        let tail = receive::end_of_records(&memory, head);
+        if crashed {
+            memory.wipe(tail, memory.geometry().capacity_units() - tail.since(head));
+        }
+        Self { memory, tail, head, open: None }
+    }
+
+    #[inline]
+    fn take(&mut self, units: u64) -> Result<Reserved, Full> {
+        if self.tail.since(self.head) + units > self.memory.geometry().capacity_units() {
+            self.look_for_room(units)?;
+        }
+        let reserved = Reserved::new(self.tail, units, SLOT, 0);
+        self.open = Some(reserved);
+        Ok(reserved)
+    }
+
+    #[cold]
+    fn look_for_room(&mut self, units: u64) -> Result<(), Full> {
+        let capacity = self.memory.geometry().capacity_units();
+        let head = self.memory.head();
+        // A position that is not between the old one and the tail is not the receiver's doing: it counts as no progress.
+        if head.since(self.head) <= self.tail.since(self.head) {
+            self.head = head;
+        }
+        let used = self.tail.since(self.head);
+        if let Some(slot) = self.memory.slot(SLOT) {
+            slot.counts.high_water.raise_to((used * UNIT).min(self.memory.geometry().capacity()));
+        }
+        if used + units > capacity { Err(Full) } else { Ok(()) }
+    }
+}
+
+impl Produce for Producer {
+    #[inline]
+    fn reserve(&mut self, length: u32) -> Result<Reserved, Full> {
+        self.abandon();
+        self.take(self.memory.geometry().size_units(self.tail, length as u64))
+    }
+
+    fn reserve_units(&mut self, units: u64) -> Result<Reserved, Full> {
+        self.abandon();
+        self.take(units)
+    }
+
+    #[inline]
+    fn publish(&mut self, reserved: Reserved, used: Position) {
+        // The end of the stretch was never anybody else's: the tail goes back to what was used.
+        Reserved { units: used.since(reserved.start), ..reserved }.publish(&self.memory, used);
+        self.tail = used;
+        self.open = None;
+    }
+
+    #[inline]
+    fn abandon(&mut self) -> bool {
+        let Some(reserved) = self.open.take() else { return false };
+        // A batch may have placed valid tags: pass over them rather than write over them.
+        reserved.abandon(&self.memory);
+        self.tail = reserved.end();
+        true
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn slot(&self) -> u8 {
+        SLOT
+    }
+}

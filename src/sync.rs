@@ -1,0 +1,12 @@
+//! The only import of atomics and fences: the hardware's, or loom's when the models are built.
+
+#[cfg(not(ringpost_loom))]
+pub(crate) use core::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence},
+};
+#[cfg(ringpost_loom)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};

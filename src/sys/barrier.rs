@@ -1,0 +1,53 @@
+//! The asymmetric fence of the sleep and wake handshake.
+//!
+//! A sleeper pays for both sides: its [`heavy`] fence makes every running thread of every registered process
+//! execute a full fence. So a waker that belongs to a registered process needs to stop only the compiler.
+
+use core::sync::atomic::{Ordering, fence};
+use std::sync::OnceLock;
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+/// Registers this process to take part in the heavy fences of others; false where the kernel refuses.
+///
+/// Asks once and remembers. A forked child inherits the registration together with the answer.
+pub(crate) fn register() -> bool {
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    *REGISTERED.get_or_init(|| membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok())
+}
+
+/// A full fence here and in every registered process. Takes effect only where [`register`] has returned true.
+pub(crate) fn heavy() {
+    // ORDERING: SeqCst fences on both sides, because membarrier(2) promises to order what the *other* threads
+    // do, and the compiler takes the call for one that only reads memory: it could move our next look before
+    // it.
+    fence(Ordering::SeqCst);
+    if membarrier(MembarrierCommand::GlobalExpedited).is_err() {
+        // A kernel for very many processors allocates a processor mask, which can fail. This one is slow and
+        // needs none.
+        let _ = membarrier(MembarrierCommand::Global);
+    }
+    fence(Ordering::SeqCst);
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use rustix::thread::membarrier_query;
+
+    use super::*;
+
+    #[test]
+    fn registers_where_the_kernel_offers_it_and_again_with_the_same_answer() {
+        let offered = membarrier_query().contains_command(MembarrierCommand::GlobalExpedited);
+        assert_eq!(register(), offered);
+        assert_eq!(register(), offered);
+    }
+
+    #[test]
+    fn a_heavy_fence_succeeds_after_registration() {
+        if register() {
+            assert_eq!(membarrier(MembarrierCommand::GlobalExpedited), Ok(()));
+        }
+        heavy();
+    }
+}

@@ -1,0 +1,15 @@
+//! The operating system: the only module that makes system calls.
+//!
+//! Nothing here knows the protocol. It offers time, sleep, a fence that spans processes, proof of a process's
+//! death, and memory; what they are used for is decided above.
+
+pub(crate) mod barrier;
+pub(crate) mod clock;
+pub(crate) mod futex;
+pub(crate) mod heap;
+pub(crate) mod peer;
+pub(crate) mod process;
+pub(crate) mod random;
+pub(crate) mod segment;
+#[cfg(all(test, not(miri)))]
+mod testing;

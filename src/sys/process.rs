@@ -1,0 +1,19 @@
+//! What the calling process is, and what it passes on.
+
+use super::segment::SegmentError;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// Bytes of a memory page.
+pub(crate) fn page_bytes() -> usize {
+    rustix::param::page_size()
+}
+
+/// The user whose rights this process has.
+pub(crate) fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// A copy of `fd` that stays open over exec.
+pub(crate) fn inheritable(fd: BorrowedFd<'_>) -> Result<OwnedFd, SegmentError> {
+    rustix::io::dup(fd).map_err(|errno| SegmentError::os("copy the descriptor", errno))
+}

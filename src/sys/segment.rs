@@ -1,0 +1,257 @@
+//! Where the memory of a ring comes from: a file in a tmpfs, or a sealed memfd.
+//!
+//! A segment is complete, and its memory is allocated, before anybody else can see it: it's built without a
+//! name and then linked to one, or built as a memfd and then passed. What comes from outside is checked
+//! before it's mapped.
+
+use core::num::NonZeroUsize;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
+    fcntl_get_seals, fstatvfs, linkat, memfd_create,
+};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
+
+mod error;
+mod mapping;
+#[cfg(all(test, not(miri)))]
+mod tests;
+
+pub use error::SegmentError;
+pub(crate) use mapping::Mapping;
+
+/// Allocated at a time, so that a process with a fast interval timer gets on between two signals.
+const ALLOCATION_STEP: u64 = 8 << 20;
+
+/// With these a file can't change its size any more, so a mapping of it never faults for that.
+const FIXED_SIZE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+const ALLOCATE: &str = "allocate memory for the segment";
+
+const WORLD_WRITABLE: u32 = 0o002;
+
+/// An open file that holds, or will hold, a ring.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    file: File,
+}
+
+impl Segment {
+    /// Makes a file of `len` allocated bytes in `dir`. It has no name, and vanishes unless it's
+    /// [published](Self::publish). It has exactly the permission bits `mode`, whatever the umask.
+    pub(crate) fn unnamed(dir: &Path, len: u64, mode: u32) -> Result<Self, SegmentError> {
+        let fail = |errno| match errno {
+            Errno::OPNOTSUPP | Errno::ISDIR => SegmentError::NoUnnamedFiles { dir: dir.into() },
+            _ => SegmentError::at(dir, "make a file in", errno),
+        };
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::empty())).map_err(fail)?;
+        fchmod(&fd, Mode::from_raw_mode(mode)).map_err(fail)?;
+        let segment = Self { file: fd.into() };
+        segment.allocate(len).map_err(|error| match error {
+            SegmentError::NoSpace { needed, available, .. } => {
+                SegmentError::NoSpace { dir: Some(dir.into()), needed, available }
+            }
+            other => other,
+        })?;
+        Ok(segment)
+    }
+
+    /// Gives the complete segment its name; `AlreadyExists` when somebody else was first.
+    pub(crate) fn publish(&self, path: &Path) -> Result<(), SegmentError> {
+        let by_proc = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        match linkat(CWD, by_proc, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+            // No such directory, or no /proc. Newer kernels need none.
+            Err(Errno::NOENT) => linkat(&self.file, "", CWD, path, AtFlags::EMPTY_PATH),
+            linked => linked,
+        }
+        .map_err(|errno| SegmentError::at(path, "give the segment the name", errno))
+    }
+
+    /// Opens the segment at `path` if nobody but the user `owner`, and the group if the mode says so, can
+    /// have written to it.
+    pub(crate) fn open(path: &Path, owner: u32) -> Result<Self, SegmentError> {
+        // NONBLOCK and NOCTTY: whatever else stands there, opening it must neither wait nor have an effect.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd =
+            retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|errno| match errno {
+                Errno::LOOP => SegmentError::Symlink { path: path.into() },
+                Errno::ISDIR | Errno::NXIO | Errno::NODEV => {
+                    SegmentError::NotRegular { path: Some(path.into()) }
+                }
+                _ => SegmentError::at(path, "open", errno),
+            })?;
+        let segment = Self { file: fd.into() };
+        let meta = segment.metadata()?;
+        let path = path.to_path_buf();
+        if !meta.is_file() {
+            return Err(SegmentError::NotRegular { path: Some(path) });
+        }
+        if meta.uid() != owner {
+            return Err(SegmentError::WrongOwner { path, found: meta.uid(), expected: owner });
+        }
+        if meta.mode() & WORLD_WRITABLE != 0 {
+            return Err(SegmentError::WorldWritable { path, mode: meta.mode() & 0o7777 });
+        }
+        match meta.nlink() {
+            1 => Ok(segment),
+            // Its name was taken away while we opened it.
+            0 => Err(SegmentError::NotFound { path }),
+            links => Err(SegmentError::HardLinks { path, links }),
+        }
+    }
+
+    /// Makes a file of `len` allocated bytes that never has a name and whose size nobody can change. `name`
+    /// is for people who look at `/proc/<pid>/maps`.
+    pub(crate) fn memfd(name: &str, len: u64) -> Result<Self, SegmentError> {
+        let fail = |errno| SegmentError::memory("make a memfd", len, errno);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+            // Linux before 6.3 doesn't know NOEXEC_SEAL.
+            Err(Errno::INVAL) => memfd_create(name, flags),
+            made => made,
+        };
+        let segment = Self { file: fd.map_err(fail)?.into() };
+        segment.allocate(len).map_err(|error| match error {
+            // There is no file system to fill: it's the system's memory.
+            SegmentError::NoSpace { needed, .. } => {
+                SegmentError::NoMemory { operation: ALLOCATE, bytes: needed }
+            }
+            other => other,
+        })?;
+        fcntl_add_seals(&segment.file, FIXED_SIZE | SealFlags::SEAL).map_err(fail)?;
+        Ok(segment)
+    }
+
+    /// Takes a descriptor that somebody passed. Only a memfd that is sealed against shrinking and growing
+    /// will do.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, SegmentError> {
+        let segment = Self { file: fd.into() };
+        if !segment.metadata()?.is_file() {
+            return Err(SegmentError::NotRegular { path: None });
+        }
+        // INVAL: a file of a file system without seals.
+        let seals = match fcntl_get_seals(&segment.file) {
+            Err(Errno::INVAL) => Ok(SealFlags::empty()),
+            known => known.map_err(|errno| SegmentError::os("read the seals of the descriptor", errno)),
+        }?;
+        match (seals.contains(SealFlags::SHRINK), seals.contains(SealFlags::GROW)) {
+            (true, true) => Ok(segment),
+            (false, true) => Err(SegmentError::NotSealed { missing: "shrinking" }),
+            (true, false) => Err(SegmentError::NotSealed { missing: "growing" }),
+            (false, false) => Err(SegmentError::NotSealed { missing: "shrinking and growing" }),
+        }
+    }
+
+    /// Size of the file in bytes.
+    pub(crate) fn len(&self) -> Result<u64, SegmentError> {
+        Ok(self.metadata()?.len())
+    }
+
+    /// Copies the first bytes of the file to `buf` and tells how many: fewer than it holds only if the file
+    /// is shorter. So a header can be validated before anything is mapped.
+    pub(crate) fn read_head(&self, buf: &mut [u8]) -> Result<usize, SegmentError> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.file.read_at(&mut buf[filled..], filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(from_io("read the header of the segment", error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Maps the control area, `file[..control_len]`, and behind it the data area,
+    /// `file[control_len..][..capacity]`, the latter twice back to back. Both lengths must be whole pages.
+    pub(crate) fn map(&self, control_len: usize, capacity: usize) -> Result<Mapping, SegmentError> {
+        let page = page_size();
+        let whole_pages = |len: usize| NonZeroUsize::new(len).filter(|len| len.get().is_multiple_of(page));
+        let (Some(_), Some(data_len)) = (whole_pages(control_len), whole_pages(capacity)) else {
+            return Err(SegmentError::Unaligned { control_len, capacity, page });
+        };
+        let needed = (control_len as u64).saturating_add(capacity as u64);
+        let meta = self.metadata()?;
+        if meta.len() < needed {
+            return Err(SegmentError::TooShort { found: meta.len(), needed });
+        }
+        // A hole would cost memory when it's first touched, and a signal if there is none, so it's filled
+        // now.
+        if allocated(&meta) < needed {
+            self.allocate(needed)?;
+        }
+        Mapping::new(&self.file, control_len, data_len)
+    }
+
+    /// Whether this is the file that stands at `path` now, and not one that was removed or replaced.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), fs::symlink_metadata(path)) {
+            (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        }
+    }
+
+    /// The open file.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The open file, to pass it on.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.file.into()
+    }
+
+    fn metadata(&self) -> Result<fs::Metadata, SegmentError> {
+        self.file.metadata().map_err(|error| from_io("look at the segment", error))
+    }
+
+    /// Backs the first `len` bytes with memory, so that they never fail later, and makes the file at least
+    /// that long.
+    fn allocate(&self, len: u64) -> Result<(), SegmentError> {
+        // Beyond this limit the kernel sends a signal that kills.
+        match getrlimit(Resource::Fsize).current {
+            Some(limit) if limit < len => return Err(SegmentError::FileSizeLimit { needed: len, limit }),
+            _ => {}
+        }
+        let mut offset = 0;
+        while offset < len {
+            let step = ALLOCATION_STEP.min(len - offset);
+            retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), offset, step)).map_err(
+                |errno| match errno {
+                    Errno::NOSPC => SegmentError::NoSpace { dir: None, needed: len, available: self.space() },
+                    _ => SegmentError::memory(ALLOCATE, len, errno),
+                },
+            )?;
+            offset += step;
+        }
+        Ok(())
+    }
+
+    /// What the file system can give this file: what is free, and what the file has got already.
+    fn space(&self) -> u64 {
+        let free = fstatvfs(&self.file).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize));
+        let own = self.metadata().map_or(0, |meta| allocated(&meta));
+        free.saturating_add(own)
+    }
+}
+
+/// Removes the name; the memory stays while somebody has it open or mapped.
+pub(crate) fn unlink(path: &Path) -> Result<(), SegmentError> {
+    rustix::fs::unlink(path).map_err(|errno| SegmentError::at(path, "remove", errno))
+}
+
+/// Bytes of memory that back the file. Blocks are 512 bytes, whatever the file system.
+fn allocated(meta: &fs::Metadata) -> u64 {
+    meta.blocks().saturating_mul(512)
+}
+
+fn from_io(operation: &'static str, error: std::io::Error) -> SegmentError {
+    SegmentError::os(operation, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
