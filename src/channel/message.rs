@@ -3,11 +3,11 @@
 use super::{
     copy,
     receiver::Receiver,
-    ring::Inner,
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::ring::{
     claim,
+    memory::Memory,
     position::Position,
     receive::{self, Look, Record},
 };
@@ -27,21 +27,21 @@ pub struct SenderId {
 
 /// One record in place.
 pub(super) struct View<'m> {
-    inner: &'m Inner,
+    memory: &'m Memory,
     record: Record,
 }
 
 impl<'m> View<'m> {
     #[inline]
-    pub(super) fn new(inner: &'m Inner, record: Record) -> Self {
-        Self { inner, record }
+    pub(super) fn new(memory: &'m Memory, record: Record) -> Self {
+        Self { memory, record }
     }
 
     fn sender(&self) -> SenderId {
-        let slot = self.inner.memory.slot(self.record.owner);
+        let slot = self.memory.slot(self.record.info.owner());
         let owner = slot.and_then(|slot| claim::read(&slot.claim).owner());
         SenderId {
-            slot: self.record.owner,
+            slot: self.record.info.owner(),
             pid: owner.map_or(0, |owner| owner.pid()),
             start_ticks: owner.map_or(0, |owner| owner.start_ticks()),
         }
@@ -49,19 +49,19 @@ impl<'m> View<'m> {
 
     #[inline]
     fn start(&self) -> *const u8 {
-        self.inner.memory.payload(self.record.position, self.record.length).as_ptr()
+        self.memory.payload(self.record.position, self.record.length()).as_ptr()
     }
 
     #[inline]
     pub(super) fn read_at(&self, offset: usize, to: &mut [u8]) {
-        let (length, end) = (self.record.length as usize, offset.checked_add(to.len()));
+        let (length, end) = (self.record.length() as usize, offset.checked_add(to.len()));
         assert!(end.is_some_and(|end| end <= length), "{} bytes at {offset} of {length}", to.len());
         // SAFETY: the payload is `length` bytes long and lies in the ring, which no slice of ours overlaps.
         unsafe { copy::out_of_shared(self.start().add(offset), to) };
     }
 
     pub(super) fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.record.length as usize];
+        let mut bytes = vec![0; self.record.length() as usize];
         self.read_at(0, &mut bytes);
         bytes
     }
@@ -69,7 +69,7 @@ impl<'m> View<'m> {
     pub(super) fn to_owned(&self) -> OwnedMessage {
         OwnedMessage {
             bytes: self.to_vec(),
-            kind: self.record.kind,
+            kind: self.record.info.kind(),
             sequence: Position::units(self.record.position),
             sender: self.sender(),
         }
@@ -83,7 +83,7 @@ macro_rules! reading {
             /// Bytes of the message.
             #[inline]
             pub fn len(&self) -> usize {
-                self.view().record.length as usize
+                self.view().record.length() as usize
             }
 
             /// Whether the message has no bytes.
@@ -95,7 +95,7 @@ macro_rules! reading {
             /// The user's kind of message.
             #[inline]
             pub fn kind(&self) -> u16 {
-                self.view().record.kind
+                self.view().record.info.kind()
             }
 
             /// Number that no other message of this ring has: it grows from message to message (by more than 1), and
@@ -134,7 +134,7 @@ macro_rules! reading {
                 let view = self.view();
                 // SAFETY: the record is committed and not released while this lives; no process writes to it
                 // (`trust_peers`, or a ring inside this process).
-                unsafe { slice::from_raw_parts(view.start(), view.record.length as usize) }
+                unsafe { slice::from_raw_parts(view.start(), view.record.length() as usize) }
             }
         }
 
@@ -167,14 +167,14 @@ impl<'a, P: Trust> Message<'a, P> {
 
     #[inline]
     fn view(&self) -> View<'_> {
-        View::new(self.receiver.inner(), self.record)
+        View::new(self.receiver.memory(), self.record)
     }
 }
 
 impl<P: Trust> Drop for Message<'_, P> {
     #[inline]
     fn drop(&mut self) {
-        self.receiver.release(self.record.end, 1, self.record.length as u64);
+        self.receiver.release(self.record.end, 1, self.record.length() as u64);
     }
 }
 
@@ -210,13 +210,13 @@ pub struct Messages<'a, P: Trust = Untrusted> {
 impl<'a, P: Trust> Messages<'a, P> {
     /// All that are there from `first` on, at most `most`.
     pub(super) fn gather(receiver: &'a mut Receiver<P>, first: Record, most: usize) -> Self {
-        let memory = &receiver.inner().memory;
-        let (mut end, mut count, mut bytes) = (first.end, 1, first.length as u64);
+        let memory = receiver.memory();
+        let (mut end, mut count, mut bytes) = (first.end, 1, first.length() as u64);
         while count < most {
             let next = match receive::look_at(memory, end) {
                 Ok(Look::Message(record)) => {
                     count += 1;
-                    bytes += record.length as u64;
+                    bytes += record.length() as u64;
                     record.end
                 }
                 Ok(Look::Nothing(behind)) => behind,
@@ -243,15 +243,15 @@ impl<'a, P: Trust> Messages<'a, P> {
 
     /// The messages, in order.
     pub fn iter(&self) -> impl Iterator<Item = BatchedMessage<'_, P>> {
-        let inner = self.receiver.inner();
+        let memory = self.receiver.memory();
         let (mut at, mut left) = (self.start, self.count);
         std::iter::from_fn(move || {
             while left > 0 && at != self.end {
-                match receive::look_at(&inner.memory, at) {
+                match receive::look_at(memory, at) {
                     Ok(Look::Message(record)) => {
                         at = record.end;
                         left -= 1;
-                        return Some(BatchedMessage { view: View::new(inner, record), trust: PhantomData });
+                        return Some(BatchedMessage { view: View::new(memory, record), trust: PhantomData });
                     }
                     Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => at = behind,
                     // A hostile sender has changed what was there.

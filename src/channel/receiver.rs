@@ -11,13 +11,14 @@ use crate::{
     header::Kind,
     ring::{
         claim::{self, Claim},
+        memory::Memory,
         position::Position,
         receive::{Consumer, Record, Violation},
         recovery::{self, Pending},
     },
     sync::Ordering::*,
-    sys::clock::Deadline,
-    wait::{self, Look, Spin},
+    sys::{clock::Deadline, futex::Scope},
+    wait::{self, Bell, Fences, Look, Spin, WaitStrategy},
 };
 use std::{
     cell::Cell,
@@ -44,6 +45,8 @@ struct Listening {
     attachment: Attachment,
     /// The senders' attention word when nobody slept.
     quiet: u64,
+    fences: Fences,
+    scope: Scope,
     /// The end was reported, and no sender has attached since.
     ended: bool,
 }
@@ -57,8 +60,11 @@ enum Patience {
 
 impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
-        let (consumer, spin) = (Consumer::attach(Arc::clone(&attachment.inner.memory)), attachment.inner.spin());
-        Self { ring: Listening { consumer, attachment, quiet: 0, ended: false }, spin, marker: PhantomData }
+        let inner = &attachment.inner;
+        let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
+        let (fences, scope) = (inner.fences(), inner.scope);
+        let ring = Listening { consumer, attachment, quiet: 0, fences, scope, ended: false };
+        Self { ring, spin, marker: PhantomData }
     }
 
     /// The next message; waits while the ring is empty.
@@ -128,10 +134,10 @@ impl<P: Trust> Receiver<P> {
     #[inline]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let record = self.next(Patience::Until(None))?;
-        let length = record.length as usize;
+        let length = record.length() as usize;
         let Some(target) = buffer.get_mut(..length) else { return Err(RecvError::BufferTooSmall { length }) };
-        View::new(self.inner(), record).read_at(0, target);
-        self.release(record.end, 1, record.length as u64);
+        View::new(self.memory(), record).read_at(0, target);
+        self.release(record.end, 1, record.length() as u64);
         Ok(length)
     }
 
@@ -144,6 +150,11 @@ impl<P: Trust> Receiver<P> {
     /// Copies of the messages that are there now. Never blocks.
     pub fn try_iter(&mut self) -> TryIter<'_, P> {
         TryIter { receiver: self }
+    }
+
+    /// How this handle waits from now on, instead of what its ring was built with.
+    pub fn set_wait(&mut self, strategy: WaitStrategy) {
+        self.spin = Inner::spin_as(strategy);
     }
 
     /// Whether there is no message now.
@@ -161,15 +172,19 @@ impl<P: Trust> Receiver<P> {
         self.inner().header.geometry.capacity()
     }
 
-    #[inline]
     pub(super) fn inner(&self) -> &Inner {
         &self.ring.attachment.inner
     }
 
+    #[inline]
+    pub(super) fn memory(&self) -> &Memory {
+        self.ring.consumer.memory()
+    }
+
     fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {
         let record = self.next(patience)?;
-        let message = View::new(self.inner(), record).to_owned();
-        self.release(record.end, 1, record.length as u64);
+        let message = View::new(self.memory(), record).to_owned();
+        self.release(record.end, 1, record.length() as u64);
         Ok(message)
     }
 
@@ -200,7 +215,7 @@ impl<P: Trust> Receiver<P> {
     #[inline]
     pub(super) fn release(&mut self, end: Position, messages: u64, bytes: u64) {
         self.ring.consumer.release(end);
-        let counts = &self.ring.attachment.inner.memory.receiver().counts;
+        let counts = &self.ring.consumer.memory().receiver().counts;
         counts.messages.add(messages);
         counts.bytes.add(bytes);
         self.ring.offer_room(false);
@@ -237,13 +252,12 @@ impl Listening {
     /// is `empty`.
     #[inline]
     fn offer_room(&mut self, empty: bool) {
-        let inner = &self.attachment.inner;
-        let memory = &inner.memory;
-        let woken = inner.bell_of_senders().ring(&mut self.quiet, |eager| {
+        let memory = self.consumer.memory();
+        let woken = Bell::of_senders(memory, self.fences, self.scope).ring(&mut self.quiet, |eager| {
             // ORDERING: Relaxed; only compared. One sender has no shared tail: it is woken at each release it waits for.
             let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
             let used = tail.since(self.consumer.head());
-            eager || empty || inner.header.kind == Kind::Single || used <= memory.geometry().capacity_units() / 2
+            eager || empty || self.attachment.inner.header.kind == Kind::Single || used <= memory.geometry().capacity_units() / 2
         });
         if woken {
             memory.receiver().counts.wakes.add(1);

@@ -6,6 +6,7 @@ use super::{
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::ring::{
+    memory::Memory,
     position::Position,
     reserve::{Produce, Reserved},
 };
@@ -130,10 +131,14 @@ impl<P: Trust, K: SenderKind> fmt::Debug for Reservation<'_, P, K> {
 #[inline]
 pub(super) fn publish_one<R: Produce>(producer: &mut R, reserved: Reserved, room: u32, length: u32, kind: u16) {
     let memory = producer.memory();
-    if length != room {
-        memory.shorten(reserved.start, room, length);
-    }
+    let used = if length == room { reserved.end() } else { shorten(memory, reserved, room, length) };
     reserved.place(memory, reserved.start, length, kind);
-    let used = reserved.start.plus(memory.geometry().size_units(reserved.start, length as u64));
     producer.publish(reserved, used);
+}
+
+/// Where the record ends when only `length` bytes of its `room` are used.
+#[cold]
+fn shorten(memory: &Memory, reserved: Reserved, room: u32, length: u32) -> Position {
+    memory.shorten(reserved.start, room, length);
+    reserved.start.plus(memory.geometry().size_units(reserved.start, length as u64))
 }

@@ -47,7 +47,7 @@ pub struct Inner {
 }
 
 impl Inner {
-    fn fences(&self) -> Fences {
+    pub(super) fn fences(&self) -> Fences {
         if self.header.asymmetric { Fences::Asymmetric } else { Fences::Full }
     }
 
@@ -67,7 +67,11 @@ impl Inner {
     }
 
     pub(super) fn spin(&self) -> Spin {
-        Spin::new(self.wait, peer::processors())
+        Self::spin_as(self.wait)
+    }
+
+    pub(super) fn spin_as(strategy: WaitStrategy) -> Spin {
+        Spin::new(strategy, peer::processors())
     }
 }
 

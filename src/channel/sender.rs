@@ -17,8 +17,8 @@ use crate::{
         reserve::{Full, Produce, Reserved},
         spsc,
     },
-    sys::clock::Deadline,
-    wait::{self, CLOSED, Look, Spin},
+    sys::{clock::Deadline, futex::Scope},
+    wait::{self, Bell, CLOSED, Fences, Look, Spin, WaitStrategy},
 };
 use std::{
     cell::Cell,
@@ -89,6 +89,10 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     attachment: Arc<Attachment>,
     /// The receiver's attention word when nobody slept.
     quiet: u64,
+    // What each message needs of the ring, without a detour.
+    longest: u32,
+    fences: Fences,
+    scope: Scope,
     spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
@@ -103,9 +107,14 @@ enum Patience {
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
-        let spin = inner.spin();
         let (attachment, producer) = K::join(inner)?;
-        Ok(Self { producer: Some(producer), attachment: Arc::new(attachment), quiet: 0, spin, marker: PhantomData })
+        Ok(Self::new(Arc::new(attachment), Some(producer)))
+    }
+
+    fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>) -> Self {
+        let inner = &attachment.inner;
+        let (longest, fences, scope, spin) = (inner.header.longest, inner.fences(), inner.scope, inner.spin());
+        Self { producer, attachment, quiet: 0, longest, fences, scope, spin, marker: PhantomData }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -237,14 +246,19 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         Ok(Batch::new(self, reserved))
     }
 
+    /// How this handle waits from now on, instead of what its ring was built with.
+    pub fn set_wait(&mut self, strategy: WaitStrategy) {
+        self.spin = Inner::spin_as(strategy);
+    }
+
     /// Whether the receiver has closed. A ring that never had a receiver is not closed.
     pub fn is_disconnected(&self) -> bool {
-        self.attachment.inner.bell_of_receiver().attention() & CLOSED != 0
+        self.bell().attention() & CLOSED != 0
     }
 
     /// Bytes of the longest message.
     pub fn longest_message(&self) -> usize {
-        self.attachment.inner.header.longest as usize
+        self.longest as usize
     }
 
     /// Bytes of the ring's data area.
@@ -254,7 +268,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     pub(super) fn check_length(&self, length: usize) -> Result<u32, SendError> {
-        let longest = self.attachment.inner.header.longest;
+        let longest = self.longest;
         match u32::try_from(length) {
             Ok(short) if short <= longest => Ok(short),
             _ => Err(SendError::TooLong { length, longest: longest as usize }),
@@ -267,7 +281,15 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     pub(super) fn memory(&self) -> &Memory {
-        &self.attachment.inner.memory
+        match &self.producer {
+            Some(producer) => producer.memory(),
+            None => &self.attachment.inner.memory,
+        }
+    }
+
+    #[inline]
+    fn bell(&self) -> Bell<'_> {
+        Bell::of_receiver(self.memory(), self.fences, self.scope)
     }
 
     #[inline]
@@ -336,30 +358,28 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     pub(super) fn publish_one(&mut self, reserved: Reserved, room: u32, length: u32, kind: u16) {
-        if let Some(producer) = &mut self.producer {
-            reservation::publish_one(producer, reserved, room, length, kind);
-            self.published(1, length as u64);
-        }
+        let Some(producer) = &mut self.producer else { return };
+        reservation::publish_one(producer, reserved, room, length, kind);
+        self.published(1, length as u64);
     }
 
     #[inline]
     pub(super) fn publish_all(&mut self, reserved: Reserved, used: Position, messages: u64, bytes: u64) {
-        if let Some(producer) = &mut self.producer {
-            producer.publish(reserved, used);
-            self.published(messages, bytes);
-        }
+        let Some(producer) = &mut self.producer else { return };
+        producer.publish(reserved, used);
+        self.published(messages, bytes);
     }
 
     #[inline]
     fn published(&mut self, messages: u64, bytes: u64) {
-        let inner = &self.attachment.inner;
-        let woken = inner.bell_of_receiver().ring(&mut self.quiet, |_| true);
-        if let Some(slot) = self.producer.as_ref().and_then(|producer| inner.memory.slot(producer.slot())) {
-            slot.counts.messages.add(messages);
-            slot.counts.bytes.add(bytes);
-            if woken {
-                slot.counts.wakes.add(1);
-            }
+        let Some(producer) = &self.producer else { return };
+        let memory = producer.memory();
+        let woken = Bell::of_receiver(memory, self.fences, self.scope).ring(&mut self.quiet, |_| true);
+        let Some(slot) = memory.slot(producer.slot()) else { return };
+        slot.counts.messages.add(messages);
+        slot.counts.bytes.add(bytes);
+        if woken {
+            slot.counts.wakes.add(1);
         }
     }
 
@@ -376,8 +396,7 @@ impl<P: Trust> Clone for Sender<P, Many> {
     /// A handle for another thread. It takes a slot when it is first used; [`SendError::TooManySenders`] then says that
     /// there is none.
     fn clone(&self) -> Self {
-        let spin = self.attachment.inner.spin();
-        Self { producer: None, attachment: Arc::clone(&self.attachment), quiet: 0, spin, marker: PhantomData }
+        Self::new(Arc::clone(&self.attachment), None)
     }
 }
 

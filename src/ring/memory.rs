@@ -244,25 +244,23 @@ impl Memory {
     #[inline]
     pub(super) fn info(&self, position: Position) -> Info {
         // ORDERING: Relaxed; the tag was acquired before (C1).
-        Info::unpack(self.word(position.plus(1)).load(Relaxed))
+        Info(self.word(position.plus(1)).load(Relaxed))
     }
 
     #[inline]
     pub(super) fn set_info(&self, position: Position, info: Info) {
         // ORDERING: Relaxed; the tag is released after (P1).
-        self.word(position.plus(1)).store(info.pack(), Relaxed);
+        self.word(position.plus(1)).store(info.0, Relaxed);
     }
 
-    /// Makes `units` from `position` on a stretch that the receiver passes over. The stretch may hold valid tags: nobody
-    /// looks at them.
-    pub(super) fn discard(&self, position: Position, units: u64, owner: u8, previous: u8) {
-        match units {
-            0 => {}
-            1 => self.set_state(position, State::Filler),
-            _ => {
-                self.set_info(position, Info { length: units as u32, kind: 0, owner, previous });
-                self.set_state(position, State::Discarded);
-            }
+    /// Makes the `length` units from `position` on, at least one, a stretch that the receiver passes over. The
+    /// stretch may hold valid tags: nobody looks at them.
+    pub(super) fn discard(&self, position: Position, info: Info) {
+        if info.length() == 1 {
+            self.set_state(position, State::Filler);
+        } else {
+            self.set_info(position, info);
+            self.set_state(position, State::Discarded);
         }
     }
 

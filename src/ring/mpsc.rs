@@ -15,7 +15,8 @@ pub struct Producer {
     slot: u8,
     /// The receiver's position, as last seen.
     head: Position,
-    open: Option<Reserved>,
+    /// Empty when there is none.
+    open: Reserved,
 }
 
 impl Producer {
@@ -23,7 +24,7 @@ impl Producer {
     pub(crate) fn attach(memory: Arc<Memory>, slot: u8) -> Self {
         assert!(memory.slot(slot).is_some());
         let head = memory.head();
-        Self { memory, slot, head, open: None }
+        Self { memory, slot, head, open: Reserved::NONE }
     }
 
     /// `units` tells how much is to be reserved at a given position.
@@ -67,7 +68,7 @@ impl Producer {
             match memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {
                 Ok(_) => {
                     let reserved = Reserved::new(tail, units, self.slot, previous);
-                    self.open = Some(reserved);
+                    self.open = reserved;
                     return Ok(reserved);
                 }
                 Err(now) => seen = now,
@@ -92,13 +93,16 @@ impl Produce for Producer {
     #[inline]
     fn publish(&mut self, reserved: Reserved, used: Position) {
         reserved.publish(&self.memory, used);
-        self.open = None;
+        self.open = Reserved::NONE;
     }
 
     #[inline]
     fn abandon(&mut self) -> bool {
-        let Some(reserved) = self.open.take() else { return false };
-        reserved.abandon(&self.memory);
+        if self.open.units == 0 {
+            return false;
+        }
+        self.open.abandon(&self.memory);
+        self.open = Reserved::NONE;
         true
     }
 

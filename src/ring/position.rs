@@ -3,49 +3,50 @@
 /// Bytes in a unit; records begin and end at whole units.
 pub(crate) const UNIT: u64 = 8;
 
-/// Bits of a position. The other eight bits of its word hold a record state or an owner slot.
-const BITS: u32 = 56;
-const MASK: u64 = (1 << BITS) - 1;
+/// Bits beside a position in a shared word: they hold a record state or an owner slot.
+const LOW_BITS: u32 = 8;
 
 /// A place in the stream of units that has passed through the ring since it was made, modulo 2^56.
 ///
 /// Positions are compared by subtraction only ([`Position::since`]): they wrap, after 2^59 bytes.
+///
+/// Held as it stands in shared words, `units << 8`, so that 64-bit arithmetic wraps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position(u64);
 
 impl Position {
     /// The position `units` after the birth of the ring, modulo 2^56.
     pub(crate) const fn new(units: u64) -> Self {
-        Self(units & MASK)
+        Self(units << LOW_BITS)
     }
 
     /// Units since the birth of the ring, modulo 2^56.
     pub(crate) const fn units(self) -> u64 {
-        self.0
+        self.0 >> LOW_BITS
     }
 
     /// The position `units` further on.
     #[inline]
     pub(crate) const fn plus(self, units: u64) -> Self {
-        Self::new(self.0.wrapping_add(units))
+        Self(self.0.wrapping_add(units << LOW_BITS))
     }
 
     /// Units from `earlier` to `self`. An `earlier` that is later gives a number near 2^56.
     #[inline]
     pub(crate) const fn since(self, earlier: Self) -> u64 {
-        self.0.wrapping_sub(earlier.0) & MASK
+        self.0.wrapping_sub(earlier.0) >> LOW_BITS
     }
 
     /// `position << 8 | low`: how positions stand in shared words.
     #[inline]
     pub(crate) const fn with_low_byte(self, low: u8) -> u64 {
-        self.0 << 8 | low as u64
+        self.0 | low as u64
     }
 
     /// The reverse of [`Position::with_low_byte`].
     #[inline]
     pub(crate) const fn split(word: u64) -> (Self, u8) {
-        (Self(word >> 8), word as u8)
+        (Self(word & !0xff), word as u8)
     }
 }
 
@@ -85,7 +86,7 @@ impl Geometry {
     /// Byte offset of a position in the data area.
     #[inline]
     pub(crate) const fn offset(self, position: Position) -> u64 {
-        (position.0 * UNIT) & (self.capacity - 1)
+        (position.0 >> (LOW_BITS - UNIT.ilog2())) & (self.capacity - 1)
     }
 
     /// The longest payload that fits at every position, in bytes.

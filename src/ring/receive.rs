@@ -14,10 +14,16 @@ pub(crate) struct Record {
     pub(crate) position: Position,
     /// Position behind it.
     pub(crate) end: Position,
-    pub(crate) length: u32,
-    pub(crate) kind: u16,
-    /// Slot of its sender.
-    pub(crate) owner: u8,
+    /// Its length is at most the longest payload.
+    pub(crate) info: Info,
+}
+
+impl Record {
+    /// Bytes of the payload.
+    #[inline]
+    pub(crate) fn length(&self) -> u32 {
+        self.info.length()
+    }
 }
 
 /// What stands at a position.
@@ -46,11 +52,12 @@ pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Viola
     if state == State::Filler {
         return Ok(Look::Nothing(position.plus(1)));
     }
-    let Info { length, kind, owner, .. } = memory.info(position);
+    let info = memory.info(position);
+    let length = info.length();
     let geometry = memory.geometry();
     if state == State::Committed && length as u64 <= geometry.longest_payload() {
         let end = position.plus(geometry.size_units(position, length as u64));
-        Ok(Look::Message(Record { position, end, length, kind, owner }))
+        Ok(Look::Message(Record { position, end, info }))
     } else if state == State::Discarded && (HEADER_UNITS..=geometry.capacity_units()).contains(&(length as u64)) {
         Ok(Look::Nothing(position.plus(length as u64)))
     } else {

@@ -36,33 +36,38 @@ pub(crate) const fn state_at(key: u64, position: Position, tag: u64) -> Option<S
     }
 }
 
-/// The second header word, unpacked.
+/// The second header word. Kept whole, and taken apart where a field is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Info {
-    /// Bytes of the payload, or units of the record: see [`State`].
-    pub(crate) length: u32,
-    /// The user's kind of message.
-    pub(crate) kind: u16,
-    /// Slot of the sender, from 1.
-    pub(crate) owner: u8,
-    /// Slot of whoever reserved before it; 0 in a ring with one sender and for the first reservation.
-    pub(crate) previous: u8,
-}
+pub(crate) struct Info(pub(super) u64);
 
 impl Info {
+    /// `owner` is the slot of the sender, from 1; `previous` the slot of whoever reserved before it: 0 in a ring with one
+    /// sender and for the first reservation.
     #[inline]
-    pub(crate) const fn pack(self) -> u64 {
-        (self.length as u64) << 32 | (self.kind as u64) << 16 | (self.owner as u64) << 8 | self.previous as u64
+    pub(crate) const fn new(length: u32, kind: u16, owner: u8, previous: u8) -> Self {
+        Self((length as u64) << 32 | (kind as u64) << 16 | (owner as u64) << 8 | previous as u64)
+    }
+
+    /// Bytes of the payload, or units of the record: see [`State`].
+    #[inline]
+    pub(crate) const fn length(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The user's kind of message.
+    #[inline]
+    pub(crate) const fn kind(self) -> u16 {
+        (self.0 >> 16) as u16
     }
 
     #[inline]
-    pub(crate) const fn unpack(word: u64) -> Self {
-        Self {
-            length: (word >> 32) as u32,
-            kind: (word >> 16) as u16,
-            owner: (word >> 8) as u8,
-            previous: word as u8,
-        }
+    pub(crate) const fn owner(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    #[inline]
+    pub(crate) const fn previous(self) -> u8 {
+        self.0 as u8
     }
 }
 
@@ -89,8 +94,8 @@ mod tests {
 
     #[test]
     fn info_survives_the_round_trip() {
-        let info = Info { length: u32::MAX - 1, kind: 0xfffe, owner: 0xfd, previous: 0xfc };
-        assert_eq!(info.pack(), 0xffff_fffe_fffe_fdfc);
-        assert_eq!(Info::unpack(info.pack()), info);
+        let info = Info::new(u32::MAX - 1, 0xfffe, 0xfd, 0xfc);
+        assert_eq!(info.0, 0xffff_fffe_fffe_fdfc);
+        assert_eq!((info.length(), info.kind(), info.owner(), info.previous()), (u32::MAX - 1, 0xfffe, 0xfd, 0xfc));
     }
 }

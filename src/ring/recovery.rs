@@ -85,5 +85,5 @@ fn owns(memory: &Memory, slot: u8, head: Position, units: u64) -> bool {
     }
     // The header at `end` may lie in the middle of a payload when `slot` does not own `head`; then its word is not a
     // tag for `end`, which only who reserves there can write.
-    matches!(memory.state(end), Some(State::Committed | State::Discarded)) && memory.info(end).previous == slot
+    matches!(memory.state(end), Some(State::Committed | State::Discarded)) && memory.info(end).previous() == slot
 }

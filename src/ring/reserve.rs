@@ -12,9 +12,8 @@ pub struct Reserved {
     pub(crate) start: Position,
     /// Units up to its end.
     pub(crate) units: u64,
-    /// Slot of whoever reserved before it.
-    pub(super) previous: u8,
-    pub(super) owner: u8,
+    /// `owner << 8 | previous`, as in the info word. A whole word, so that copies of it are never partial loads.
+    pub(super) names: u64,
 }
 
 /// The ring has no room for a reservation.
@@ -22,19 +21,29 @@ pub struct Reserved {
 pub struct Full;
 
 impl Reserved {
+    /// No stretch.
+    pub(super) const NONE: Self = Self { start: Position::new(0), units: 0, names: 0 };
+
+    #[inline]
     pub(super) fn new(start: Position, units: u64, owner: u8, previous: u8) -> Self {
-        Self { start, units, owner, previous }
+        Self { start, units, names: (owner as u64) << 8 | previous as u64 }
     }
 
-    pub(super) fn end(&self) -> Position {
+    #[inline]
+    pub(crate) fn end(&self) -> Position {
         self.start.plus(self.units)
+    }
+
+    #[inline]
+    fn info(&self, length: u32, kind: u16) -> Info {
+        Info::new(length, kind, (self.names >> 8) as u8, self.names as u8)
     }
 
     /// Writes the header of a record at `at`, inside the stretch. The first record stays invisible, and so do the ones
     /// behind it, until [`Reserved::publish`].
     #[inline]
     pub(crate) fn place(&self, memory: &Memory, at: Position, length: u32, kind: u16) {
-        memory.set_info(at, Info { length, kind, owner: self.owner, previous: self.previous });
+        memory.set_info(at, self.info(length, kind));
         if at != self.start {
             memory.set_state(at, State::Committed);
         }
@@ -45,14 +54,14 @@ impl Reserved {
     pub(super) fn publish(&self, memory: &Memory, used: Position) {
         let rest = self.end().since(used);
         if rest != 0 {
-            memory.discard(used, rest, self.owner, self.previous);
+            memory.discard(used, self.info(rest as u32, 0));
         }
         memory.set_state(self.start, State::Committed);
     }
 
     /// Gives the whole stretch up: the receiver passes over it.
     pub(super) fn abandon(&self, memory: &Memory) {
-        memory.discard(self.start, self.units, self.owner, self.previous);
+        memory.discard(self.start, self.info(self.units as u32, 0));
     }
 }
 

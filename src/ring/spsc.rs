@@ -17,7 +17,8 @@ pub struct Producer {
     tail: Position,
     /// The receiver's position, as last seen.
     head: Position,
-    open: Option<Reserved>,
+    /// Empty when there is none.
+    open: Reserved,
 }
 
 impl Producer {
@@ -31,7 +32,7 @@ impl Producer {
         if crashed {
             memory.wipe(tail, memory.geometry().capacity_units() - tail.since(head));
         }
-        Self { memory, tail, head, open: None }
+        Self { memory, tail, head, open: Reserved::NONE }
     }
 
     #[inline]
@@ -40,7 +41,7 @@ impl Producer {
             self.look_for_room(units)?;
         }
         let reserved = Reserved::new(self.tail, units, SLOT, 0);
-        self.open = Some(reserved);
+        self.open = reserved;
         Ok(reserved)
     }
 
@@ -77,15 +78,18 @@ impl Produce for Producer {
         // The end of the stretch was never anybody else's: the tail goes back to what was used.
         Reserved { units: used.since(reserved.start), ..reserved }.publish(&self.memory, used);
         self.tail = used;
-        self.open = None;
+        self.open = Reserved::NONE;
     }
 
     #[inline]
     fn abandon(&mut self) -> bool {
-        let Some(reserved) = self.open.take() else { return false };
+        if self.open.units == 0 {
+            return false;
+        }
         // A batch may have placed valid tags: pass over them rather than write over them.
-        reserved.abandon(&self.memory);
-        self.tail = reserved.end();
+        self.open.abandon(&self.memory);
+        self.tail = self.open.end();
+        self.open = Reserved::NONE;
         true
     }
 

@@ -150,6 +150,7 @@ impl Segment {
     }
 
     /// Size of the file in bytes.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> Result<u64, SegmentError> {
         Ok(self.metadata()?.len())
     }
@@ -204,6 +205,7 @@ impl Segment {
     }
 
     /// The open file, to pass it on.
+    #[cfg(test)]
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.file.into()
     }

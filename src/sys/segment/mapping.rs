@@ -41,6 +41,7 @@ impl Mapping {
     }
 
     /// Size of the control area in bytes.
+    #[cfg(test)]
     pub(crate) fn control_len(&self) -> usize {
         self.control.len()
     }
