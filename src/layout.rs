@@ -34,7 +34,18 @@ pub(crate) struct ReceiverArea {
     /// The receiver's own counts.
     pub(crate) counts: Counts,
     _line_2: [u8; LINE - 8 - size_of::<Counts>()],
+
+    _to_alarms: [u8; 1024 - 3 * LINE],
+    /// One for each sender that waits for room: changed by the kernel when the receiver dies.
+    pub(crate) alarms: [AlarmWord; MOST_SLOTS as usize],
+    _to_area: [u8; 8],
 }
+
+/// A futex word that the kernel changes when the process of its area dies (`sys/watch.rs`), and eight bytes wide, so that a
+/// list entry of the kernel's fits at the same distance from each. Not part of the protocol: always the hardware's atomics.
+#[repr(C, align(8))]
+#[derive(Default)]
+pub(crate) struct AlarmWord(pub(crate) core::sync::atomic::AtomicU32);
 
 /// The words that senders share.
 #[repr(C, align(128))]
@@ -62,7 +73,9 @@ pub(crate) struct Slot {
     pub(crate) intent_tail: AtomicU64,
     /// Many senders: units that it was about to reserve there.
     pub(crate) intent_units: AtomicU64,
-    _line_0: [u8; LINE - 24],
+    /// For the receiver: changed by the kernel when this sender dies.
+    pub(crate) alarm: AlarmWord,
+    _line_0: [u8; LINE - 32],
 
     /// The sender's own counts.
     pub(crate) counts: Counts,
@@ -143,6 +156,8 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, closings_seen) == 140);
     assert!(offset_of!(ReceiverArea, claim) == 256);
     assert!(offset_of!(ReceiverArea, counts) == 264);
+    assert!(offset_of!(ReceiverArea, alarms) == 1024);
+    assert!(size_of::<AlarmWord>() == 8);
     assert!(RECEIVER_AREA + size_of::<ReceiverArea>() <= SENDERS_AREA);
     assert!(offset_of!(SendersArea, tail) == 0);
     assert!(offset_of!(SendersArea, attention) == 128);
@@ -152,6 +167,59 @@ const _: () = {
     assert!(offset_of!(Slot, claim) == 0);
     assert!(offset_of!(Slot, intent_tail) == 8);
     assert!(offset_of!(Slot, intent_units) == 16);
+    assert!(offset_of!(Slot, alarm) == 24);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(size_of::<Slot>() == 256);
 };
+
+/// Loom's atomics are not zero bytes: the models make each area word by word.
+#[cfg(ringpost_loom)]
+mod in_loom {
+    use super::*;
+
+    impl ReceiverArea {
+        pub(crate) fn new() -> Self {
+            Self {
+                position: AtomicU64::new(0),
+                _line_0: [0; LINE - 8],
+                attention: AtomicU64::new(0),
+                granted: AtomicU32::new(0),
+                closings_seen: AtomicU32::new(0),
+                _line_1: [0; LINE - 16],
+                claim: AtomicU64::new(0),
+                counts: Counts::default(),
+                _line_2: [0; LINE - 8 - size_of::<Counts>()],
+                _to_alarms: [0; 1024 - 3 * LINE],
+                alarms: core::array::from_fn(|_| AlarmWord::default()),
+                _to_area: [0; 8],
+            }
+        }
+    }
+
+    impl SendersArea {
+        pub(crate) fn new() -> Self {
+            Self {
+                tail: AtomicU64::new(0),
+                _line_0: [0; LINE - 8],
+                attention: AtomicU64::new(0),
+                granted: AtomicU32::new(0),
+                closings: AtomicU32::new(0),
+                _line_1: [0; LINE - 16],
+            }
+        }
+    }
+
+    impl Slot {
+        pub(crate) fn new() -> Self {
+            Self {
+                claim: AtomicU64::new(0),
+                intent_tail: AtomicU64::new(0),
+                intent_units: AtomicU64::new(0),
+                alarm: AlarmWord::default(),
+                _line_0: [0; LINE - 32],
+                counts: Counts::default(),
+                _line_1: [0; LINE - size_of::<Counts>()],
+            }
+        }
+    }
+}

@@ -6,7 +6,4 @@ pub(crate) use core::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence},
 };
 #[cfg(ringpost_loom)]
-pub(crate) use loom::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
-};
+pub(crate) use crate::mortal::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};

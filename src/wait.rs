@@ -19,7 +19,7 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop},
     sys::{
         clock::Deadline,
-        futex::{self, Scope, Waited},
+        futex::{self, Scope},
     },
 };
 use std::time::{Duration, Instant};
@@ -153,11 +153,28 @@ impl<'m> Bell<'m> {
         self.fences.heavy();
         Some(granted)
     }
+
+    /// Sleeps on an announced number, until it is granted, something that is watched changes, or a signal comes.
+    fn sleep(&self, ticket: u32, watched: &Watched<'_>, deadline: Option<Deadline>) {
+        let slice = |slice: Option<Duration>| match (slice.map(Deadline::after), deadline) {
+            (Some(slice), Some(deadline)) => Some(slice.min(deadline)),
+            (one, other) => one.or(other),
+        };
+        if watched.words.is_empty() {
+            futex::wait(self.granted, ticket, slice(watched.slice), self.scope);
+        } else if !futex::wait_any(self.granted, ticket, &watched.words, slice(watched.slice)) {
+            // No such call: look at the other side's life again and again.
+            futex::wait(self.granted, ticket, slice(Some(UNWATCHED)), self.scope);
+        }
+    }
 }
 
 /// How long a wait sleeps before it looks at what only time can change: whether the other side still lives, and whether a
 /// sender should ask for the next release instead of half of the ring.
 const FIRST_SLEEP: Duration = Duration::from_millis(2);
+
+/// How long a wait sleeps at most when nothing would wake it at the other side's death.
+pub(crate) const UNWATCHED: Duration = Duration::from_millis(100);
 
 /// Why a look is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,14 +187,26 @@ pub(crate) enum Look {
     Idle,
 }
 
+/// Words that change when the other side dies, with their values, for a long sleep to watch besides the bell.
+#[derive(Default)]
+pub(crate) struct Watched<'a> {
+    /// At most [`futex::MOST_WATCHED`] less one.
+    pub(crate) words: Vec<(&'a core::sync::atomic::AtomicU32, u32)>,
+    /// How long to sleep at most where there is something that no word tells.
+    pub(crate) slice: Option<Duration>,
+}
+
 /// Waits until `look` gives something: spins as `spin` says, then sleeps on the bell. `None` at the deadline.
 ///
+/// Once nothing has come for a while it also watches what `watched` names: read before the look that it is to protect.
+///
 /// Mesa semantics: a wake only means that it is worth looking again.
-pub(crate) fn until<T>(
+pub(crate) fn until<'w, T>(
     bell: Bell<'_>,
     spin: &mut Spin,
     deadline: Option<Deadline>,
     counts: &Counts,
+    watched: impl Fn() -> Watched<'w>,
     mut look: impl FnMut(Look) -> Option<T>,
 ) -> Option<T> {
     counts.blocked.add(1);
@@ -186,6 +215,7 @@ pub(crate) fn until<T>(
     }
     let mut idle = false;
     loop {
+        let watched = if idle { watched() } else { Watched { slice: Some(FIRST_SLEEP), ..Watched::default() } };
         let ticket = bell.announce(idle);
         if let Some(found) = look(if idle { Look::Idle } else { Look::BeforeSleep }) {
             return Some(found);
@@ -194,13 +224,10 @@ pub(crate) fn until<T>(
             return None;
         }
         let Some(ticket) = ticket else { continue };
-        let slice = if idle { None } else { Some(Deadline::after(FIRST_SLEEP)) };
-        let until = match (slice, deadline) {
-            (Some(slice), Some(deadline)) => Some(slice.min(deadline)),
-            (one, other) => one.or(other),
-        };
         counts.sleeps.add(1);
-        idle = matches!(futex::wait(bell.granted, ticket, until, bell.scope), Waited::TimedOut);
+        bell.sleep(ticket, &watched, deadline);
+        // ORDERING: Relaxed; what the waker published is looked at for itself.
+        idle = bell.granted.load(Relaxed) == ticket;
         if let Some(found) = look(Look::Spinning) {
             return Some(found);
         }

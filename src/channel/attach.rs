@@ -4,15 +4,21 @@ use super::ring::Inner;
 use crate::{
     error::OpenError,
     header::Kind,
+    layout::AlarmWord,
     ring::{
         claim::{self, Claim, Owner},
         memory::Memory,
         spsc,
     },
     sync::{AtomicU64, Ordering::*},
-    sys::peer::{self, Identity, Life},
-    wait::CLOSED,
+    sys::{
+        futex::{self, Scope},
+        peer::{self, Identity, Life},
+        watch::{self, Alarm, Hint},
+    },
+    wait::{CLOSED, UNWATCHED, Watched},
 };
+use core::{ptr::NonNull, time::Duration};
 use std::sync::Arc;
 
 /// Which place is held.
@@ -24,6 +30,8 @@ enum Place {
 
 /// A held place. Dropping it closes it and wakes whoever waits for that, unless this is a forked child of the holder.
 pub struct Attachment {
+    /// Before the mapping in which its words lie. `None` in a ring inside one process, and where the kernel refuses.
+    _alarm: Option<Alarm>,
     pub(crate) inner: Arc<Inner>,
     place: Place,
     owner: Owner,
@@ -45,6 +53,34 @@ pub(crate) fn died_in(claim: &AtomicU64) -> Option<Owner> {
         Claim::Attached(owner) if is_dead(owner) => Some(owner),
         _ => None,
     }
+}
+
+/// How often a death is looked for once the kernel has hinted at it: the other threads of the process end soon after the
+/// one that watches.
+const HINTED: Duration = Duration::from_millis(1);
+
+/// What a sleep must watch to notice the death of those who hold the places with these claims and alarms.
+pub(crate) fn watch<'m>(
+    scope: Scope,
+    places: impl Iterator<Item = (&'m AtomicU64, &'m AlarmWord)>,
+) -> Watched<'m> {
+    let mut watched = Watched::default();
+    if scope == Scope::Private {
+        // Whoever is at the other end dies with this process.
+        return watched;
+    }
+    let mut look_after = |slice: Duration| watched.slice = Some(watched.slice.map_or(slice, |other| other.min(slice)));
+    for (claim, AlarmWord(word)) in places {
+        let Claim::Attached(_) = claim::read(claim) else { continue };
+        // ORDERING: Acquire; the claim that came before the word was armed is visible.
+        let value = word.load(core::sync::atomic::Ordering::Acquire);
+        match watch::hint(value) {
+            Hint::Armed if watched.words.len() + 1 < futex::MOST_WATCHED => watched.words.push((word, value)),
+            Hint::Armed | Hint::Unarmed => look_after(UNWATCHED),
+            Hint::Died => look_after(HINTED),
+        }
+    }
+    watched
 }
 
 /// How a place was got.
@@ -81,7 +117,7 @@ impl Attachment {
             .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
         // ORDERING: Relaxed; a sender that still sees the flag takes the ring for closed, which it was.
         area.attention.fetch_and(!CLOSED, Relaxed);
-        Ok(Self { inner, place: Place::Receiver, owner })
+        Ok(Self::armed(inner, Place::Receiver, owner))
     }
 
     /// Takes the only sender slot. True when its last owner died in it.
@@ -94,7 +130,7 @@ impl Attachment {
         };
         match taken {
             Ok(taken) => {
-                Ok((Self { inner, place: Place::Slot(spsc::SLOT), owner }, matches!(taken, Taken::FromTheDead)))
+                Ok((Self::armed(inner, Place::Slot(spsc::SLOT), owner), matches!(taken, Taken::FromTheDead)))
             }
             Err(other) => Err(OpenError::SenderAttached { pid: other.map_or(0, Owner::pid) }),
         }
@@ -110,9 +146,27 @@ impl Attachment {
             .find(|(_, slot)| take(&slot.claim, owner, || claim::slot_is_spent(memory, slot)).is_ok())
             .map(|(number, _)| number);
         match free {
-            Some(number) => Ok(Self { inner, place: Place::Slot(number), owner }),
+            Some(number) => Ok(Self::armed(inner, Place::Slot(number), owner)),
             None => Err(OpenError::TooManySenders { most }),
         }
+    }
+
+    /// Arms the words that tell the other side of this process's death, and wakes it, so that it watches them.
+    fn armed(inner: Arc<Inner>, place: Place, owner: Owner) -> Self {
+        let memory = &inner.memory;
+        let words: Vec<_> = match place {
+            Place::Receiver => memory.receiver().alarms[..memory.slots().into()].iter().collect(),
+            Place::Slot(number) => memory.slot(number).iter().map(|slot| &slot.alarm).collect(),
+        };
+        // SAFETY: the words lie in the mapping, which `inner` holds and which goes after the alarm.
+        let arm = || unsafe { Alarm::arm(words.iter().map(|word| NonNull::from(&word.0)).collect()) };
+        let _alarm = if inner.scope == Scope::Shared { arm() } else { None };
+        let mut quiet = u64::MAX;
+        match place {
+            Place::Receiver => inner.bell_of_senders().ring(&mut quiet, |_| true),
+            Place::Slot(_) => inner.bell_of_receiver().ring(&mut quiet, |_| true),
+        };
+        Self { _alarm, inner, place, owner }
     }
 
     /// Number of the slot; 0 for the receiver.

@@ -206,7 +206,9 @@ impl<P: Trust> Receiver<P> {
         match patience {
             Patience::None => ring.look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
-                wait::until(inner.bell_of_receiver(), &mut self.spin, deadline, counts, |why| ring.look(why))
+                let places = || inner.memory.all_slots().map(|(_, slot)| (&slot.claim, &slot.alarm));
+                let watched = || attach::watch(inner.scope, places());
+                wait::until(inner.bell_of_receiver(), &mut self.spin, deadline, counts, watched, |why| ring.look(why))
                     .unwrap_or(Err(RecvError::TimedOut))
             }
         }

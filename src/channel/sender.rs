@@ -341,7 +341,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let Patience::Until(deadline) = patience else { return Err(SendError::Full) };
         let receiver = inner.memory.receiver();
         let bell = inner.bell_of_receiver();
-        let found = wait::until(inner.bell_of_senders(), &mut self.spin, deadline, &slot.counts, |look| {
+        let alarm = &receiver.alarms[usize::from(producer.slot()) - 1];
+        let watched = || attach::watch(inner.scope, std::iter::once((&receiver.claim, alarm)));
+        let found = wait::until(inner.bell_of_senders(), &mut self.spin, deadline, &slot.counts, watched, |look| {
             if bell.attention() & CLOSED != 0 {
                 return Some(Err(SendError::Disconnected));
             }

@@ -2,11 +2,13 @@
 //!
 //! A wait reads its word only, so the word may lie in a page that this process maps read-only.
 
+use core::iter;
 use core::num::NonZeroU32;
 use core::sync::atomic::AtomicU32;
 
 use rustix::io::Errno;
-use rustix::thread::futex::{Flags, wait_bitset, wake};
+use rustix::thread::futex::{Flags, Wait, WaitFlags, WaitPtr, WaitvFlags, wait_bitset, waitv, wake};
+use rustix::time::ClockId;
 
 use super::clock::Deadline;
 
@@ -50,6 +52,33 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>, 
         // AGAIN: another value; INTR: a signal. Nothing else can come of a valid word and time.
         _ => Waited::Woken,
     }
+}
+
+/// Most words that one sleep can watch.
+pub(crate) const MOST_WATCHED: usize = 128;
+
+/// Sleeps while `word` is `expected` and each of the `others` has the value beside it ([`MOST_WATCHED`] words at most),
+/// until one of them is woken or until `deadline`. May return early. Between processes only.
+///
+/// False, without having slept, where the kernel has no such call (before 5.16).
+pub(crate) fn wait_any(
+    word: &AtomicU32,
+    expected: u32,
+    others: &[(&AtomicU32, u32)],
+    deadline: Option<Deadline>,
+) -> bool {
+    let all = iter::once((word, expected)).chain(others.iter().copied());
+    let waiters = all.map(|(word, expected)| {
+        let mut waiter = Wait::new();
+        waiter.val = expected.into();
+        waiter.uaddr = WaitPtr::new(word.as_ptr().cast());
+        waiter.flags = WaitFlags::SIZE_U32;
+        waiter
+    });
+    let waiters: Vec<Wait> = waiters.collect();
+    let timeout = deadline.map(Deadline::timespec);
+    let slept = waitv(&waiters, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic);
+    !matches!(slept, Err(Errno::NOSYS | Errno::PERM | Errno::INVAL))
 }
 
 /// Wakes everybody who sleeps on `word` in this scope.

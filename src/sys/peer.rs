@@ -59,7 +59,7 @@ pub(crate) fn life(of: Identity) -> Life {
     // The id's present owner hasn't ended. The start time, read only now, says whether it's the one that is
     // meant.
     let replaced = || of.start_ticks != 0 && start_ticks(pid).is_some_and(|found| found != of.start_ticks);
-    if ended || replaced() { Life::Dead } else { Life::Alive }
+    if ended || replaced() || is_exiting(pid) { Life::Dead } else { Life::Alive }
 }
 
 /// The random number that the kernel drew when it booted; zeros when it can't be read.
@@ -84,6 +84,38 @@ pub(crate) fn processors() -> usize {
     }
 }
 
+/// In the flags of a task: it is in `do_exit` and never returns to its program.
+const PF_EXITING: u64 = 4;
+
+/// Whether no thread of the process will run its program again. True long before its memory is freed, which takes 100 ms
+/// a gigabyte and comes before the process counts as ended.
+///
+/// Two listings, because a thread that is not yet exiting could start another behind the back of the first: what the
+/// second finds beyond the first may have been started so. (Threads that keep starting one another and exiting could
+/// still slip through. The thread that watches for death never exits by itself, so a process that has one does not die
+/// in this way.)
+fn is_exiting(pid: Pid) -> bool {
+    let Some(first) = exiting_threads(pid) else { return false };
+    exiting_threads(pid).is_some_and(|second| second.iter().all(|thread| first.contains(thread)))
+}
+
+/// The threads of a process when all of them are exiting; `None` when one is not, or when they can't be listed.
+fn exiting_threads(pid: Pid) -> Option<Vec<u64>> {
+    // As for the start time: another namespace's /proc names other processes.
+    read_stat("self").filter(|&(own, _)| own == getpid().as_raw_nonzero().get())?;
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let path = entry.ok()?.path();
+        let Ok(stat) = fs::read(path.join("stat")) else { continue };
+        let flags: u64 = field(&stat, 9)?.parse().ok()?;
+        if flags & PF_EXITING == 0 {
+            return None;
+        }
+        threads.push(path.file_name()?.to_str()?.parse().ok()?);
+    }
+    (!threads.is_empty()).then_some(threads)
+}
+
 /// Start time of the process or thread `pid`. None without a `/proc` that speaks of this PID namespace: in
 /// another one the same number names another process, which would be a false proof of death.
 fn start_ticks(pid: Pid) -> Option<u64> {
@@ -104,11 +136,14 @@ fn read_stat(process: &str) -> Option<(i32, u64)> {
 /// behind the last parenthesis.
 fn parse_stat(stat: &[u8]) -> Option<(i32, u64)> {
     let pid = str::from_utf8(stat.split(|&byte| byte == b' ').next()?).ok()?.parse().ok()?;
-    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let behind = str::from_utf8(&stat[name_end + 1..]).ok()?;
-    // The first field behind the name is the third of all, and the start time is the 22nd.
-    let start: u64 = behind.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
+    let start: u64 = field(stat, 22)?.parse().ok()?;
     Some((pid, start & ((1 << START_TICKS_BITS) - 1)))
+}
+
+/// Field `number` of a stat file, from the third on: proc(5) counts the id and the name as the first two.
+fn field(stat: &[u8], number: usize) -> Option<&str> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace().nth(number - 3)
 }
 
 #[cfg(test)]
