@@ -58,7 +58,8 @@ pub fn parse(text: &str) -> Result<Pin, String> {
         _ => {}
     }
     let core = |text: &str| -> Result<usize, String> {
-        let core = text.trim().parse().map_err(|_| "give two cores as A,B, or `same`, or `none`".to_string())?;
+        let core =
+            text.trim().parse().map_err(|_| "give two cores as A,B, or `same`, or `none`".to_string())?;
         match usable.contains(&core) {
             true => Ok(core),
             false => Err(format!("core {core} is not one of those that this process may use: {usable:?}")),

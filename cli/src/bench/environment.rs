@@ -17,7 +17,7 @@ pub fn describe(plan: &Plan, input: &Input, usable: &[usize]) -> String {
     };
     let arguments: Vec<_> = std::env::args().collect();
     format!(
-        "{} cores ({place}) | Linux {kernel} | {}\n{} | input {} | {} rounds, {} ms a sample\n",
+        "{} core(s) to use ({place}) | Linux {kernel} | {}\n{} | input {} | {} rounds, {} ms a sample\n",
         usable.len(),
         processor.unwrap_or_else(|| std::env::consts::ARCH.into()),
         arguments.join(" "),

@@ -16,7 +16,6 @@ pub struct Setup {
     /// Every message has exactly this length in bytes.
     pub size: usize,
     /// Copying, in place or batched.
-    #[allow(dead_code, reason = "read by mechanisms that have more than one variant")]
     pub variant: Variant,
     /// Poll or block.
     pub wait: Wait,

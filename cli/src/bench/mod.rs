@@ -8,6 +8,7 @@ mod anchor;
 mod arguments;
 mod cores;
 mod environment;
+mod glance;
 mod link;
 mod measure;
 mod mechanism;
@@ -82,8 +83,12 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
     let mut findings = vec![Findings::default(); plan.cells.len()];
     let progress = progress(plan);
     let mut turn = 0;
-    for round in 0..plan.rounds {
+    'rounds: for round in 0..plan.rounds {
         for (index, cell) in plan.cells.iter().enumerate() {
+            // On a busy machine everything takes longer; each cell has had its turn by now.
+            if round > 0 && !all_rounds && start.elapsed() > plan.patience {
+                break 'rounds;
+            }
             let found = &mut findings[index];
             if cell.error.is_some() || found.error.is_some() {
                 continue;
@@ -97,9 +102,6 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
                 }
             }
             progress.inc(1);
-        }
-        if start.elapsed() > plan.patience && !all_rounds && round + 1 < plan.rounds {
-            break;
         }
     }
     progress.finish_and_clear();

@@ -221,7 +221,9 @@ mod tests {
             checker.check(&messages[0]).unwrap();
             assert!(checker.check(&messages[0]).unwrap_err().to_string().contains("instead of message 1"));
             assert!(checker.check(&messages[2]).is_err());
-            assert!(checker.check(&messages[1][..size - 1]).unwrap_err().to_string().contains("bytes instead of"));
+            assert!(
+                checker.check(&messages[1][..size - 1]).unwrap_err().to_string().contains("bytes instead of")
+            );
             let mut wrong = messages[1].clone();
             *wrong.get_mut(size / 128 * 64 + 1).unwrap() ^= 0x10;
             assert!(checker.check(&wrong).is_err());

@@ -36,7 +36,7 @@ pub struct Plan {
     pub rounds: u32,
     /// How long a sample lasts.
     pub budget: Duration,
-    /// After this no sample is repeated and, unless the rounds were asked for, no other round begins.
+    /// After this no sample is repeated and, unless the rounds were asked for, none is taken beyond the first round.
     pub patience: Duration,
     /// Cores of the samples that run apart.
     pub apart: Cores,
@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn on_one_core_nothing_polls() {
-        let made: Made = ENTRIES.iter().map(|entry| (entry.name == "pipe").then(|| Ok((entry.make)().unwrap()))).collect();
+        let made: Made =
+            ENTRIES.iter().map(|entry| (entry.name == "pipe").then(|| Ok((entry.make)().unwrap()))).collect();
         for cell in cells(&[8], &made, true) {
             assert_eq!(cell.error.is_some(), cell.offer.wait == Some(Wait::Spin));
             assert_eq!(cell.place, Place::Apart);

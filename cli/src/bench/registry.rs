@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::link::Mechanism;
-use super::mechanism::{eventfd, limits, pipe, posix_mq, semaphore, socket, stream, sysv};
+use super::mechanism::{eventfd, limits, pipe, posix_mq, ring, semaphore, socket, stream, sysv};
 use super::shape::{Offer, Variant, Wait};
 
 /// A mechanism before it is made.
@@ -21,6 +21,20 @@ const COPYING: &[Offer] = &kinds(Variant::Copy);
 /// The same of what is written and read where it lies.
 const IN_PLACE: &[Offer] = &kinds(Variant::InPlace);
 
+/// The ring: a batch of one is a message in place, so batches have no latency of their own.
+const RING: &[Offer] = &[
+    Offer::latency(Variant::Copy, Wait::Spin),
+    Offer::latency(Variant::Copy, Wait::Sleep),
+    Offer::latency(Variant::InPlace, Wait::Spin),
+    Offer::latency(Variant::InPlace, Wait::Sleep),
+    Offer::throughput(Variant::Copy, Wait::Spin),
+    Offer::throughput(Variant::Copy, Wait::Sleep),
+    Offer::throughput(Variant::InPlace, Wait::Spin),
+    Offer::throughput(Variant::InPlace, Wait::Sleep),
+    Offer::throughput(Variant::Batch, Wait::Spin),
+    Offer::throughput(Variant::Batch, Wait::Sleep),
+];
+
 const fn kinds(variant: Variant) -> [Offer; 4] {
     [
         Offer::latency(variant, Wait::Spin),
@@ -36,6 +50,8 @@ pub const ENTRIES: &[Entry] = &[
     Entry { name: "futex", offers: &[Offer::limit(Some(Wait::Sleep), &[4])], make: limits::futex },
     Entry { name: "syscall", offers: &[Offer::limit(None, &[0])], make: limits::syscall },
     Entry { name: "memcpy", offers: &[Offer::limit(Some(Wait::Spin), stream::CHUNKS)], make: stream::memcpy },
+    Entry { name: "ring-spsc", offers: RING, make: ring::spsc },
+    Entry { name: "ring-mpsc", offers: RING, make: ring::mpsc },
     Entry { name: "pipe", offers: COPYING, make: pipe::pipe },
     Entry { name: "fifo", offers: COPYING, make: pipe::fifo },
     Entry { name: "sysv", offers: COPYING, make: sysv::sysv },

@@ -96,15 +96,18 @@ impl<'a> Station<'a> {
 
     /// The leader says how many messages the next phase has; 0 ends the sample.
     pub fn announce(&mut self, count: u64) {
-        // ORDERING: Relaxed, the meeting orders it; the follower reads it before it comes to the next meeting.
+        // ORDERING: Relaxed, the meeting orders it; the second one keeps the word until it was read.
         self.board.count.0.store(count, Ordering::Relaxed);
+        self.meet();
         self.meet();
     }
 
     /// The follower hears how many messages the next phase has.
     pub fn hear(&mut self) -> u64 {
         self.meet();
-        self.board.count.0.load(Ordering::Relaxed)
+        let count = self.board.count.0.load(Ordering::Relaxed);
+        self.meet();
+        count
     }
 }
 

@@ -60,6 +60,8 @@ impl Crew {
                     let birth =
                         Birth { role, line: theirs, parent, input, plan, made, board: &board, usable };
                     let result = catch_unwind(AssertUnwindSafe(|| worker::serve(&birth)));
+                    // It ends because its line has hung up, and the supervisor may have been killed.
+                    sysv::remove_queues();
                     // SAFETY: ends the process without running what belongs to the supervisor.
                     unsafe { libc::_exit(if matches!(result, Ok(Ok(()))) { 0 } else { 101 }) };
                 }

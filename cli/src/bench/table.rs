@@ -5,24 +5,28 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::anchor::Class;
+use super::glance;
 use super::row::Row;
 use super::shape::{Measure, Wait};
 use super::units;
 
+/// A title, and which rows belong under it.
+pub type Section = (&'static str, fn(&Row) -> bool);
+
 /// All tables, and below them what was not measured and why.
 pub fn render(rows: &[Row]) -> String {
     let mut text = String::new();
-    let sections: &[(&str, &dyn Fn(&Row) -> bool)] = &[
-        ("Limits: what the hardware and the kernel allow", &|row| row.measure == Measure::Limit),
-        ("Latency, both sides spinning", &|row| latency(row, Wait::Spin)),
-        ("Latency, both sides sleeping, two cores", &|row| {
+    let sections: [Section; 6] = [
+        ("Limits: what the hardware and the kernel allow", |row| row.measure == Measure::Limit),
+        ("Latency, both sides spinning", |row| latency(row, Wait::Spin)),
+        ("Latency, both sides sleeping, two cores", |row| {
             latency(row, Wait::Sleep) && row.class != Some(Class::SameCore)
         }),
-        ("Latency, both sides sleeping, one core (anchor: raw futex)", &|row| {
+        ("Latency, both sides sleeping, one core (anchor: raw futex)", |row| {
             latency(row, Wait::Sleep) && row.class == Some(Class::SameCore)
         }),
-        ("Throughput, both sides spinning", &|row| throughput(row, Wait::Spin)),
-        ("Throughput, both sides sleeping", &|row| throughput(row, Wait::Sleep)),
+        ("Throughput, both sides spinning", |row| throughput(row, Wait::Spin)),
+        ("Throughput, both sides sleeping", |row| throughput(row, Wait::Sleep)),
     ];
     for (title, belongs) in sections {
         let mut chosen: Vec<&Row> = rows.iter().filter(|row| row.error.is_none() && belongs(row)).collect();
@@ -36,6 +40,7 @@ pub fn render(rows: &[Row]) -> String {
         text.push_str(&format!("\n{title}\n{table}\n"));
     }
     text.push_str(&not_measured(rows));
+    text.push_str(&glance::render(rows));
     if rows.iter().any(|row| row.error.is_none()) {
         text.push_str(LEGEND);
     }
@@ -62,8 +67,18 @@ fn cost(row: &Row) -> f64 {
 
 fn times(rows: &[&Row]) -> Table {
     let limits = rows[0].measure == Measure::Limit;
-    let mut table =
-        plain(&["size", "mechanism", "variant", "class", "p50", "x anchor", "p99", "p99.9", "min..max", "n + d"]);
+    let mut table = plain(&[
+        "size",
+        "mechanism",
+        "variant",
+        "class",
+        "p50",
+        "x anchor",
+        "p99",
+        "p99.9",
+        "min..max",
+        "n + d",
+    ]);
     let mut size = None;
     for row in rows {
         let bandwidth = row.bytes_per_s.map(units::bandwidth);
@@ -87,8 +102,17 @@ fn times(rows: &[&Row]) -> Table {
 }
 
 fn rates(rows: &[&Row]) -> Table {
-    let mut table =
-        plain(&["size", "mechanism", "variant", "class", "messages", "payload", "min..max", "anchor", "n + d"]);
+    let mut table = plain(&[
+        "size",
+        "mechanism",
+        "variant",
+        "class",
+        "messages",
+        "payload",
+        "min..max",
+        "anchor",
+        "n + d",
+    ]);
     let mut size = None;
     for row in rows {
         table.add_row([
@@ -106,7 +130,8 @@ fn rates(rows: &[&Row]) -> Table {
     table
 }
 
-fn plain(header: &[&str]) -> Table {
+/// A table without lines, numbers to the right.
+pub fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(header.to_vec());
@@ -157,18 +182,21 @@ fn not_measured(rows: &[Row]) -> String {
     }
     let mut text = String::from("\nNot measured\n");
     for ((mechanism, size, error), series) in reasons {
-        text.push_str(&format!(" {mechanism} at {}: {error} ({})\n", units::size(size), series.join(", ")));
+        let all = series.len() >= 4;
+        let which = if all { String::new() } else { format!(" ({})", series.join(", ")) };
+        text.push_str(&format!(" {mechanism} at {}: {error}{which}\n", units::size(size)));
     }
     text
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::bench::row::SCHEMA;
     use crate::bench::shape::Variant;
 
-    fn row(mechanism: &'static str, size: usize, p50_ns: f64) -> Row {
+    /// A measured row.
+    pub fn row(mechanism: &'static str, size: usize, p50_ns: f64) -> Row {
         Row {
             schema: SCHEMA,
             measure: Measure::Latency,
@@ -195,8 +223,10 @@ mod tests {
     #[test]
     fn fastest_first_within_a_size_and_the_reasons_below() {
         let mut refused = row("sysv", 65536, 0.0);
-        refused.error = Some("a message of 65536 bytes is above the limit /proc/sys/kernel/msgmax = 8192".into());
-        let text = render(&[row("tcp", 8, 4000.0), row("pipe", 64, 900.0), row("sem-shm", 8, 500.0), refused]);
+        refused.error =
+            Some("a message of 65536 bytes is above the limit /proc/sys/kernel/msgmax = 8192".into());
+        let text =
+            render(&[row("tcp", 8, 4000.0), row("pipe", 64, 900.0), row("sem-shm", 8, 500.0), refused]);
         let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is not in {text}"));
         assert!(at("spinning") < at("sem-shm") && at("sem-shm") < at("tcp") && at("tcp") < at("pipe"));
         assert!(at("899..901 ns") > at("pipe") && at("18.00") > at("pipe"));

@@ -18,7 +18,12 @@ fn window(size: usize) -> Window {
 }
 
 fn bench<'a>(board: &'a Shared<Board>, role: Role, window: &'a Window) -> Bench<'a> {
-    Bench { station: Station::new(board, role, Turns::default()), window, budget: Duration::from_micros(50), stamps: Vec::new() }
+    Bench {
+        station: Station::new(board, role, Turns::default()),
+        window,
+        budget: Duration::from_micros(50),
+        stamps: Vec::new(),
+    }
 }
 
 /// Makes the messages itself and spoils one of them.

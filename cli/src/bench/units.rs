@@ -55,6 +55,9 @@ mod tests {
         assert_eq!(rate(950.0), "0.95 k/s");
         assert_eq!(bandwidth(45.6e9), "45.6 GB/s");
         assert_eq!(bandwidth(12.3e6), "12.3 MB/s");
-        assert_eq!((size(8), size(4096), size(65536), size(1 << 20)), ("8 B".into(), "4096 B".into(), "64 KiB".into(), "1 MiB".into()));
+        assert_eq!(
+            (size(8), size(4096), size(65536), size(1 << 20)),
+            ("8 B".into(), "4096 B".into(), "64 KiB".into(), "1 MiB".into())
+        );
     }
 }

@@ -19,7 +19,8 @@ use crate::bench::shape::Wait;
 /// A buffer in each direction.
 pub fn eventfd_shm() -> Result<Box<dyn Mechanism>> {
     let counter = || {
-        let counter = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).context("cannot make an event descriptor")?;
+        let counter =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC).context("cannot make an event descriptor")?;
         anyhow::Ok(Counter(counter.into()))
     };
     let link = || anyhow::Ok(EventLink { slots: Slots::new()?, full: counter()?, empty: counter()? });

@@ -5,6 +5,7 @@ pub mod eventfd;
 pub mod limits;
 pub mod pipe;
 pub mod posix_mq;
+pub mod ring;
 pub mod semaphore;
 pub mod slots;
 pub mod socket;

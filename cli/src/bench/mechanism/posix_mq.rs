@@ -44,7 +44,11 @@ impl QueueLink {
         };
         let read = mq_open(name.as_str(), MQ_OFlag::O_RDONLY | MQ_OFlag::O_CLOEXEC, Mode::empty(), None);
         mq_unlink(name.as_str()).with_context(|| format!("cannot remove the POSIX queue {name}"))?;
-        Ok(Self { write, read: read.with_context(|| format!("cannot open the POSIX queue {name}"))?, longest })
+        Ok(Self {
+            write,
+            read: read.with_context(|| format!("cannot open the POSIX queue {name}"))?,
+            longest,
+        })
     }
 }
 

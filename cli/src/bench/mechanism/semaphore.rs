@@ -33,8 +33,8 @@ impl Semaphore {
     #[inline]
     fn wait(&self, wait: Wait) -> Result<()> {
         loop {
-            // SAFETY: the semaphore was started by `reset`, before any half existed.
             let taken = match wait {
+                // SAFETY: the semaphore was started by `reset`, before any half existed.
                 Wait::Sleep => unsafe { libc::sem_wait(self.0.0.get()) },
                 // SAFETY: as above.
                 Wait::Spin => unsafe { libc::sem_trywait(self.0.0.get()) },

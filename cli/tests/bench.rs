@@ -1,0 +1,228 @@
+//! `ringpost bench` as its users run it: the real binary, two real processes. Nothing here depends on timing.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const FIELDS: [&str; 19] = [
+    "anchor_ns",
+    "bytes_per_s",
+    "class",
+    "dropped",
+    "error",
+    "max",
+    "measure",
+    "mechanism",
+    "messages_per_s",
+    "min",
+    "p50_ns",
+    "p999_ns",
+    "p99_ns",
+    "ratio",
+    "samples",
+    "schema",
+    "size",
+    "variant",
+    "wait",
+];
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+    command.arg("bench").args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn rows(output: &Output) -> Vec<Value> {
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn each_line_has_the_schema_and_each_cell_a_line() {
+    let output = run(&["--quick", "--sizes", "8", "--mechanisms", "pipe,sem-shm", "--rounds", "1", "--json"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    assert_eq!(complaint(&output), "", "nothing on standard error when it is no terminal");
+    let rows = rows(&output);
+    for row in &rows {
+        let fields: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, FIELDS);
+        assert_eq!(row["schema"], 1);
+        assert_eq!(row["size"], 8);
+        assert!(["pipe", "sem-shm"].contains(&row["mechanism"].as_str().unwrap()));
+        match (row["error"].as_str(), row["measure"].as_str().unwrap()) {
+            (Some(reason), _) => {
+                assert!(!reason.is_empty() && row["samples"] == 0 && row["p50_ns"].is_null())
+            }
+            (None, "latency") => {
+                let figure = |name: &str| row[name].as_f64().unwrap();
+                assert!(0.0 < figure("p50_ns") && figure("p50_ns") <= figure("p99_ns"));
+                assert!(figure("p99_ns") <= figure("p999_ns"));
+                assert!(figure("anchor_ns") > 0.0 && figure("ratio") > 0.0);
+                assert!(row["class"].is_string() && row["messages_per_s"].is_null());
+            }
+            (None, "throughput") => {
+                let (messages, bytes) = (row["messages_per_s"].as_f64(), row["bytes_per_s"].as_f64());
+                assert!((messages.unwrap() * 8.0 - bytes.unwrap()).abs() <= 8.0);
+                assert!(row["p50_ns"].is_null() && row["ratio"].is_null());
+            }
+            other => panic!("{other:?} was not asked for"),
+        }
+    }
+    for mechanism in ["pipe", "sem-shm"] {
+        for measure in ["latency", "throughput"] {
+            for wait in ["spin", "sleep"] {
+                let fits = |row: &&Value| {
+                    row["mechanism"] == mechanism && row["measure"] == measure && row["wait"] == wait
+                };
+                assert!(rows.iter().any(|row| fits(&row)), "{mechanism} {measure} {wait} is missing");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_ring_carries_verified_messages_in_every_variant() {
+    let output =
+        run(&["--quick", "--sizes", "100", "--mechanisms", "ring-spsc,ring-mpsc", "--rounds", "1", "--json"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    for variant in ["copy", "in-place", "batch"] {
+        assert!(rows(&output).iter().any(|row| row["variant"] == variant));
+    }
+}
+
+#[test]
+fn what_a_mechanism_cannot_carry_is_a_row_with_the_limit() {
+    let output =
+        run(&["--quick", "--sizes", "1048576", "--mechanisms", "sysv,posix-mq", "--rounds", "1", "--json"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let rows = rows(&output);
+    for (mechanism, path) in
+        [("sysv", "/proc/sys/kernel/msg"), ("posix-mq", "/proc/sys/fs/mqueue/msgsize_max")]
+    {
+        let of_it: Vec<_> = rows.iter().filter(|row| row["mechanism"] == mechanism).collect();
+        assert_eq!(of_it.len(), 4, "two measures, two ways to wait");
+        for row in of_it {
+            // A machine may be configured to carry it.
+            assert!(
+                row["error"].as_str().is_none_or(|reason| reason.contains(path) || reason.contains("core"))
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_names_environment_and_command() {
+    let output = run(&["--quick", "--pin", "same", "--sizes", "8", "--mechanisms", "pipe", "--rounds", "1"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Linux") && text.contains("bench --quick --pin same"), "{text}");
+    assert!(text.contains("same-core") && text.contains("Not measured"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colours");
+}
+
+#[test]
+fn bad_flags_are_usage_errors() {
+    for arguments in [
+        &["--sizes", "7"][..],
+        &["--sizes", "eight"],
+        &["--mechanisms", "pigeon"],
+        &["--pin", "0,100000"],
+        &["--pin", "x"],
+        &["--rounds", "0"],
+        &["--unknown"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(complaint(&output).contains(arguments[0]), "{}", complaint(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    for (path, why) in [("/nonexistent", "No such file"), ("/dev/null", "is empty"), ("/", "directory")] {
+        let output = run(&["--input", path]);
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        let complaint = complaint(&output);
+        assert!(complaint.contains(path) && complaint.contains(why), "{complaint}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let mut command =
+        command(&["--quick", "--sizes", "8", "--mechanisms", "pipe", "--rounds", "1", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGPIPE));
+    assert_eq!(complaint(&output), "");
+}
+
+/// Starts a run that lasts until it is ended, waits until both measuring processes are there, and hands over the run
+/// and one of them.
+#[expect(clippy::zombie_processes, reason = "the caller waits for it")]
+fn long_run() -> (std::process::Child, u32) {
+    let mut command = command(&["--sizes", "8", "--mechanisms", "sysv", "--rounds", "10000"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    loop {
+        let pids = std::fs::read_to_string(&children).unwrap_or_default();
+        let pids: Vec<u32> = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        if pids.len() == 2 {
+            return (child, pids[1]);
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn kill(pid: u32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
+}
+
+#[test]
+fn the_death_of_a_measuring_process_is_code_five() {
+    let (child, worker) = long_run();
+    kill(worker, nix::sys::signal::Signal::SIGKILL);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let complaint = complaint(&output);
+    assert!(complaint.contains(&worker.to_string()) && complaint.contains("SIGKILL"), "{complaint}");
+}
+
+#[test]
+fn an_interrupt_leaves_no_process_behind() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let (child, worker) = long_run();
+    kill(child.id(), nix::sys::signal::Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGINT));
+    assert!(!Path::new(&format!("/proc/{worker}")).exists());
+}
+
+#[test]
+fn when_the_supervisor_is_killed_everything_ends() {
+    let (child, worker) = long_run();
+    kill(child.id(), nix::sys::signal::Signal::SIGKILL);
+    // Standard output and error end when the last of the three processes closes them, a moment before it is gone.
+    child.wait_with_output().unwrap();
+    let gone = || {
+        let state = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ") || state.contains(") X ")
+    };
+    while !gone() {
+        std::thread::yield_now();
+    }
+}
