@@ -27,7 +27,11 @@ pub(crate) struct ReceiverArea {
     pub(crate) granted: AtomicU32,
     /// The `closings` of the senders area whose end this receiver has reported.
     pub(crate) closings_seen: AtomicU32,
-    _line_1: [u8; LINE - 16],
+    /// Futex word: how many receivers have ever attached, modulo 2^32. For the threads that watch for a death.
+    pub(crate) attachments: AttachWord,
+    /// 1 while the receiver releases without a fence.
+    pub(crate) bare: AtomicU32,
+    _line_1: [u8; LINE - 24],
 
     /// Who receives, see `ring/claim.rs`.
     pub(crate) claim: AtomicU64,
@@ -61,7 +65,12 @@ pub(crate) struct SendersArea {
     pub(crate) granted: AtomicU32,
     /// How many senders have ever closed, modulo 2^32.
     pub(crate) closings: AtomicU32,
-    _line_1: [u8; LINE - 16],
+    /// Futex word: how many senders have ever attached, modulo 2^32. For the threads that watch for a death.
+    pub(crate) attachments: AttachWord,
+    /// How many senders publish without a fence. One that was killed stays counted: that costs the receiver a needless
+    /// `membarrier` when it goes to sleep, and never a wake.
+    pub(crate) bare: AtomicU32,
+    _line_1: [u8; LINE - 24],
 }
 
 /// The words of one sender.
@@ -71,8 +80,8 @@ pub(crate) struct Slot {
     pub(crate) claim: AtomicU64,
     /// Many senders: the tail word that this one last saw before its CAS.
     pub(crate) intent_tail: AtomicU64,
-    /// Many senders: units that it was about to reserve there.
-    pub(crate) intent_units: AtomicU64,
+    /// Many senders: the end, in units, of what it was about to reserve there.
+    pub(crate) intent_end: AtomicU64,
     /// For the receiver: changed by the kernel when this sender dies.
     pub(crate) alarm: AlarmWord,
     _line_0: [u8; LINE - 32],
@@ -81,6 +90,9 @@ pub(crate) struct Slot {
     pub(crate) counts: Counts,
     _line_1: [u8; LINE - size_of::<Counts>()],
 }
+
+/// A futex word of the threads that watch for a death. Not part of the protocol: always the hardware's atomics.
+pub(crate) type AttachWord = core::sync::atomic::AtomicU32;
 
 /// What a participant counts of itself, added up over all who held its place. Only the participant writes it, so counting
 /// costs no shared line; a kill between a step and its count leaves the count short by that step.
@@ -154,6 +166,8 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, attention) == 128);
     assert!(offset_of!(ReceiverArea, granted) == 136);
     assert!(offset_of!(ReceiverArea, closings_seen) == 140);
+    assert!(offset_of!(ReceiverArea, attachments) == 144);
+    assert!(offset_of!(ReceiverArea, bare) == 148);
     assert!(offset_of!(ReceiverArea, claim) == 256);
     assert!(offset_of!(ReceiverArea, counts) == 264);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
@@ -163,10 +177,12 @@ const _: () = {
     assert!(offset_of!(SendersArea, attention) == 128);
     assert!(offset_of!(SendersArea, granted) == 136);
     assert!(offset_of!(SendersArea, closings) == 140);
+    assert!(offset_of!(SendersArea, attachments) == 144);
+    assert!(offset_of!(SendersArea, bare) == 148);
     assert!(SENDERS_AREA + size_of::<SendersArea>() <= SLOTS);
     assert!(offset_of!(Slot, claim) == 0);
     assert!(offset_of!(Slot, intent_tail) == 8);
-    assert!(offset_of!(Slot, intent_units) == 16);
+    assert!(offset_of!(Slot, intent_end) == 16);
     assert!(offset_of!(Slot, alarm) == 24);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(size_of::<Slot>() == 256);
@@ -185,7 +201,9 @@ mod in_loom {
                 attention: AtomicU64::new(0),
                 granted: AtomicU32::new(0),
                 closings_seen: AtomicU32::new(0),
-                _line_1: [0; LINE - 16],
+                attachments: AttachWord::new(0),
+                bare: AtomicU32::new(0),
+                _line_1: [0; LINE - 24],
                 claim: AtomicU64::new(0),
                 counts: Counts::default(),
                 _line_2: [0; LINE - 8 - size_of::<Counts>()],
@@ -204,7 +222,9 @@ mod in_loom {
                 attention: AtomicU64::new(0),
                 granted: AtomicU32::new(0),
                 closings: AtomicU32::new(0),
-                _line_1: [0; LINE - 16],
+                attachments: AttachWord::new(0),
+                bare: AtomicU32::new(0),
+                _line_1: [0; LINE - 24],
             }
         }
     }
@@ -214,7 +234,7 @@ mod in_loom {
             Self {
                 claim: AtomicU64::new(0),
                 intent_tail: AtomicU64::new(0),
-                intent_units: AtomicU64::new(0),
+                intent_end: AtomicU64::new(0),
                 alarm: AlarmWord::default(),
                 _line_0: [0; LINE - 32],
                 counts: Counts::default(),

@@ -3,7 +3,7 @@
 #[cfg(not(ringpost_loom))]
 pub(crate) use core::{
     hint::spin_loop,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 #[cfg(ringpost_loom)]
 pub(crate) use crate::mortal::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};

@@ -5,19 +5,24 @@
 //! sleeps exactly while the two differ. Nobody writes the other side's area.
 //!
 //! ```text
-//! sleeper   g = granted;  wanted: g -> g + 1;  heavy fence (F1);  look again;  futex_wait(granted, g)
-//! waker     publish;  light fence (F2);  w = wanted;  w != granted?  granted: -> w;  futex_wake(granted)
+//! sleeper   g = granted;  wanted: g -> g + 1;  fence F1;  look again;  futex_wait(granted, g)
+//! waker     publish;  fence F2;  w = wanted;  w != granted?  granted: -> w;  futex_wake(granted)
 //! ```
 //!
 //! F1 and F2 are the two halves of one handshake: either the waker's load sees the announcement, or the sleeper's second
-//! look sees what was published. The waker is on the path of every message, so where the kernel offers
-//! `membarrier(GLOBAL_EXPEDITED)` the sleeper pays for both.
+//! look sees what was published.
+//!
+//! F2 is on the path of every message, so a waker that has not woken anybody for a while leaves it out: it goes *bare*,
+//! counts itself in `bare` of its area, and the sleeper that finds somebody bare after F1 makes up for it with
+//! `membarrier(GLOBAL_EXPEDITED)`, a full fence in every process. A waker that has to wake goes back to fences. So a
+//! stream of messages costs no fence, and a receiver that is woken for each message pays for no `membarrier`.
 
 use crate::{
     layout::Counts,
     ring::memory::Memory,
     sync::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop},
     sys::{
+        barrier,
         clock::Deadline,
         futex::{self, Scope},
     },
@@ -28,39 +33,27 @@ use std::time::{Duration, Instant};
 pub(crate) const CLOSED: u64 = 1 << 32;
 /// In the senders' attention word: wake at the next release, not only when half of the ring is free.
 const EAGER: u64 = 1 << 33;
+/// In the receiver's attention word: it has not come back since it announced its sleep.
+const ASLEEP: u64 = 1 << 34;
 
-/// How the two fences of the handshake are made. One choice for all who use a ring, in its header.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fences {
-    /// Two full fences.
-    Full,
-    /// `membarrier` by the sleeper, nothing but a compiler fence by the waker. Every process must have registered.
-    Asymmetric,
+/// What a waker remembers from one message to the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waker {
+    /// The attention word in which nobody slept.
+    quiet: u64,
+    /// Publications since somebody was woken; no longer counted once bare.
+    calm: u32,
+    bare: bool,
+    /// Whether every process of the ring has registered for `membarrier`.
+    may_go_bare: bool,
 }
 
-impl Fences {
-    #[inline]
-    fn light(self) {
-        match self {
-            // ORDERING: F2, SeqCst fence; pairs with F1 in `heavy`.
-            Fences::Full => fence(SeqCst),
-            // ORDERING: F2, compiler only; the sleeper's membarrier makes the processor's order a full fence's.
-            #[cfg(not(ringpost_loom))]
-            Fences::Asymmetric => crate::sync::compiler_fence(SeqCst),
-            #[cfg(ringpost_loom)]
-            Fences::Asymmetric => fence(SeqCst),
-        }
-    }
+impl Waker {
+    /// Publications without waking anybody after which a waker goes bare.
+    const CALM: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 
-    fn heavy(self) {
-        match self {
-            // ORDERING: F1, SeqCst fence; pairs with F2 in `light`.
-            Fences::Full => fence(SeqCst),
-            #[cfg(not(ringpost_loom))]
-            Fences::Asymmetric => crate::sys::barrier::heavy(),
-            #[cfg(ringpost_loom)]
-            Fences::Asymmetric => fence(SeqCst),
-        }
+    pub(crate) fn new(may_go_bare: bool) -> Self {
+        Self { quiet: u64::MAX, calm: 0, bare: false, may_go_bare }
     }
 }
 
@@ -71,23 +64,26 @@ pub(crate) struct Bell<'m> {
     attention: &'m AtomicU64,
     /// In the wakers' area.
     granted: &'m AtomicU32,
-    fences: Fences,
+    /// In the wakers' area: how many of them are bare.
+    bare: &'m AtomicU32,
+    /// What the sleeper sets in its attention word as long as it has not come back: needed where there are many wakers.
+    mark: u64,
     scope: Scope,
 }
 
 impl<'m> Bell<'m> {
     /// Rung by senders when there is a message, or one of them has closed.
     #[inline]
-    pub(crate) fn of_receiver(memory: &'m Memory, fences: Fences, scope: Scope) -> Self {
-        let attention = &memory.receiver().attention;
-        Self { attention, granted: &memory.senders().granted, fences, scope }
+    pub(crate) fn of_receiver(memory: &'m Memory, scope: Scope) -> Self {
+        let (receiver, senders) = (memory.receiver(), memory.senders());
+        Self { attention: &receiver.attention, granted: &senders.granted, bare: &senders.bare, mark: ASLEEP, scope }
     }
 
     /// Rung by the receiver when there is room, or it has closed.
     #[inline]
-    pub(crate) fn of_senders(memory: &'m Memory, fences: Fences, scope: Scope) -> Self {
-        let attention = &memory.senders().attention;
-        Self { attention, granted: &memory.receiver().granted, fences, scope }
+    pub(crate) fn of_senders(memory: &'m Memory, scope: Scope) -> Self {
+        let (receiver, senders) = (memory.receiver(), memory.senders());
+        Self { attention: &senders.attention, granted: &receiver.granted, bare: &receiver.bare, mark: 0, scope }
     }
 
     /// The sleepers' attention word, to be looked at without waking.
@@ -97,35 +93,72 @@ impl<'m> Bell<'m> {
         self.attention.load(Relaxed)
     }
 
-    /// Waker: call after publishing. One load and one comparison while nobody sleeps. `quiet` is the caller's copy of the
-    /// attention word in which nobody slept; `due` is asked when somebody sleeps, with true when it wants to be woken as
-    /// soon as anything changes. True when a system call has woken somebody.
+    /// Waker: call after publishing. One load and one comparison while nobody sleeps. `due` is asked when somebody
+    /// sleeps, with true when it wants to be woken as soon as anything changes. True when somebody was woken.
     #[inline]
-    pub(crate) fn ring(&self, quiet: &mut u64, due: impl FnOnce(bool) -> bool) -> bool {
-        self.fences.light();
+    pub(crate) fn ring(&self, waker: &mut Waker, due: impl FnOnce(bool) -> bool) -> bool {
+        if waker.bare {
+            barrier::light();
+        } else {
+            // ORDERING: F2, SeqCst fence; pairs with F1 in `announce`.
+            fence(SeqCst);
+        }
         // ORDERING: Relaxed; ordered after the publication by F2.
         let attention = self.attention.load(Relaxed);
-        attention != *quiet && self.ring_for(attention, quiet, due)
+        if attention != waker.quiet {
+            return self.ring_for(attention, waker, due);
+        }
+        if !waker.bare {
+            self.stay_calm(waker);
+        }
+        false
     }
 
     #[cold]
-    fn ring_for(&self, attention: u64, quiet: &mut u64, due: impl FnOnce(bool) -> bool) -> bool {
+    fn ring_for(&self, attention: u64, waker: &mut Waker, due: impl FnOnce(bool) -> bool) -> bool {
         let wanted = attention as u32;
         // ORDERING: Relaxed; the CAS below decides.
         let granted = self.granted.load(Relaxed);
-        if wanted == granted {
-            *quiet = attention;
+        // Another waker has granted it. It may have been stopped before its system call: then this one makes it.
+        let stale = wanted == granted && attention & ASLEEP == 0;
+        if stale {
+            waker.quiet = attention;
+        }
+        if stale || !due(attention & EAGER != 0) {
             return false;
         }
-        if !due(attention & EAGER != 0) {
-            return false;
+        self.cover(waker);
+        // From the number before, so that a waker that comes late takes no other's grant back. One waker wins.
+        // ORDERING: Relaxed; the futex orders the wake, and the sleeper looks at the record's own words.
+        let _ = self.granted.compare_exchange(wanted.wrapping_sub(1), wanted, Relaxed, Relaxed);
+        waker.quiet = attention;
+        futex::wake_all(self.granted, self.scope);
+        true
+    }
+
+    /// Goes bare when nobody had to be woken for long enough.
+    #[cold]
+    fn stay_calm(&self, waker: &mut Waker) {
+        waker.calm += 1;
+        if waker.calm > Waker::CALM && waker.may_go_bare {
+            waker.bare = true;
+            // ORDERING: Relaxed; the fence below orders it before everything that is published bare.
+            self.bare.fetch_add(1, Relaxed);
+            // ORDERING: F3, SeqCst fence; pairs with F1: a sleeper whose F1 comes first has announced before our next
+            // load of its word, one whose F1 comes later sees us counted.
+            fence(SeqCst);
         }
-        // ORDERING: Relaxed; the futex orders the wake, and the sleeper looks at the record's own words. One waker wins.
-        let won = self.granted.compare_exchange(granted, wanted, Relaxed, Relaxed).is_ok();
-        if won {
-            futex::wake_all(self.granted, self.scope);
+    }
+
+    /// Goes back to fences. Also called by a waker that leaves.
+    pub(crate) fn cover(&self, waker: &mut Waker) {
+        waker.calm = 0;
+        if waker.bare {
+            waker.bare = false;
+            // ORDERING: Release B1; pairs with Acquire B2 in `announce`: a sleeper that no longer sees us counted sees
+            // all that was published bare.
+            self.bare.fetch_sub(1, Release);
         }
-        won
     }
 
     /// Sleeper: says that it wants to be woken, and gives the number to sleep on; `None` when the words moved meanwhile:
@@ -136,100 +169,147 @@ impl<'m> Bell<'m> {
         // ORDERING: Relaxed; the CAS decides.
         let attention = self.attention.load(Relaxed);
         let wanted = granted.wrapping_add(1);
+        let flags = self.mark | if eager { EAGER } else { 0 };
         let announced = if attention as u32 == wanted {
-            attention | if eager { EAGER } else { 0 }
+            attention | flags
         } else {
             // ORDERING: Relaxed; unchanged since before `attention` was read, so that nobody else's announcement of a later
             // number is taken back.
             if self.granted.load(Relaxed) != granted {
                 return None;
             }
-            wanted as u64 | if eager { EAGER } else { 0 }
+            wanted as u64 | flags
         };
         if announced != attention {
             // ORDERING: Relaxed; F1 orders it before the second look. A CAS because several senders announce here.
             self.attention.compare_exchange(attention, announced, Relaxed, Relaxed).ok()?;
         }
-        self.fences.heavy();
+        // ORDERING: F1, SeqCst fence; pairs with F2 in `ring` and F3 in `stay_calm`.
+        fence(SeqCst);
+        // ORDERING: Acquire B2; pairs with Release B1 in `cover`.
+        if self.bare.load(Acquire) != 0 {
+            barrier::heavy();
+        }
         Some(granted)
     }
 
-    /// Sleeps on an announced number, until it is granted, something that is watched changes, or a signal comes.
-    fn sleep(&self, ticket: u32, watched: &Watched<'_>, deadline: Option<Deadline>) {
-        let slice = |slice: Option<Duration>| match (slice.map(Deadline::after), deadline) {
-            (Some(slice), Some(deadline)) => Some(slice.min(deadline)),
-            (one, other) => one.or(other),
-        };
-        if watched.words.is_empty() {
-            futex::wait(self.granted, ticket, slice(watched.slice), self.scope);
-        } else if !futex::wait_any(self.granted, ticket, &watched.words, slice(watched.slice)) {
-            // No such call: look at the other side's life again and again.
-            futex::wait(self.granted, ticket, slice(Some(UNWATCHED)), self.scope);
+    /// Sleeper: it has come back.
+    fn awake(&self) {
+        if self.mark != 0 {
+            // ORDERING: Relaxed; a waker that still sees the mark makes one system call too many.
+            self.attention.fetch_and(!self.mark, Relaxed);
         }
     }
 }
 
-/// How long a wait sleeps before it looks at what only time can change: whether the other side still lives, and whether a
-/// sender should ask for the next release instead of half of the ring.
-const FIRST_SLEEP: Duration = Duration::from_millis(2);
+/// News of a death for a handle of this process, from the thread that watches for it.
+#[derive(Default)]
+pub(crate) struct News {
+    /// 1 while there is something that the handle has not heard.
+    fresh: core::sync::atomic::AtomicU32,
+    /// 1 while the handle sleeps, or is about to.
+    asleep: core::sync::atomic::AtomicU32,
+}
 
-/// How long a wait sleeps at most when nothing would wake it at the other side's death.
-pub(crate) const UNWATCHED: Duration = Duration::from_millis(100);
+impl News {
+    /// The watching thread: there is news. It must go on to wake the handle's futex while this is [`News::unheard`].
+    pub(crate) fn tell(&self) {
+        self.fresh.store(1, core::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Whether the handle sleeps although there is news: it had looked just before, and will have to be woken.
+    pub(crate) fn unheard(&self) -> bool {
+        let order = core::sync::atomic::Ordering::SeqCst;
+        self.fresh.load(order) != 0 && self.asleep.load(order) != 0
+    }
+
+    /// The handle: hears what there is, and looks at it next.
+    fn hear(&self) {
+        // ORDERING: Acquire, of one process; what the news is about was found out before.
+        self.fresh.swap(0, core::sync::atomic::Ordering::Acquire);
+    }
+
+    /// The handle: sleeps unless there is news.
+    fn sleep(&self, sleep: impl FnOnce()) {
+        // ORDERING: SeqCst on both words, of one process: either `unheard` sees the sleeper, or the sleeper sees the news.
+        let order = core::sync::atomic::Ordering::SeqCst;
+        self.asleep.store(1, order);
+        if self.fresh.load(order) == 0 {
+            sleep();
+        }
+        self.asleep.store(0, order);
+    }
+}
 
 /// Why a look is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Look {
     /// Again and again while spinning: look at nothing but the ring.
     Spinning,
-    /// About to sleep, announced: look at everything that rings the bell.
+    /// About to sleep, announced: look at everything that rings the bell, and at what there is news of.
     BeforeSleep,
-    /// Nothing has come for a while: look also at who lives.
+    /// A slice of sleep has passed without a wake: look also at what nobody tells.
     Idle,
 }
 
-/// Words that change when the other side dies, with their values, for a long sleep to watch besides the bell.
-#[derive(Default)]
-pub(crate) struct Watched<'a> {
-    /// At most [`futex::MOST_WATCHED`] less one.
-    pub(crate) words: Vec<(&'a core::sync::atomic::AtomicU32, u32)>,
-    /// How long to sleep at most where there is something that no word tells.
+/// Who waits, and what for.
+pub(crate) struct Sleeper<'a> {
+    pub(crate) bell: Bell<'a>,
+    pub(crate) news: &'a News,
+    pub(crate) counts: &'a Counts,
+    /// How long the first sleep lasts before the sleeper asks to be woken as soon as anything changes.
+    pub(crate) eager_after: Option<Duration>,
+    /// How long a sleep lasts at most before a look at what nobody tells.
     pub(crate) slice: Option<Duration>,
 }
 
-/// Waits until `look` gives something: spins as `spin` says, then sleeps on the bell. `None` at the deadline.
-///
-/// Once nothing has come for a while it also watches what `watched` names: read before the look that it is to protect.
-///
-/// Mesa semantics: a wake only means that it is worth looking again.
-pub(crate) fn until<'w, T>(
-    bell: Bell<'_>,
-    spin: &mut Spin,
-    deadline: Option<Deadline>,
-    counts: &Counts,
-    watched: impl Fn() -> Watched<'w>,
-    mut look: impl FnMut(Look) -> Option<T>,
-) -> Option<T> {
-    counts.blocked.add(1);
-    if let Some(found) = spin.until(deadline, &mut || look(Look::Spinning)) {
-        return Some(found);
+impl Sleeper<'_> {
+    /// Waits until `look` gives something: spins as `spin` says, then sleeps on the bell. `None` at the deadline.
+    ///
+    /// Mesa semantics: a wake only means that it is worth looking again.
+    pub(crate) fn until<T>(
+        &self,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
+        mut look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.counts.blocked.add(1);
+        if let Some(found) = spin.until(deadline, &mut || look(Look::Spinning)) {
+            return Some(found);
+        }
+        let found = self.sleep_until(deadline, look);
+        self.bell.awake();
+        found
     }
-    let mut idle = false;
-    loop {
-        let watched = if idle { watched() } else { Watched { slice: Some(FIRST_SLEEP), ..Watched::default() } };
-        let ticket = bell.announce(idle);
-        if let Some(found) = look(if idle { Look::Idle } else { Look::BeforeSleep }) {
-            return Some(found);
-        }
-        if deadline.is_some_and(Deadline::passed) {
-            return None;
-        }
-        let Some(ticket) = ticket else { continue };
-        counts.sleeps.add(1);
-        bell.sleep(ticket, &watched, deadline);
-        // ORDERING: Relaxed; what the waker published is looked at for itself.
-        idle = bell.granted.load(Relaxed) == ticket;
-        if let Some(found) = look(Look::Spinning) {
-            return Some(found);
+
+    fn sleep_until<T>(&self, deadline: Option<Deadline>, mut look: impl FnMut(Look) -> Option<T>) -> Option<T> {
+        let Self { bell, news, counts, .. } = self;
+        let (mut eager, mut idle) = (false, false);
+        loop {
+            news.hear();
+            let ticket = bell.announce(eager);
+            if let Some(found) = look(if idle { Look::Idle } else { Look::BeforeSleep }) {
+                return Some(found);
+            }
+            if deadline.is_some_and(Deadline::passed) {
+                return None;
+            }
+            let Some(ticket) = ticket else { continue };
+            counts.sleeps.add(1);
+            let slice = self.eager_after.filter(|_| !eager).or(self.slice).map(Deadline::after);
+            let end = match (slice, deadline) {
+                (Some(slice), Some(deadline)) => Some(slice.min(deadline)),
+                (one, other) => one.or(other),
+            };
+            news.sleep(|| {
+                futex::wait(bell.granted, ticket, end, bell.scope);
+            });
+            if let Some(found) = look(Look::Spinning) {
+                return Some(found);
+            }
+            // ORDERING: Relaxed; what the waker published is looked at for itself.
+            idle = bell.granted.load(Relaxed) == ticket;
+            eager |= idle;
         }
     }
 }
@@ -238,8 +318,8 @@ pub(crate) fn until<'w, T>(
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Polls for a bounded time (at most 50 µs, less when polling was in vain lately, not at all on one processor), then
-    /// sleeps. No processor time while idle.
+    /// Polls for a bounded time (at most 50 µs, less and less when polling is in vain, not at all on a machine with one
+    /// processor), then sleeps. No processor time while idle.
     #[default]
     SpinThenSleep,
     /// Sleeps at once. For many more processes than processors.
@@ -252,12 +332,18 @@ pub enum WaitStrategy {
 #[derive(Debug)]
 pub(crate) struct Spin {
     strategy: WaitStrategy,
+    /// How long the next wait polls.
     budget: Duration,
+    /// Waits that have not polled since the budget ran out.
+    skipped: u32,
 }
 
 impl Spin {
     const MOST: Duration = Duration::from_micros(50);
-    const LEAST: Duration = Duration::from_micros(3);
+    /// A budget below this is none.
+    const LEAST: Duration = Duration::from_micros(2);
+    /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
+    const RETRY: u32 = 64;
     /// Polls between two looks at the clock.
     const POLLS: u32 = 64;
 
@@ -266,11 +352,25 @@ impl Spin {
             WaitStrategy::SpinThenSleep if processors < 2 => WaitStrategy::Sleep,
             other => other,
         };
-        Self { strategy, budget: Self::MOST }
+        Self { strategy, budget: Self::MOST, skipped: 0 }
+    }
+
+    /// How long to poll now; `None` without end.
+    fn budget(&mut self) -> Option<Duration> {
+        match self.strategy {
+            WaitStrategy::Spin => None,
+            WaitStrategy::Sleep => Some(Duration::ZERO),
+            WaitStrategy::SpinThenSleep if self.budget >= Self::LEAST => Some(self.budget),
+            WaitStrategy::SpinThenSleep => {
+                self.skipped = (self.skipped + 1) % Self::RETRY;
+                Some(if self.skipped == 0 { Self::MOST } else { Duration::ZERO })
+            }
+        }
     }
 
     fn until<T>(&mut self, deadline: Option<Deadline>, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
-        if self.strategy == WaitStrategy::Sleep {
+        let budget = self.budget();
+        if budget == Some(Duration::ZERO) {
             return None;
         }
         let start = Instant::now();
@@ -282,9 +382,8 @@ impl Spin {
                 }
                 spin_loop();
             }
-            let spent = self.strategy == WaitStrategy::SpinThenSleep && start.elapsed() >= self.budget;
-            if spent {
-                self.budget = (self.budget / 2).max(Self::LEAST);
+            if budget.is_some_and(|budget| start.elapsed() >= budget) {
+                self.budget /= 2;
                 return None;
             }
             if deadline.is_some_and(Deadline::passed) {

@@ -73,12 +73,16 @@ fn the_words_lie_where_the_document_says() {
     let pid = u64::from(std::process::id());
     let (receiver_area, senders_area, slot) = (4096, 8192, |number: u64| 8704 + 256 * (number - 1));
     assert_eq!(u64_at(&file, receiver_area), 2 + 3, "position: header and 20 bytes");
-    let claim = |offset| (u64_at(&file, offset) & 0xff, u64_at(&file, offset) >> 8 & ((1 << 22) - 1));
+    let claim = |offset| (u64_at(&file, offset) & 3, u64_at(&file, offset) >> 8 & ((1 << 22) - 1));
     assert_eq!(claim(receiver_area + 256), (1, pid));
     assert_eq!(u64_at(&file, receiver_area + 264), 1, "messages received");
     assert_eq!(u64_at(&file, senders_area), (5 + 3) << 8 | 2, "tail: both records, slot 2");
     assert_eq!(u32_at(&file, senders_area + 140), 1, "closings");
     assert_eq!((claim(slot(1)), claim(slot(2)), claim(slot(3))), ((2, pid), (1, pid), (0, 0)));
-    assert_eq!((u64_at(&file, slot(2) + 8), u64_at(&file, slot(2) + 16)), (5 << 8 | 2, 3), "intent");
-    assert_eq!((u64_at(&file, slot(2) + 128), u64_at(&file, slot(2) + 136)), (2, 24), "messages and bytes sent");
+    assert_eq!((u64_at(&file, slot(2) + 8), u64_at(&file, slot(2) + 16)), (5 << 8 | 2, 8), "intent");
+    assert_eq!(
+        (u64_at(&file, slot(2) + 128), u64_at(&file, slot(2) + 136)),
+        (2, 24),
+        "messages and bytes sent"
+    );
 }

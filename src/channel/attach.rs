@@ -1,37 +1,34 @@
 //! Taking a sender slot or the receiver's place, and giving it back.
 
-use super::ring::Inner;
+use super::{
+    ring::Inner,
+    vigil::{self, Vigil},
+};
 use crate::{
     error::OpenError,
     header::Kind,
-    layout::AlarmWord,
     ring::{
         claim::{self, Claim, Owner},
         memory::Memory,
         spsc,
     },
     sync::{AtomicU64, Ordering::*},
-    sys::{
-        futex::{self, Scope},
-        peer::{self, Identity, Life},
-        watch::{self, Alarm, Hint},
-    },
-    wait::{CLOSED, UNWATCHED, Watched},
+    sys::peer::{self, Identity, Life},
+    wait::{CLOSED, Waker},
 };
-use core::{ptr::NonNull, time::Duration};
 use std::sync::Arc;
 
 /// Which place is held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+pub(super) enum Place {
     Receiver,
     Slot(u8),
 }
 
 /// A held place. Dropping it closes it and wakes whoever waits for that, unless this is a forked child of the holder.
 pub struct Attachment {
-    /// Before the mapping in which its words lie. `None` in a ring inside one process, and where the kernel refuses.
-    _alarm: Option<Alarm>,
+    /// Before the mapping in which its words lie: fields are dropped in order.
+    pub(crate) vigil: Vigil,
     pub(crate) inner: Arc<Inner>,
     place: Place,
     owner: Owner,
@@ -47,42 +44,6 @@ pub(crate) fn is_dead(owner: Owner) -> bool {
     peer::life(Identity { pid: owner.pid(), start_ticks: owner.start_ticks() }) == Life::Dead
 }
 
-/// The process that died in this place, if its last owner did not close and is dead.
-pub(crate) fn died_in(claim: &AtomicU64) -> Option<Owner> {
-    match claim::read(claim) {
-        Claim::Attached(owner) if is_dead(owner) => Some(owner),
-        _ => None,
-    }
-}
-
-/// How often a death is looked for once the kernel has hinted at it: the other threads of the process end soon after the
-/// one that watches.
-const HINTED: Duration = Duration::from_millis(1);
-
-/// What a sleep must watch to notice the death of those who hold the places with these claims and alarms.
-pub(crate) fn watch<'m>(
-    scope: Scope,
-    places: impl Iterator<Item = (&'m AtomicU64, &'m AlarmWord)>,
-) -> Watched<'m> {
-    let mut watched = Watched::default();
-    if scope == Scope::Private {
-        // Whoever is at the other end dies with this process.
-        return watched;
-    }
-    let mut look_after = |slice: Duration| watched.slice = Some(watched.slice.map_or(slice, |other| other.min(slice)));
-    for (claim, AlarmWord(word)) in places {
-        let Claim::Attached(_) = claim::read(claim) else { continue };
-        // ORDERING: Acquire; the claim that came before the word was armed is visible.
-        let value = word.load(core::sync::atomic::Ordering::Acquire);
-        match watch::hint(value) {
-            Hint::Armed if watched.words.len() + 1 < futex::MOST_WATCHED => watched.words.push((word, value)),
-            Hint::Armed | Hint::Unarmed => look_after(UNWATCHED),
-            Hint::Died => look_after(HINTED),
-        }
-    }
-    watched
-}
-
 /// How a place was got.
 enum Taken {
     /// From nobody, or from somebody who had closed.
@@ -94,8 +55,8 @@ enum Taken {
 /// Takes a place whose last owner is closed or dead, if `spent` then agrees.
 fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Taken, Option<Owner>> {
     loop {
-        let seen = claim::read(word);
-        let taken = match seen {
+        let seen = claim::seen(word);
+        let taken = match seen.claim() {
             Claim::Never => Taken::InOrder,
             Claim::Closed(_) if spent() => Taken::InOrder,
             Claim::Attached(other) if !is_dead(other) => return Err(Some(other)),
@@ -151,22 +112,11 @@ impl Attachment {
         }
     }
 
-    /// Arms the words that tell the other side of this process's death, and wakes it, so that it watches them.
     fn armed(inner: Arc<Inner>, place: Place, owner: Owner) -> Self {
-        let memory = &inner.memory;
-        let words: Vec<_> = match place {
-            Place::Receiver => memory.receiver().alarms[..memory.slots().into()].iter().collect(),
-            Place::Slot(number) => memory.slot(number).iter().map(|slot| &slot.alarm).collect(),
-        };
-        // SAFETY: the words lie in the mapping, which `inner` holds and which goes after the alarm.
-        let arm = || unsafe { Alarm::arm(words.iter().map(|word| NonNull::from(&word.0)).collect()) };
-        let _alarm = if inner.scope == Scope::Shared { arm() } else { None };
-        let mut quiet = u64::MAX;
-        match place {
-            Place::Receiver => inner.bell_of_senders().ring(&mut quiet, |_| true),
-            Place::Slot(_) => inner.bell_of_receiver().ring(&mut quiet, |_| true),
-        };
-        Self { _alarm, inner, place, owner }
+        // SAFETY: both go into one value, and the vigil is dropped first.
+        let vigil = unsafe { Vigil::begin(&inner, place) };
+        vigil::announce(&inner.memory, place);
+        Self { vigil, inner, place, owner }
     }
 
     /// Number of the slot; 0 for the receiver.
@@ -188,24 +138,23 @@ impl Drop for Attachment {
             return;
         }
         let memory = &self.inner.memory;
-        // No attention word equals this: whoever sleeps is woken.
-        let mut quiet = u64::MAX;
+        let mut waker = Waker::new(false);
         match self.place {
             Place::Receiver => {
                 // The flag first: a successor that takes the closed place clears it.
                 // ORDERING: Relaxed; released with the claim (K1), and the bell's fence F2 orders it before the look at
                 // who sleeps.
                 memory.receiver().attention.fetch_or(CLOSED, Relaxed);
-                claim::close(&memory.receiver().claim, self.owner);
-                self.inner.bell_of_senders().ring(&mut quiet, |_| true);
+                claim::close(&memory.receiver().claim);
+                self.inner.bell_of_senders().ring(&mut waker, |_| true);
             }
             Place::Slot(number) => {
-                // ORDERING: Relaxed; released with the claim (K1).
-                memory.senders().closings.fetch_add(1, Relaxed);
+                // ORDERING: Release E1; pairs with Acquire E2 in `Listening::has_ended`.
+                memory.senders().closings.fetch_add(1, Release);
                 if let Some(slot) = memory.slot(number) {
-                    claim::close(&slot.claim, self.owner);
+                    claim::close(&slot.claim);
                 }
-                self.inner.bell_of_receiver().ring(&mut quiet, |_| true);
+                self.inner.bell_of_receiver().ring(&mut waker, |_| true);
             }
         }
     }

@@ -297,7 +297,7 @@ impl Builder {
         Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
     }
 
-    fn path(&self) -> Result<PathBuf, OpenError> {
+    pub(super) fn path(&self) -> Result<PathBuf, OpenError> {
         let why = match self.name.as_bytes() {
             [] => "it is empty",
             name if name.len() > LONGEST_NAME => "it has more than 246 bytes",

@@ -1,7 +1,7 @@
 //! The receiving end.
 
 use super::{
-    attach::{self, Attachment},
+    attach::Attachment,
     message::{Message, Messages, OwnedMessage, View},
     ring::Inner,
     trust::{Trust, Untrusted},
@@ -18,7 +18,7 @@ use crate::{
     },
     sync::Ordering::*,
     sys::{clock::Deadline, futex::Scope},
-    wait::{self, Bell, Fences, Look, Spin, WaitStrategy},
+    wait::{Bell, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
     cell::Cell,
@@ -43,9 +43,7 @@ pub struct Receiver<P: Trust = Untrusted> {
 struct Listening {
     consumer: Consumer,
     attachment: Attachment,
-    /// The senders' attention word when nobody slept.
-    quiet: u64,
-    fences: Fences,
+    waker: Waker,
     scope: Scope,
     /// The end was reported, and no sender has attached since.
     ended: bool,
@@ -62,8 +60,8 @@ impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let inner = &attachment.inner;
         let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
-        let (fences, scope) = (inner.fences(), inner.scope);
-        let ring = Listening { consumer, attachment, quiet: 0, fences, scope, ended: false };
+        let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
+        let ring = Listening { consumer, attachment, waker, scope, ended: false };
         Self { ring, spin, marker: PhantomData }
     }
 
@@ -206,10 +204,15 @@ impl<P: Trust> Receiver<P> {
         match patience {
             Patience::None => ring.look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
-                let places = || inner.memory.all_slots().map(|(_, slot)| (&slot.claim, &slot.alarm));
-                let watched = || attach::watch(inner.scope, places());
-                wait::until(inner.bell_of_receiver(), &mut self.spin, deadline, counts, watched, |why| ring.look(why))
-                    .unwrap_or(Err(RecvError::TimedOut))
+                let deaths = Arc::clone(&ring.attachment.vigil.deaths);
+                let sleeper = Sleeper {
+                    bell: inner.bell_of_receiver(),
+                    news: &deaths.news,
+                    counts,
+                    eager_after: None,
+                    slice: ring.attachment.vigil.slice(),
+                };
+                sleeper.until(&mut self.spin, deadline, |why| ring.look(why)).unwrap_or(Err(RecvError::TimedOut))
             }
         }
     }
@@ -235,17 +238,19 @@ impl Listening {
         }
         // Everything is released that can be: whoever waits for room need not wait for more.
         self.offer_room(true);
-        let died = if why == Look::Idle { self.look_for_the_dead() } else { None };
-        if died.is_none() && !self.has_ended() {
+        let vigil = &self.attachment.vigil;
+        let died = if why == Look::Idle || vigil.deaths.any() { self.look_for_the_dead() } else { None };
+        let ended = if died.is_none() { self.has_ended() } else { None };
+        if died.is_none() && ended.is_none() {
             return None;
         }
         // All senders are gone: what they have committed is visible now.
         match self.consumer.look() {
             Ok(Some(record)) => Some(Ok(record)),
             Err(violation) => Some(Err(corrupt(violation))),
-            Ok(None) => Some(Err(match died {
-                Some(pid) => RecvError::PeerDied { pid },
-                None => self.report_end(),
+            Ok(None) => Some(Err(match (died, ended) {
+                (Some(pid), _) => RecvError::PeerDied { pid },
+                (None, closings) => self.report_end(closings),
             })),
         }
     }
@@ -255,7 +260,7 @@ impl Listening {
     #[inline]
     fn offer_room(&mut self, empty: bool) {
         let memory = self.consumer.memory();
-        let woken = Bell::of_senders(memory, self.fences, self.scope).ring(&mut self.quiet, |eager| {
+        let woken = Bell::of_senders(memory, self.scope).ring(&mut self.waker, |eager| {
             // ORDERING: Relaxed; only compared. One sender has no shared tail: it is woken at each release it waits for.
             let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
             let used = tail.since(self.consumer.head());
@@ -266,28 +271,29 @@ impl Listening {
         }
     }
 
-    /// Whether some sender has closed since the last report, or ever since, and none is attached.
-    fn has_ended(&mut self) -> bool {
+    /// The number of closings, when some sender has closed since the last report, or no other has come since, and none is
+    /// attached.
+    fn has_ended(&mut self) -> Option<u32> {
         let memory = &self.attachment.inner.memory;
-        // ORDERING: Relaxed; the claims below are acquired (K2), and a sender that closes rings the bell afterwards.
-        let closings = memory.senders().closings.load(Relaxed);
+        // First the closings, then the claims, then (by the caller) the ring once more.
+        // ORDERING: Acquire E2; pairs with Release E1 in `Attachment::drop`: the claims are read after it.
+        let closings = memory.senders().closings.load(Acquire);
         // ORDERING: Relaxed; written by receivers only, and this is the one.
         if !self.ended && closings == memory.receiver().closings_seen.load(Relaxed) {
-            return false;
+            return None;
         }
         let attached = memory.all_slots().any(|(_, slot)| matches!(claim::read(&slot.claim), Claim::Attached(_)));
         if attached {
             self.ended = false;
         }
-        !attached
+        (!attached).then_some(closings)
     }
 
-    fn report_end(&mut self) -> RecvError {
-        let memory = &self.attachment.inner.memory;
-        // ORDERING: Relaxed; the claims of all who have closed were acquired in `has_ended`.
-        let closings = memory.senders().closings.load(Relaxed);
-        // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
-        memory.receiver().closings_seen.store(closings, Relaxed);
+    fn report_end(&mut self, closings: Option<u32>) -> RecvError {
+        if let Some(closings) = closings {
+            // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
+            self.attachment.inner.memory.receiver().closings_seen.store(closings, Relaxed);
+        }
         self.ended = true;
         RecvError::Disconnected
     }
@@ -295,18 +301,26 @@ impl Listening {
     /// Passes over what dead senders have left unfinished. The process that died last, if no sender lives and no message
     /// is left.
     fn look_for_the_dead(&mut self) -> Option<u32> {
-        let memory = Arc::clone(&self.attachment.inner.memory);
-        let died = |slot: u8| memory.slot(slot).and_then(|slot| attach::died_in(&slot.claim));
-        if let Kind::Many(_) = self.attachment.inner.header.kind {
-            while let Pending::PassedOver { .. } = recovery::resolve(&mut self.consumer, |slot| died(slot).is_some()) {}
+        let Self { consumer, attachment: Attachment { inner, vigil, .. }, .. } = self;
+        let memory = &inner.memory;
+        if let Kind::Many(_) = inner.header.kind {
+            while let Pending::PassedOver { .. } = recovery::resolve(consumer, |owner| vigil.is_dead(owner)) {}
         }
+        vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
         let mut last = None;
-        for (number, slot) in memory.all_slots() {
-            if let Claim::Attached(_) = claim::read(&slot.claim) {
-                last = Some(died(number)?.pid());
+        for (_, slot) in memory.all_slots() {
+            if let Claim::Attached(owner) = claim::read(&slot.claim) {
+                last = Some(owner.pid()).filter(|_| vigil.is_dead(owner));
+                last?;
             }
         }
         last
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.attachment.inner.bell_of_senders().cover(&mut self.waker);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         peer, process,
         segment::{self, Segment},
     },
-    wait::{Bell, Fences, Spin, WaitStrategy},
+    wait::{Bell, Spin, WaitStrategy},
 };
 use std::{
     fmt,
@@ -47,18 +47,14 @@ pub struct Inner {
 }
 
 impl Inner {
-    pub(super) fn fences(&self) -> Fences {
-        if self.header.asymmetric { Fences::Asymmetric } else { Fences::Full }
-    }
-
     #[inline]
     pub(crate) fn bell_of_receiver(&self) -> Bell<'_> {
-        Bell::of_receiver(&self.memory, self.fences(), self.scope)
+        Bell::of_receiver(&self.memory, self.scope)
     }
 
     #[inline]
     pub(crate) fn bell_of_senders(&self) -> Bell<'_> {
-        Bell::of_senders(&self.memory, self.fences(), self.scope)
+        Bell::of_senders(&self.memory, self.scope)
     }
 
     /// Bytes of the type of every message, when it has one.

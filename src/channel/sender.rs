@@ -1,7 +1,7 @@
 //! The sending end.
 
 use super::{
-    attach::{self, Attachment},
+    attach::Attachment,
     batch::{self, Batch},
     reservation::{self, Reservation},
     ring::Inner,
@@ -18,7 +18,7 @@ use crate::{
         spsc,
     },
     sys::{clock::Deadline, futex::Scope},
-    wait::{self, Bell, CLOSED, Fences, Look, Spin, WaitStrategy},
+    wait::{Bell, CLOSED, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
     cell::Cell,
@@ -32,7 +32,7 @@ mod sealed {
     use super::{Arc, Attachment, Inner, OpenError, Produce};
 
     pub trait Sealed {
-        type Producer: Produce;
+        type Producer: Produce + Send;
 
         /// Takes a slot of the ring.
         fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError>;
@@ -87,16 +87,17 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     producer: Option<K::Producer>,
     /// Of this handle, or of the one it was cloned from.
     attachment: Arc<Attachment>,
-    /// The receiver's attention word when nobody slept.
-    quiet: u64,
+    waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
-    fences: Fences,
     scope: Scope,
     spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
+
+/// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How long a call may wait for room.
 #[derive(Clone, Copy)]
@@ -113,8 +114,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>) -> Self {
         let inner = &attachment.inner;
-        let (longest, fences, scope, spin) = (inner.header.longest, inner.fences(), inner.scope, inner.spin());
-        Self { producer, attachment, quiet: 0, longest, fences, scope, spin, marker: PhantomData }
+        let (longest, scope, spin) = (inner.header.longest, inner.scope, inner.spin());
+        let waker = Waker::new(inner.header.asymmetric);
+        Self { producer, attachment, waker, longest, scope, spin, marker: PhantomData }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -289,7 +291,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     fn bell(&self) -> Bell<'_> {
-        Bell::of_receiver(self.memory(), self.fences, self.scope)
+        Bell::of_receiver(self.memory(), self.scope)
     }
 
     #[inline]
@@ -338,23 +340,29 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
         let Some(slot) = inner.memory.slot(producer.slot()) else { return Err(SendError::Full) };
         slot.counts.refused.add(1);
-        let Patience::Until(deadline) = patience else { return Err(SendError::Full) };
-        let receiver = inner.memory.receiver();
-        let bell = inner.bell_of_receiver();
-        let alarm = &receiver.alarms[usize::from(producer.slot()) - 1];
-        let watched = || attach::watch(inner.scope, std::iter::once((&receiver.claim, alarm)));
-        let found = wait::until(inner.bell_of_senders(), &mut self.spin, deadline, &slot.counts, watched, |look| {
+        let vigil = &self.attachment.vigil;
+        let (claim, bell) = (&inner.memory.receiver().claim, inner.bell_of_receiver());
+        let receiver_died = || vigil.died_in(claim).map(|dead| SendError::PeerDied { pid: dead.pid() });
+        let Patience::Until(deadline) = patience else {
+            return Err(if vigil.deaths.any() { receiver_died().unwrap_or(SendError::Full) } else { SendError::Full });
+        };
+        let sleeper = Sleeper {
+            bell: inner.bell_of_senders(),
+            news: &vigil.deaths.news,
+            counts: &slot.counts,
+            eager_after: Some(PATIENCE),
+            slice: vigil.slice(),
+        };
+        let found = sleeper.until(&mut self.spin, deadline, |look| {
             if bell.attention() & CLOSED != 0 {
                 return Some(Err(SendError::Disconnected));
             }
             if let Ok(reserved) = reserve(producer) {
                 return Some(Ok(reserved));
             }
-            if look == Look::Idle {
-                return attach::died_in(&receiver.claim).map(|dead| Err(SendError::PeerDied { pid: dead.pid() }));
-            }
-            None
+            if look == Look::Spinning { None } else { receiver_died().map(Err) }
         });
+        vigil.bury(std::iter::once(claim));
         found.unwrap_or(Err(SendError::TimedOut))
     }
 
@@ -376,7 +384,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     fn published(&mut self, messages: u64, bytes: u64) {
         let Some(producer) = &self.producer else { return };
         let memory = producer.memory();
-        let woken = Bell::of_receiver(memory, self.fences, self.scope).ring(&mut self.quiet, |_| true);
+        let woken = Bell::of_receiver(memory, self.scope).ring(&mut self.waker, |_| true);
         let Some(slot) = memory.slot(producer.slot()) else { return };
         slot.counts.messages.add(messages);
         slot.counts.bytes.add(bytes);
@@ -389,7 +397,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[inline]
     pub(super) fn discard(&mut self) {
         if self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
-            self.attachment.inner.bell_of_receiver().ring(&mut self.quiet, |_| true);
+            self.attachment.inner.bell_of_receiver().ring(&mut self.waker, |_| true);
         }
     }
 }
@@ -405,6 +413,7 @@ impl<P: Trust> Clone for Sender<P, Many> {
 impl<P: Trust, K: SenderKind> Drop for Sender<P, K> {
     fn drop(&mut self) {
         self.discard();
+        self.attachment.inner.bell_of_receiver().cover(&mut self.waker);
     }
 }
 

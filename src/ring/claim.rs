@@ -1,7 +1,7 @@
 //! Who holds a sender slot, or the receiver's place. One word, one CAS: never an owner without a name.
 //!
 //! ```text
-//! claim   start time of the process, in clock ticks since boot : 34 | pid : 22 | state : 8
+//! claim   start time of the process, in clock ticks since boot : 34 | pid : 22 | times taken : 6 | state : 2
 //! ```
 
 use crate::{
@@ -29,7 +29,7 @@ impl Owner {
     }
 }
 
-/// A claim word, unpacked.
+/// What a claim says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Claim {
     /// Nobody ever held it.
@@ -41,26 +41,6 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
-    const ATTACHED: u64 = 1;
-    const CLOSED: u64 = 2;
-
-    const fn pack(self) -> u64 {
-        match self {
-            Claim::Never => 0,
-            Claim::Attached(owner) => owner.0 << 8 | Self::ATTACHED,
-            Claim::Closed(owner) => owner.0 << 8 | Self::CLOSED,
-        }
-    }
-
-    /// Any other state byte reads as `Never`: nobody's.
-    const fn unpack(word: u64) -> Self {
-        match word & 0xff {
-            Self::ATTACHED => Claim::Attached(Owner(word >> 8)),
-            Self::CLOSED => Claim::Closed(Owner(word >> 8)),
-            _ => Claim::Never,
-        }
-    }
-
     /// Who holds it now, or held it last.
     pub(crate) const fn owner(self) -> Option<Owner> {
         match self {
@@ -70,34 +50,70 @@ impl Claim {
     }
 }
 
+/// A claim word as it was read. It is never the same again once somebody else has held the place, or the same process
+/// once more (until it has done so 64 times).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen(u64);
+
+impl Seen {
+    const ATTACHED: u64 = 1;
+    const CLOSED: u64 = 2;
+    const STATE: u64 = 3;
+    const TAKES: u64 = 0xfc;
+
+    pub(crate) const fn claim(self) -> Claim {
+        let owner = Owner(self.0 >> 8);
+        match self.0 & Self::STATE {
+            Self::ATTACHED => Claim::Attached(owner),
+            Self::CLOSED => Claim::Closed(owner),
+            _ => Claim::Never,
+        }
+    }
+
+    /// The word when `owner` takes the place.
+    const fn taken_by(self, owner: Owner) -> u64 {
+        owner.0 << 8 | self.0.wrapping_add(Self::STATE + 1) & Self::TAKES | Self::ATTACHED
+    }
+}
+
+/// Reads a claim word, to [`take`] the place or to see later whether it is still held so.
+pub(crate) fn seen(claim: &AtomicU64) -> Seen {
+    // ORDERING: Acquire K2; pairs with Release K1 in `close` and `take`: whoever sees a slot closed sees its last record.
+    Seen(claim.load(Acquire))
+}
+
 /// Reads a claim.
 pub(crate) fn read(claim: &AtomicU64) -> Claim {
-    // ORDERING: Acquire K2; pairs with Release K1 in `close` and `take`: whoever sees a slot closed sees its last record.
-    Claim::unpack(claim.load(Acquire))
+    seen(claim).claim()
 }
 
-/// Takes a claim that still stands as `seen`; false when somebody else was first.
-pub(crate) fn take(claim: &AtomicU64, seen: Claim, owner: Owner) -> bool {
+/// Takes a place whose claim still stands as `seen`; false when somebody else was first.
+pub(crate) fn take(claim: &AtomicU64, seen: Seen, owner: Owner) -> bool {
     // ORDERING: AcqRel K1/K2; the new owner goes on where the old one's last stores stand, and shows its own in turn.
-    claim.compare_exchange(seen.pack(), Claim::Attached(owner).pack(), AcqRel, Relaxed).is_ok()
+    claim.compare_exchange(seen.0, seen.taken_by(owner), AcqRel, Relaxed).is_ok()
 }
 
-/// Gives a claim back in order.
-pub(crate) fn close(claim: &AtomicU64, owner: Owner) {
-    // ORDERING: Release K1; pairs with Acquire K2 in `read`: all that this owner has written comes before.
-    claim.store(Claim::Closed(owner).pack(), Release);
+/// Gives a place back in order. The caller holds it.
+pub(crate) fn close(claim: &AtomicU64) {
+    // ORDERING: Relaxed; only the caller changes it.
+    let held = claim.load(Relaxed);
+    // ORDERING: Release K1; pairs with Acquire K2 in `seen`: all that this owner has written comes before.
+    claim.store(held & !Seen::STATE | Seen::CLOSED, Release);
 }
 
-/// Whether a new owner may take the slot `seen` of a ring with many senders: nothing of the former one is left in the
-/// ring. The former owner must be closed, or dead by a proof that came *before* this call.
+/// Whether a new owner may take the `slot` of a ring with many senders: nothing that the former one has reserved is left
+/// in the ring. The former owner must be closed, or dead by a proof that came *before* this call.
+///
+/// The end of its intent is never before the end of anything that it has reserved. Or the ring is drained: then what the
+/// former owner was about to reserve when it died was never reserved.
 pub(crate) fn slot_is_spent(memory: &Memory, slot: &Slot) -> bool {
     // ORDERING: Relaxed; the former owner writes no more, and reading its claim (K2) or the proof of its death came first.
-    let (intent, _) = Position::split(slot.intent_tail.load(Relaxed));
+    let end = Position::new(slot.intent_end.load(Relaxed));
+    // ORDERING: Acquire T2; pairs with Release T1: the head is read after it, so that a head at this tail means that
+    // everything before was passed.
+    let (tail, _) = Position::split(memory.senders().tail.load(Acquire));
     let head = memory.head();
-    // ORDERING: Relaxed; only compared. A tail that moved meanwhile was moved by somebody else: the former owner can't.
-    let (tail, _) = Position::split(memory.senders().tail.load(Relaxed));
-    let passed = head.since(intent);
-    passed == 0 && tail == intent || passed != 0 && passed <= tail.since(intent)
+    head.has_reached(end) || head == tail
 }
 
 #[cfg(all(test, not(ringpost_loom)))]
@@ -108,17 +124,32 @@ mod tests {
     fn claims_survive_the_round_trip() {
         let owner = Owner::new(4_194_303, (1 << 34) - 2);
         assert_eq!((owner.pid(), owner.start_ticks()), (4_194_303, (1 << 34) - 2));
-        for claim in [Claim::Never, Claim::Attached(owner), Claim::Closed(owner)] {
-            assert_eq!(Claim::unpack(claim.pack()), claim);
-        }
-        assert_eq!(Claim::unpack(0xffff_ffff_ffff_ff07), Claim::Never);
+        let word = AtomicU64::new(0);
+        assert_eq!(read(&word), Claim::Never);
+        assert!(take(&word, seen(&word), owner));
+        assert_eq!(read(&word), Claim::Attached(owner));
+        close(&word);
+        assert_eq!(read(&word), Claim::Closed(owner));
+    }
+
+    #[test]
+    fn a_place_that_was_held_again_by_the_same_process_can_not_be_taken_as_seen_before() {
+        let (word, owner) = (AtomicU64::new(0), Owner::new(7, 7));
+        assert!(take(&word, seen(&word), owner));
+        close(&word);
+        let before = seen(&word);
+        assert!(take(&word, before, owner));
+        close(&word);
+        assert_eq!(read(&word), before.claim());
+        assert!(!take(&word, before, Owner::new(8, 8)));
     }
 
     #[test]
     fn one_of_two_takes_it() {
         let word = AtomicU64::new(0);
-        assert!(take(&word, Claim::Never, Owner::new(1, 1)));
-        assert!(!take(&word, Claim::Never, Owner::new(2, 2)));
+        let before = seen(&word);
+        assert!(take(&word, before, Owner::new(1, 1)));
+        assert!(!take(&word, before, Owner::new(2, 2)));
         assert_eq!(read(&word), Claim::Attached(Owner::new(1, 1)));
     }
 }

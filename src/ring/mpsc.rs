@@ -57,12 +57,14 @@ impl Producer {
                     return Err(Full);
                 }
             }
+            let end = tail.plus(units);
+            // The end first: it must never be before the end of anything that this sender has reserved.
             // ORDERING: Relaxed; released with the intent's tail below.
-            mine.intent_units.store(units, Relaxed);
-            // ORDERING: Release I1; pairs with Acquire I2 in `recovery`: whoever sees this intent sees its length, and the
+            mine.intent_end.store(end.units(), Relaxed);
+            // ORDERING: Release I1; pairs with Acquire I2 in `recovery`: whoever sees this intent sees its end, and the
             // record that this sender committed before.
             mine.intent_tail.store(seen, Release);
-            let next = tail.plus(units).with_low_byte(self.slot);
+            let next = end.with_low_byte(self.slot);
             // ORDERING: Release T1; pairs with Acquire T2 in `recovery`: whoever sees the tail past a reservation sees the
             // intent of its owner. Relaxed on failure: only compared again.
             match memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {

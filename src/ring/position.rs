@@ -37,6 +37,11 @@ impl Position {
         self.0.wrapping_sub(earlier.0) >> LOW_BITS
     }
 
+    /// Whether this position is `other` or behind it, when the two are less than 2^55 units apart.
+    pub(crate) const fn has_reached(self, other: Self) -> bool {
+        self.since(other) >> (63 - LOW_BITS) == 0
+    }
+
     /// `position << 8 | low`: how positions stand in shared words.
     #[inline]
     pub(crate) const fn with_low_byte(self, low: u8) -> u64 {
@@ -132,6 +137,7 @@ mod tests {
         assert_eq!(next.units(), 2);
         assert_eq!(next.since(last), 3);
         assert_eq!(last.since(next), (1 << 56) - 3);
+        assert!(next.has_reached(last) && next.has_reached(next) && !last.has_reached(next));
         assert_eq!(Position::split(last.with_low_byte(0xab)), (last, 0xab));
     }
 

@@ -3,12 +3,13 @@
 //! `docs/PROTOCOL.md` has the rule and `tests/protocol_model.rs` its exhaustive check.
 
 use super::{
+    claim::{self, Claim, Owner},
     memory::Memory,
     position::{HEADER_UNITS, Position},
     receive::Consumer,
     record::State,
 };
-use crate::sync::Ordering::*;
+use crate::{layout::Slot, sync::Ordering::*};
 
 /// Why there is nothing to deliver at the receiver's position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,8 +26,8 @@ pub(crate) enum Pending {
 
 /// Finds out why there is no valid header at the receiver's position, and passes over what a dead sender left there.
 ///
-/// `is_dead` must answer true only by proof: the process that holds the slot can't run any more.
-pub(crate) fn resolve(consumer: &mut Consumer, mut is_dead: impl FnMut(u8) -> bool) -> Pending {
+/// `is_dead` must answer true only by proof: the process can't run any more.
+pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) -> Pending {
     let head = consumer.head();
     // ORDERING: Acquire T2; pairs with Release T1: a tail past the head shows the intent of whoever is there.
     let tail = consumer.memory().senders().tail.load(Acquire);
@@ -34,24 +35,28 @@ pub(crate) fn resolve(consumer: &mut Consumer, mut is_dead: impl FnMut(u8) -> bo
         return Pending::Empty;
     }
     let mut unfinished = None;
-    for slot in 1..=consumer.memory().slots() {
-        let Some((at, _)) = intent(consumer.memory(), slot) else { continue };
-        if at != head {
+    for number in 1..=consumer.memory().slots() {
+        let memory = consumer.memory();
+        let Some(slot) = memory.slot(number) else { continue };
+        // Who has closed has left nothing unfinished.
+        let seen = claim::seen(&slot.claim);
+        let Claim::Attached(owner) = seen.claim() else { continue };
+        if intent(memory, slot).is_none_or(|(at, _)| at != head) {
             continue;
         }
-        if !is_dead(slot) {
-            unfinished = Some(slot);
+        if !is_dead(owner) {
+            unfinished = Some(number);
             continue;
         }
-        // The proof has come: from here on the intent of `slot` does not change.
-        let Some((at, units)) = intent(consumer.memory(), slot) else { continue };
-        if at == head && owns(consumer.memory(), slot, head, units) {
-            if consumer.memory().state(head).is_some() {
-                return Pending::LookAgain;
-            }
-            consumer.release(head.plus(units));
-            return Pending::PassedOver { slot, units };
+        // The proof has come: from here on the intent of this owner does not change. So it is read once more.
+        let owned = intent(memory, slot).filter(|&(at, end)| at == head && owns(memory, number, end));
+        let Some((_, end)) = owned else { continue };
+        // And all of it was this owner's, not a successor's who lives.
+        if claim::seen(&slot.claim) != seen || memory.state(head).is_some() {
+            return Pending::LookAgain;
         }
+        consumer.release(end);
+        return Pending::PassedOver { slot: number, units: end.since(head) };
     }
     match unfinished {
         Some(slot) => Pending::Unfinished { slot },
@@ -59,21 +64,20 @@ pub(crate) fn resolve(consumer: &mut Consumer, mut is_dead: impl FnMut(u8) -> bo
     }
 }
 
-/// Where `slot` was about to reserve, and how many units; `None` when its words say what no sender of ours writes.
-fn intent(memory: &Memory, slot: u8) -> Option<(Position, u64)> {
-    let slot = memory.slot(slot)?;
-    // ORDERING: Acquire I2; pairs with Release I1: the length belongs to this tail or to a later one, and what the
-    // sender committed before is visible.
+/// Where the sender was about to reserve, and up to where; `None` when that is nothing, or what no sender of ours writes.
+fn intent(memory: &Memory, slot: &Slot) -> Option<(Position, Position)> {
+    // ORDERING: Acquire I2; pairs with Release I1: the end belongs to this tail or to a later one, and what the sender
+    // committed before is visible.
     let (at, _) = Position::split(slot.intent_tail.load(Acquire));
-    // ORDERING: Relaxed; of a dead sender it can't be a later one.
-    let units = slot.intent_units.load(Relaxed);
-    (HEADER_UNITS..=memory.geometry().capacity_units()).contains(&units).then_some((at, units))
+    // ORDERING: Relaxed; of a dead sender it can't be a later one, unless it died between the two stores: then nothing
+    // names it at that end.
+    let end = Position::new(slot.intent_end.load(Relaxed));
+    (HEADER_UNITS..=memory.geometry().capacity_units()).contains(&end.since(at)).then_some((at, end))
 }
 
-/// Whether `slot`, whose intent is at `head` with `units`, really reserved there. Tail, intents, header: in this order.
-fn owns(memory: &Memory, slot: u8, head: Position, units: u64) -> bool {
-    let end = head.plus(units);
-    let named = end.with_low_byte(slot);
+/// Whether the sender `number`, which is dead and whose intent ends at `end`, really reserved up to there.
+fn owns(memory: &Memory, number: u8, end: Position) -> bool {
+    let named = end.with_low_byte(number);
     // ORDERING: Acquire T2; pairs with Release T1: if the tail is past `end`, the intent of whoever is there is visible,
     // or a later one of the same sender.
     if memory.senders().tail.load(Acquire) == named {
@@ -83,7 +87,7 @@ fn owns(memory: &Memory, slot: u8, head: Position, units: u64) -> bool {
     if memory.all_slots().any(|(_, other)| other.intent_tail.load(Acquire) == named) {
         return true;
     }
-    // The header at `end` may lie in the middle of a payload when `slot` does not own `head`; then its word is not a
-    // tag for `end`, which only who reserves there can write.
-    matches!(memory.state(end), Some(State::Committed | State::Discarded)) && memory.info(end).previous() == slot
+    // The header at `end` may lie in the middle of a payload when the sender does not own the head; then its word is not
+    // a tag for `end`, which only who reserves there can write. A filler has no info, and is never first in a stretch.
+    matches!(memory.state(end), Some(State::Committed | State::Discarded)) && memory.info(end).previous() == number
 }

@@ -34,16 +34,20 @@ impl Reserved {
         self.start.plus(self.units)
     }
 
+    /// What the header at `at` says: the sender before the first record of the stretch is another, before the others it
+    /// is this one.
     #[inline]
-    fn info(&self, length: u32, kind: u16) -> Info {
-        Info::new(length, kind, (self.names >> 8) as u8, self.names as u8)
+    fn info(&self, at: Position, length: u32, kind: u16) -> Info {
+        let owner = (self.names >> 8) as u8;
+        let previous = if at == self.start { self.names as u8 } else { owner };
+        Info::new(length, kind, owner, previous)
     }
 
     /// Writes the header of a record at `at`, inside the stretch. The first record stays invisible, and so do the ones
     /// behind it, until [`Reserved::publish`].
     #[inline]
     pub(crate) fn place(&self, memory: &Memory, at: Position, length: u32, kind: u16) {
-        memory.set_info(at, self.info(length, kind));
+        memory.set_info(at, self.info(at, length, kind));
         if at != self.start {
             memory.set_state(at, State::Committed);
         }
@@ -54,14 +58,14 @@ impl Reserved {
     pub(super) fn publish(&self, memory: &Memory, used: Position) {
         let rest = self.end().since(used);
         if rest != 0 {
-            memory.discard(used, self.info(rest as u32, 0));
+            memory.discard(used, self.info(used, rest as u32, 0));
         }
         memory.set_state(self.start, State::Committed);
     }
 
     /// Gives the whole stretch up: the receiver passes over it.
     pub(super) fn abandon(&self, memory: &Memory) {
-        memory.discard(self.start, self.info(self.units as u32, 0));
+        memory.discard(self.start, self.info(self.start, self.units as u32, 0));
     }
 }
 

@@ -18,6 +18,14 @@ pub(crate) fn register() -> bool {
     *REGISTERED.get_or_init(ask)
 }
 
+/// Stops the compiler from moving what follows before what precedes. Together with [`heavy`] in another process it orders
+/// as a full fence would.
+#[inline]
+pub(crate) fn light() {
+    // ORDERING: F2 of a bare waker, compiler only; the sleeper's `heavy` makes the processor's order a full fence's.
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
 /// A full fence here and in every registered process. Takes effect only where [`register`] has returned true.
 pub(crate) fn heavy() {
     // ORDERING: SeqCst fences on both sides, because membarrier(2) promises to order what the *other* threads

@@ -16,9 +16,13 @@ use core::{
 use std::{
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use super::futex::{self, Scope};
+use super::{
+    clock::Deadline,
+    futex::{self, Scope},
+};
 use rustix::process::{Pid, getpid};
 use rustix::thread::gettid;
 
@@ -47,7 +51,8 @@ pub(crate) fn hint(word: u32) -> Hint {
     }
 }
 
-/// Words that change when this process dies. Dropping it disarms them.
+/// Words that change when this process dies, and the thread that owns them and watches others' meanwhile. Dropping it
+/// disarms them.
 pub(crate) struct Alarm {
     thread: Option<JoinHandle<()>>,
     quit: Arc<AtomicU32>,
@@ -75,16 +80,19 @@ unsafe impl Send for Words {}
 
 impl Alarm {
     /// Arms the words, which must lie 8 bytes apart at least. `None` when the thread or its registration is refused: then
-    /// nobody is told of a death.
+    /// nobody is told of a death. `vigil` is called again and again by the thread, with a way to sleep.
     ///
     /// # Safety
     /// The words must stay mapped until the result is dropped, and be aligned.
-    pub(crate) unsafe fn arm(words: Vec<NonNull<AtomicU32>>) -> Option<Self> {
+    pub(crate) unsafe fn arm(
+        words: Vec<NonNull<AtomicU32>>,
+        vigil: impl FnMut(&Bed<'_>) + Send + 'static,
+    ) -> Option<Self> {
         let quit = Arc::new(AtomicU32::new(0));
         let (told, armed) = mpsc::sync_channel(1);
         let (words, stop) = (Words(words), Arc::clone(&quit));
-        let watch = move || watch(words, &stop, told);
-        let thread = thread::Builder::new().name("ringpost-alarm".into()).stack_size(64 << 10).spawn(watch).ok()?;
+        let watch = move || watch(words, &stop, told, vigil);
+        let thread = thread::Builder::new().name("ringpost-watch".into()).stack_size(128 << 10).spawn(watch).ok()?;
         match armed.recv() {
             Ok(true) => Some(Self { thread: Some(thread), quit, process: getpid() }),
             _ => None,
@@ -102,14 +110,37 @@ impl Drop for Alarm {
         }
         // ORDERING: Relaxed; the futex and the join order it.
         self.quit.store(1, Relaxed);
-        futex::wake_all(&self.quit, Scope::Private);
+        futex::wake_all(&self.quit, Scope::Shared);
         // It can't have panicked; and if it had, its list would be gone with it.
         let _ = thread.join();
     }
 }
 
-/// The thread: registers the words, says whether that went well, and sleeps until it is told to quit.
-fn watch(words: Words, quit: &AtomicU32, told: mpsc::SyncSender<bool>) {
+/// Where the watching thread sleeps.
+pub(crate) struct Bed<'a> {
+    quit: &'a AtomicU32,
+}
+
+impl Bed<'_> {
+    /// Sleeps while each of the `words` (at most [`Bed::MOST`]) has the value beside it, until one of them is woken, for
+    /// `slice` at most, or until the thread is to quit.
+    pub(crate) fn sleep(&self, words: &[(&AtomicU32, u32)], slice: Option<Duration>) {
+        if !futex::wait_any(self.quit, 0, words, slice.map(Deadline::after)) {
+            // A kernel before 5.16 can't wait for several words.
+            let slice = slice.map_or(Self::BLIND, |slice| slice.min(Self::BLIND));
+            futex::wait(self.quit, 0, Some(Deadline::after(slice)), Scope::Shared);
+        }
+    }
+
+    /// Most words of one sleep.
+    pub(crate) const MOST: usize = futex::MOST_WATCHED - 1;
+
+    /// How long the thread sleeps at most where it can't be woken by the words.
+    pub(crate) const BLIND: Duration = Duration::from_millis(100);
+}
+
+/// The thread: registers the words, says whether that went well, and keeps the vigil until it is told to quit.
+fn watch(words: Words, quit: &AtomicU32, told: mpsc::SyncSender<bool>, mut vigil: impl FnMut(&Bed<'_>)) {
     // The signals of the process are for its own threads.
     let _ = nix::sys::signal::SigSet::all().thread_block();
     let addresses = words.0.iter().map(|word| word.as_ptr().addr());
@@ -145,14 +176,14 @@ fn watch(words: Words, quit: &AtomicU32, told: mpsc::SyncSender<bool>) {
         let _ = told.send(true);
         // ORDERING: Relaxed; nothing is read through it.
         while quit.load(Relaxed) == 0 {
-            futex::wait(quit, 0, None, Scope::Private);
+            vigil(&Bed { quit });
         }
         for word in &words.0 {
             // SAFETY: mapped until the thread has ended (`arm`).
             // ORDERING: Relaxed; the claim is closed by the time, and the word says nothing more. Unless a successor has
             // armed it already.
             let _ = unsafe { word.as_ref() }.compare_exchange(id, 0, Relaxed, Relaxed);
-            // Whoever sleeps on it must not wait for it any more.
+            // Whoever watches it must look for its successor.
             // SAFETY: as above.
             futex::wake_all(unsafe { word.as_ref() }, Scope::Shared);
         }
@@ -177,7 +208,6 @@ unsafe fn register(head: *mut Head) -> bool {
 mod tests {
     use super::*;
     use crate::sys::{
-        clock::Deadline,
         peer::{Identity, Life, life, this_process},
         segment::{Mapping, Segment},
         testing,
@@ -189,7 +219,6 @@ mod tests {
     use std::{
         env,
         path::{Path, PathBuf},
-        time::Duration,
     };
 
     const SEGMENT: &str = "RINGPOST_TEST_SEGMENT";
@@ -210,7 +239,7 @@ mod tests {
         let mapping = mapping.unwrap();
         let ballast = vec![1u8; megabytes << 20];
         // SAFETY: the mapping outlives the alarm.
-        let alarm = unsafe { Alarm::arm(words(&mapping)) };
+        let alarm = unsafe { Alarm::arm(words(&mapping), |bed| bed.sleep(&[], None)) };
         assert!(alarm.is_some());
         std::hint::black_box(&ballast);
         loop {
@@ -270,7 +299,7 @@ mod tests {
         let segment = Segment::memfd("watch", 2 * page_size() as u64).unwrap();
         let mapping = segment.map(page_size(), page_size()).unwrap();
         // SAFETY: the mapping outlives the alarm.
-        let alarm = unsafe { Alarm::arm(words(&mapping)) }.unwrap();
+        let alarm = unsafe { Alarm::arm(words(&mapping), |bed| bed.sleep(&[], None)) }.unwrap();
         assert_eq!(hint(word(&mapping, 1).load(Acquire)), Hint::Armed);
         assert_eq!(life(this_process()), Life::Alive);
         drop(alarm);

@@ -1,0 +1,186 @@
+//! Watching for the death of whoever is at the other end.
+//!
+//! A handle that may be shared with other processes has a thread of its own that sleeps until one of them dies
+//! (`sys/watch.rs`), proves the death, and tells the handle. So a wait is a plain sleep on one word, nothing wakes up
+//! from time to time, and a death is known within moments.
+
+use super::{
+    attach::{self, Place},
+    ring::Inner,
+};
+use crate::{
+    layout::AlarmWord,
+    ring::{
+        claim::{self, Claim, Owner},
+        memory::Memory,
+    },
+    sync::AtomicU64,
+    sys::{
+        futex::{self, Scope},
+        watch::{self, Alarm, Bed, Hint},
+    },
+    wait::News,
+};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::*},
+    time::Duration,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How often a death is looked for once the kernel has hinted at it: the other threads of the process end soon after the
+/// one that watches.
+const HINTED: Duration = Duration::from_millis(1);
+
+/// What is known of the dead.
+#[derive(Default)]
+pub(crate) struct Deaths {
+    pub(crate) news: News,
+    /// Whether `proven` has any: looked at without the lock.
+    any: AtomicBool,
+    proven: Mutex<Vec<Owner>>,
+}
+
+impl Deaths {
+    /// Whether anybody is known to be dead.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        // ORDERING: Acquire, of one process; pairs with the Release in `report`.
+        self.any.load(Acquire)
+    }
+
+    fn knows(&self, owner: Owner) -> bool {
+        self.any() && self.lock().contains(&owner)
+    }
+
+    fn report(&self, owner: Owner) {
+        self.lock().push(owner);
+        // ORDERING: Release, of one process; pairs with the Acquire in `any`.
+        self.any.store(true, Release);
+        self.news.tell();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Owner>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The vigil of one handle.
+pub(crate) struct Vigil {
+    pub(crate) deaths: Arc<Deaths>,
+    /// `None` in a ring inside one process, whose users die together; and where the kernel refuses.
+    alarm: Option<Alarm>,
+    scope: Scope,
+}
+
+impl Vigil {
+    /// Begins to watch whoever is at the other end from `place`, and arms the words by which they watch this process.
+    ///
+    /// # Safety
+    /// `inner` must live until the result is dropped.
+    pub(super) unsafe fn begin(inner: &Arc<Inner>, place: Place) -> Self {
+        let deaths = Arc::new(Deaths::default());
+        let arm = || {
+            let (memory, watched, deaths) = (&inner.memory, Arc::clone(&inner.memory), Arc::clone(&deaths));
+            let own: Vec<NonNull<AtomicU32>> = match place {
+                Place::Receiver => alarms_of_receiver(memory).map(|AlarmWord(word)| word.into()).collect(),
+                Place::Slot(number) => memory.slot(number).map(|slot| NonNull::from(&slot.alarm.0)).into_iter().collect(),
+            };
+            // SAFETY: the words lie in the mapping, which `inner` holds (the caller).
+            unsafe { Alarm::arm(own, move |bed| keep(&watched, place, &deaths, bed)) }
+        };
+        let alarm = if inner.scope == Scope::Shared { arm() } else { None };
+        Self { deaths, alarm, scope: inner.scope }
+    }
+
+    /// How long a sleep lasts at most, because nobody would tell of a death.
+    pub(crate) fn slice(&self) -> Option<Duration> {
+        (self.alarm.is_none() && self.scope == Scope::Shared).then_some(Bed::BLIND)
+    }
+
+    /// The process that holds this place and is dead, by proof.
+    pub(crate) fn died_in(&self, claim: &AtomicU64) -> Option<Owner> {
+        match claim::read(claim) {
+            Claim::Attached(owner) if self.is_dead(owner) => Some(owner),
+            _ => None,
+        }
+    }
+
+    /// Whether the process is dead, by proof.
+    pub(crate) fn is_dead(&self, owner: Owner) -> bool {
+        match self.alarm {
+            Some(_) => self.deaths.knows(owner),
+            None => attach::is_dead(owner),
+        }
+    }
+
+    /// Forgets the dead whose places others have taken.
+    pub(crate) fn bury<'m>(&self, places: impl Iterator<Item = &'m AtomicU64>) {
+        let mut proven = self.deaths.lock();
+        let held: Vec<_> = places.map(claim::read).collect();
+        proven.retain(|&owner| held.contains(&Claim::Attached(owner)));
+        // ORDERING: Relaxed; under the lock, and only a hint to take it.
+        self.deaths.any.store(!proven.is_empty(), Relaxed);
+    }
+}
+
+fn alarms_of_receiver(memory: &Memory) -> impl Iterator<Item = &AlarmWord> {
+    memory.receiver().alarms[..memory.slots().into()].iter()
+}
+
+/// One round of the watching thread: looks at everybody at the other end, and sleeps until something changes.
+fn keep(memory: &Memory, place: Place, deaths: &Deaths, bed: &Bed<'_>) {
+    let (attachments, granted) = match place {
+        Place::Receiver => (&memory.senders().attachments, &memory.senders().granted),
+        Place::Slot(_) => (&memory.receiver().attachments, &memory.receiver().granted),
+    };
+    // ORDERING: Acquire; pairs with the Release in `attach`: whoever has attached by then has armed its words.
+    let mut words = vec![(attachments, attachments.load(Acquire))];
+    let mut slice: Option<Duration> = None;
+    for (claim, AlarmWord(word)) in others(memory, place) {
+        let Claim::Attached(owner) = claim::read(claim) else { continue };
+        if deaths.knows(owner) {
+            continue;
+        }
+        // ORDERING: Acquire; the claim that came before the word was armed is visible.
+        let value = word.load(Acquire);
+        let hint = watch::hint(value);
+        if hint == Hint::Armed && words.len() < Bed::MOST {
+            words.push((word, value));
+        } else if attach::is_dead(owner) {
+            deaths.report(owner);
+        } else {
+            let next = if hint == Hint::Died { HINTED } else { Bed::BLIND };
+            slice = Some(slice.map_or(next, |other| other.min(next)));
+        }
+    }
+    if deaths.news.unheard() {
+        // It looked just before the news came. Once more if it was not asleep yet.
+        futex::wake_all(granted, Scope::Shared);
+        slice = Some(HINTED);
+    }
+    bed.sleep(&words, slice);
+}
+
+/// The places at the other end, with the words by which `place` watches them.
+fn others(memory: &Memory, place: Place) -> impl Iterator<Item = (&AtomicU64, &AlarmWord)> {
+    let receiver = memory.receiver();
+    let (slots, number) = match place {
+        Place::Receiver => (memory.slots(), None),
+        Place::Slot(number) => (0, Some(number)),
+    };
+    let senders = memory.all_slots().take(slots.into()).map(|(_, slot)| (&slot.claim, &slot.alarm));
+    let receiver = number.map(|number| (&receiver.claim, &receiver.alarms[usize::from(number) - 1]));
+    senders.chain(receiver)
+}
+
+/// Tells those at the other end that there is somebody new in `place` to be watched.
+pub(super) fn announce(memory: &Memory, place: Place) {
+    let attachments = match place {
+        Place::Receiver => &memory.receiver().attachments,
+        Place::Slot(_) => &memory.senders().attachments,
+    };
+    // ORDERING: Release; pairs with the Acquire in `keep`.
+    attachments.fetch_add(1, Release);
+    futex::wake_all(attachments, Scope::Shared);
+}
