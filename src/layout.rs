@@ -54,7 +54,7 @@ pub(crate) struct AlarmWord(pub(crate) core::sync::atomic::AtomicU32);
 /// The words that senders share.
 #[repr(C, align(128))]
 pub(crate) struct SendersArea {
-    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: unused.
+    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: the same, as of its last wait for room.
     pub(crate) tail: AtomicU64,
     _line_0: [u8; LINE - 8],
 

@@ -38,6 +38,11 @@ mod sync;
 mod sys;
 mod wait;
 
+/// The programs in the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use channel::*;
 pub use error::{OpenError, RecvError, SegmentError, SendError};
 pub use wait::WaitStrategy;

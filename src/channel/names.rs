@@ -26,7 +26,9 @@ pub fn names(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
         let file = entry?.file_name();
-        names.extend(file.as_bytes().strip_prefix(PREFIX.as_bytes()).map(|name| OsStr::from_bytes(name).into()));
+        names.extend(
+            file.as_bytes().strip_prefix(PREFIX.as_bytes()).map(|name| OsStr::from_bytes(name).into()),
+        );
     }
     names.sort();
     Ok(names)

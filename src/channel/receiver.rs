@@ -34,6 +34,7 @@ use std::{
 /// died comes again to its successor, with the same sequence number.
 pub struct Receiver<P: Trust = Untrusted> {
     ring: Listening,
+    attachment: Attachment,
     spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
@@ -42,7 +43,6 @@ pub struct Receiver<P: Trust = Untrusted> {
 /// The receiver without its way of waiting.
 struct Listening {
     consumer: Consumer,
-    attachment: Attachment,
     waker: Waker,
     scope: Scope,
     /// The end was reported, and no sender has attached since.
@@ -61,8 +61,8 @@ impl<P: Trust> Receiver<P> {
         let inner = &attachment.inner;
         let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
-        let ring = Listening { consumer, attachment, waker, scope, ended: false };
-        Self { ring, spin, marker: PhantomData }
+        let ring = Listening { consumer, waker, scope, ended: false };
+        Self { ring, attachment, spin, marker: PhantomData }
     }
 
     /// The next message; waits while the ring is empty.
@@ -171,7 +171,7 @@ impl<P: Trust> Receiver<P> {
     }
 
     pub(super) fn inner(&self) -> &Inner {
-        &self.ring.attachment.inner
+        &self.attachment.inner
     }
 
     #[inline]
@@ -197,22 +197,21 @@ impl<P: Trust> Receiver<P> {
 
     #[cold]
     fn wait_for_message(&mut self, patience: Patience) -> Result<Record, RecvError> {
-        let ring = &mut self.ring;
-        let inner = Arc::clone(&ring.attachment.inner);
+        let Self { ring, attachment, spin, .. } = self;
+        let Attachment { inner, vigil, .. } = &*attachment;
         let counts = &inner.memory.receiver().counts;
         counts.refused.add(1);
         match patience {
-            Patience::None => ring.look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
+            Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
-                let deaths = Arc::clone(&ring.attachment.vigil.deaths);
                 let sleeper = Sleeper {
                     bell: inner.bell_of_receiver(),
-                    news: &deaths.news,
+                    news: &vigil.deaths.news,
                     counts,
                     eager_after: None,
-                    slice: ring.attachment.vigil.slice(),
+                    slice: vigil.slice(),
                 };
-                sleeper.until(&mut self.spin, deadline, |why| ring.look(why)).unwrap_or(Err(RecvError::TimedOut))
+                sleeper.until(spin, deadline, |why| ring.look(attachment, why)).unwrap_or(Err(RecvError::TimedOut))
             }
         }
     }
@@ -229,7 +228,7 @@ impl<P: Trust> Receiver<P> {
 
 impl Listening {
     /// A message, the end, or nothing yet.
-    fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
+    fn look(&mut self, attachment: &Attachment, why: Look) -> Option<Result<Record, RecvError>> {
         match self.consumer.look() {
             Ok(Some(record)) => return Some(Ok(record)),
             Err(violation) => return Some(Err(corrupt(violation))),
@@ -238,8 +237,8 @@ impl Listening {
         }
         // Everything is released that can be: whoever waits for room need not wait for more.
         self.offer_room(true);
-        let vigil = &self.attachment.vigil;
-        let died = if why == Look::Idle || vigil.deaths.any() { self.look_for_the_dead() } else { None };
+        let suspicious = why == Look::Idle || attachment.vigil.deaths.any();
+        let died = if suspicious { self.look_for_the_dead(attachment) } else { None };
         let ended = if died.is_none() { self.has_ended() } else { None };
         if died.is_none() && ended.is_none() {
             return None;
@@ -261,10 +260,10 @@ impl Listening {
     fn offer_room(&mut self, empty: bool) {
         let memory = self.consumer.memory();
         let woken = Bell::of_senders(memory, self.scope).ring(&mut self.waker, |eager| {
-            // ORDERING: Relaxed; only compared. One sender has no shared tail: it is woken at each release it waits for.
+            // ORDERING: Relaxed; only compared, and ordered after the sleeper's announcement by F2.
             let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
             let used = tail.since(self.consumer.head());
-            eager || empty || self.attachment.inner.header.kind == Kind::Single || used <= memory.geometry().capacity_units() / 2
+            eager || empty || used <= memory.geometry().capacity_units() / 2
         });
         if woken {
             memory.receiver().counts.wakes.add(1);
@@ -274,7 +273,7 @@ impl Listening {
     /// The number of closings, when some sender has closed since the last report, or no other has come since, and none is
     /// attached.
     fn has_ended(&mut self) -> Option<u32> {
-        let memory = &self.attachment.inner.memory;
+        let memory = self.consumer.memory();
         // First the closings, then the claims, then (by the caller) the ring once more.
         // ORDERING: Acquire E2; pairs with Release E1 in `Attachment::drop`: the claims are read after it.
         let closings = memory.senders().closings.load(Acquire);
@@ -292,7 +291,7 @@ impl Listening {
     fn report_end(&mut self, closings: Option<u32>) -> RecvError {
         if let Some(closings) = closings {
             // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
-            self.attachment.inner.memory.receiver().closings_seen.store(closings, Relaxed);
+            self.consumer.memory().receiver().closings_seen.store(closings, Relaxed);
         }
         self.ended = true;
         RecvError::Disconnected
@@ -300,11 +299,11 @@ impl Listening {
 
     /// Passes over what dead senders have left unfinished. The process that died last, if no sender lives and no message
     /// is left.
-    fn look_for_the_dead(&mut self) -> Option<u32> {
-        let Self { consumer, attachment: Attachment { inner, vigil, .. }, .. } = self;
+    fn look_for_the_dead(&mut self, attachment: &Attachment) -> Option<u32> {
+        let Attachment { inner, vigil, .. } = attachment;
         let memory = &inner.memory;
         if let Kind::Many(_) = inner.header.kind {
-            while let Pending::PassedOver { .. } = recovery::resolve(consumer, |owner| vigil.is_dead(owner)) {}
+            while let Pending::PassedOver { .. } = recovery::resolve(&mut self.consumer, |owner| vigil.is_dead(owner)) {}
         }
         vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
         let mut last = None;
@@ -320,7 +319,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.attachment.inner.bell_of_senders().cover(&mut self.waker);
+        Bell::of_senders(self.consumer.memory(), self.scope).cover(&mut self.waker);
     }
 }
 

@@ -346,6 +346,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let Patience::Until(deadline) = patience else {
             return Err(if vigil.deaths.any() { receiver_died().unwrap_or(SendError::Full) } else { SendError::Full });
         };
+        producer.show_tail();
         let sleeper = Sleeper {
             bell: inner.bell_of_senders(),
             news: &vigil.deaths.news,

@@ -108,6 +108,9 @@ impl Produce for Producer {
         true
     }
 
+    /// They share the tail anyway.
+    fn show_tail(&self) {}
+
     fn memory(&self) -> &Memory {
         &self.memory
     }

@@ -87,6 +87,9 @@ pub trait Produce {
     /// Bytes in use as of the last look at the receiver's position.
     fn memory(&self) -> &Memory;
 
+    /// Shows the receiver up to where the ring is in use: it wakes a sender that waits for room when half of it is free.
+    fn show_tail(&self);
+
     /// Slot number of this sender.
     fn slot(&self) -> u8;
 }

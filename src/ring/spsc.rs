@@ -6,6 +6,7 @@ use super::{
     receive,
     reserve::{Full, Produce, Reserved},
 };
+use crate::sync::Ordering::*;
 use std::sync::Arc;
 
 /// The slot of the only sender.
@@ -91,6 +92,11 @@ impl Produce for Producer {
         self.tail = self.open.end();
         self.open = Reserved::NONE;
         true
+    }
+
+    fn show_tail(&self) {
+        // ORDERING: Relaxed; F1 of the wait that follows orders it before the receiver's look.
+        self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);
     }
 
     fn memory(&self) -> &Memory {
