@@ -87,7 +87,9 @@ impl fmt::Display for OpenError {
                 f,
                 "all {most} sender slots are taken, or wait until the receiver has passed what their former owners sent"
             ),
-            Self::Unsupported { what } => write!(f, "the kernel refuses {what}, which all users of this ring rely on"),
+            Self::Unsupported { what } => {
+                write!(f, "the kernel refuses {what}, which all users of this ring rely on")
+            }
         }
     }
 }
@@ -117,9 +119,9 @@ impl From<OpenError> for io::Error {
             OpenError::Segment(_) => io::ErrorKind::Other,
             OpenError::Name { .. } | OpenError::Setting { .. } => io::ErrorKind::InvalidInput,
             OpenError::NotARing { .. } | OpenError::Mismatch { .. } => io::ErrorKind::InvalidData,
-            OpenError::ReceiverAttached { .. } | OpenError::SenderAttached { .. } | OpenError::TooManySenders { .. } => {
-                io::ErrorKind::ResourceBusy
-            }
+            OpenError::ReceiverAttached { .. }
+            | OpenError::SenderAttached { .. }
+            | OpenError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,
             OpenError::Unsupported { .. } => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)
@@ -161,7 +163,10 @@ impl fmt::Display for SendError {
             Self::Full => f.write_str("the ring is full"),
             Self::TimedOut => f.write_str("the ring stayed full until the deadline"),
             Self::TooLong { length, longest } => {
-                write!(f, "a message of {length} bytes is too long for this ring, which takes up to {longest}")
+                write!(
+                    f,
+                    "a message of {length} bytes is too long for this ring, which takes up to {longest}"
+                )
             }
             Self::Disconnected => f.write_str("the receiver has closed"),
             Self::PeerDied { pid } => write!(f, "the receiver (process {pid}) died"),
@@ -223,10 +228,15 @@ impl fmt::Display for RecvError {
             Self::TimedOut => f.write_str("the ring stayed empty until the deadline"),
             Self::Disconnected => f.write_str("every sender has closed"),
             Self::PeerDied { pid } => write!(f, "the sender (process {pid}) died"),
-            Self::BufferTooSmall { length } => write!(f, "the next message has {length} bytes, more than the buffer"),
+            Self::BufferTooSmall { length } => {
+                write!(f, "the next message has {length} bytes, more than the buffer")
+            }
             Self::NotAValue => f.write_str("the message is no value of the receiver's type"),
             Self::Corrupt { sequence, length } => {
-                write!(f, "the record at {sequence} claims an impossible length of {length}: a sender damaged the ring")
+                write!(
+                    f,
+                    "the record at {sequence} claims an impossible length of {length}: a sender damaged the ring"
+                )
             }
         }
     }

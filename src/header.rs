@@ -121,7 +121,11 @@ impl Header {
         }
         let version = fields.u32();
         if version != VERSION {
-            let found = if version.swap_bytes() == VERSION { "another byte order".into() } else { version.to_string() };
+            let found = if version.swap_bytes() == VERSION {
+                "another byte order".into()
+            } else {
+                version.to_string()
+            };
             return Err(OpenError::Mismatch { what: "layout version", found, expected: VERSION.to_string() });
         }
         let order = fields.u32();

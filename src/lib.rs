@@ -27,7 +27,9 @@
 //! `docs/PROTOCOL.md` in the repository says how and why it works.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("ringpost needs Linux: its sleep, its fences and its segments are futex, membarrier and tmpfs");
+compile_error!(
+    "ringpost needs Linux: its sleep, its fences and its segments are futex, membarrier and tmpfs"
+);
 
 mod channel;
 mod error;

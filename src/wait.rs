@@ -76,14 +76,26 @@ impl<'m> Bell<'m> {
     #[inline]
     pub(crate) fn of_receiver(memory: &'m Memory, scope: Scope) -> Self {
         let (receiver, senders) = (memory.receiver(), memory.senders());
-        Self { attention: &receiver.attention, granted: &senders.granted, bare: &senders.bare, mark: ASLEEP, scope }
+        Self {
+            attention: &receiver.attention,
+            granted: &senders.granted,
+            bare: &senders.bare,
+            mark: ASLEEP,
+            scope,
+        }
     }
 
     /// Rung by the receiver when there is room, or it has closed.
     #[inline]
     pub(crate) fn of_senders(memory: &'m Memory, scope: Scope) -> Self {
         let (receiver, senders) = (memory.receiver(), memory.senders());
-        Self { attention: &senders.attention, granted: &receiver.granted, bare: &receiver.bare, mark: 0, scope }
+        Self {
+            attention: &senders.attention,
+            granted: &receiver.granted,
+            bare: &receiver.bare,
+            mark: 0,
+            scope,
+        }
     }
 
     /// The sleepers' attention word, to be looked at without waking.
@@ -282,7 +294,11 @@ impl Sleeper<'_> {
         found
     }
 
-    fn sleep_until<T>(&self, deadline: Option<Deadline>, mut look: impl FnMut(Look) -> Option<T>) -> Option<T> {
+    fn sleep_until<T>(
+        &self,
+        deadline: Option<Deadline>,
+        mut look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
         let Self { bell, news, counts, .. } = self;
         let (mut eager, mut idle) = (false, false);
         loop {

@@ -83,10 +83,14 @@ impl Attachment {
 
     /// Takes the only sender slot. True when its last owner died in it.
     pub(crate) fn single(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
-        let Kind::Single = inner.header.kind else { return Err(wrong_kind("a ring for many senders", "for one")) };
+        let Kind::Single = inner.header.kind else {
+            return Err(wrong_kind("a ring for many senders", "for one"));
+        };
         let owner = this_process();
         let taken = {
-            let Some(slot) = inner.memory.slot(spsc::SLOT) else { return Err(OpenError::TooManySenders { most: 0 }) };
+            let Some(slot) = inner.memory.slot(spsc::SLOT) else {
+                return Err(OpenError::TooManySenders { most: 0 });
+            };
             take(&slot.claim, owner, || true)
         };
         match taken {
@@ -99,7 +103,9 @@ impl Attachment {
 
     /// Takes one of many sender slots.
     pub(crate) fn many(inner: Arc<Inner>) -> Result<Self, OpenError> {
-        let Kind::Many(most) = inner.header.kind else { return Err(wrong_kind("a ring for one sender", "for many")) };
+        let Kind::Many(most) = inner.header.kind else {
+            return Err(wrong_kind("a ring for one sender", "for many"));
+        };
         let owner = this_process();
         let memory: &Memory = &inner.memory;
         let free = memory

@@ -96,7 +96,12 @@ impl<K: SenderKind> Batch<'_, Trusted, K> {
     /// # Errors
     /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
     #[inline]
-    pub fn push_with(&mut self, kind: u16, length: usize, write: impl FnOnce(&mut [u8])) -> Result<(), SendError> {
+    pub fn push_with(
+        &mut self,
+        kind: u16,
+        length: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError> {
         let (at, length) = self.place(length)?;
         let start = self.sender.memory().payload(at, length).as_ptr();
         // SAFETY: the payload lies in the reservation, which is this sender's alone; no other process reads or writes

@@ -175,7 +175,12 @@ impl Builder {
     pub fn create(&self) -> Result<Ring, OpenError> {
         let path = self.path()?;
         if self.mode & !0o775 != 0 || self.mode & 0o600 != 0o600 {
-            return Err(OpenError::Setting { what: "mode", given: self.mode.into(), least: 0o600, most: 0o775 });
+            return Err(OpenError::Setting {
+                what: "mode",
+                given: self.mode.into(),
+                least: 0o600,
+                most: 0o775,
+            });
         }
         let header = self.header(true)?;
         let segment = Segment::unnamed(&self.directory, header.segment_length(), self.mode)?;
@@ -271,7 +276,12 @@ impl Builder {
         let room = (host.len() as u64).saturating_sub(control);
         if room < LEAST_CAPACITY {
             let least = control + LEAST_CAPACITY;
-            return Err(OpenError::Setting { what: "segment", given: host.len() as u64, least, most: MOST_CAPACITY });
+            return Err(OpenError::Setting {
+                what: "segment",
+                given: host.len() as u64,
+                least,
+                most: MOST_CAPACITY,
+            });
         }
         let capacity = 1 << room.ilog2();
         let header = self.clone().capacity(capacity).header(false)?;
@@ -324,7 +334,12 @@ impl Builder {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
         }
         if let Some(Item { align, .. }) = self.item.filter(|item| item.align > 8) {
-            return Err(OpenError::Setting { what: "alignment of the type", given: align.into(), least: 1, most: 8 });
+            return Err(OpenError::Setting {
+                what: "alignment of the type",
+                given: align.into(),
+                least: 1,
+                most: 8,
+            });
         }
         let kind = match self.many_senders {
             None => Kind::Single,

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn every_length_and_alignment_is_copied_exactly() {
         let source: Vec<u8> = (0..5000).map(|n| (n * 7 % 251) as u8).collect();
-        let lengths = if cfg!(miri) { vec![0, 1, 7, 8, 17, 64] } else { (0..200).chain([2047, 2048, 4096]).collect() };
+        let lengths =
+            if cfg!(miri) { vec![0, 1, 7, 8, 17, 64] } else { (0..200).chain([2047, 2048, 4096]).collect() };
         for length in lengths {
             for shift in 0..9 {
                 let mut target = vec![0xee; length + 16];

@@ -253,7 +253,9 @@ impl<'a, P: Trust> Messages<'a, P> {
                         left -= 1;
                         return Some(BatchedMessage { view: View::new(memory, record), trust: PhantomData });
                     }
-                    Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => at = behind,
+                    Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => {
+                        at = behind
+                    }
                     // A hostile sender has changed what was there.
                     _ => break,
                 }

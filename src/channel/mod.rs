@@ -15,7 +15,7 @@ mod trust;
 mod typed;
 mod vigil;
 
-pub use batch::Batch;
+pub use batch::{Batch, record_size};
 pub use builder::{Builder, Lifetime, builder, unnamed};
 pub use message::{Message, Messages, OwnedMessage, SenderId};
 pub use names::names;

@@ -211,7 +211,9 @@ impl<P: Trust> Receiver<P> {
                     eager_after: None,
                     slice: vigil.slice(),
                 };
-                sleeper.until(spin, deadline, |why| ring.look(attachment, why)).unwrap_or(Err(RecvError::TimedOut))
+                sleeper
+                    .until(spin, deadline, |why| ring.look(attachment, why))
+                    .unwrap_or(Err(RecvError::TimedOut))
             }
         }
     }
@@ -240,17 +242,15 @@ impl Listening {
         let suspicious = why == Look::Idle || attachment.vigil.deaths.any();
         let died = if suspicious { self.look_for_the_dead(attachment) } else { None };
         let ended = if died.is_none() { self.has_ended() } else { None };
-        if died.is_none() && ended.is_none() {
-            return None;
-        }
-        // All senders are gone: what they have committed is visible now.
+        // What the dead left unfinished is passed over, and what all who are gone have committed is visible now.
         match self.consumer.look() {
             Ok(Some(record)) => Some(Ok(record)),
             Err(violation) => Some(Err(corrupt(violation))),
-            Ok(None) => Some(Err(match (died, ended) {
-                (Some(pid), _) => RecvError::PeerDied { pid },
-                (None, closings) => self.report_end(closings),
-            })),
+            Ok(None) => match (died, ended) {
+                (Some(pid), _) => Some(Err(RecvError::PeerDied { pid })),
+                (None, Some(closings)) => Some(Err(self.report_end(closings))),
+                (None, None) => None,
+            },
         }
     }
 
@@ -281,18 +281,17 @@ impl Listening {
         if !self.ended && closings == memory.receiver().closings_seen.load(Relaxed) {
             return None;
         }
-        let attached = memory.all_slots().any(|(_, slot)| matches!(claim::read(&slot.claim), Claim::Attached(_)));
+        let attached =
+            memory.all_slots().any(|(_, slot)| matches!(claim::read(&slot.claim), Claim::Attached(_)));
         if attached {
             self.ended = false;
         }
         (!attached).then_some(closings)
     }
 
-    fn report_end(&mut self, closings: Option<u32>) -> RecvError {
-        if let Some(closings) = closings {
-            // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
-            self.consumer.memory().receiver().closings_seen.store(closings, Relaxed);
-        }
+    fn report_end(&mut self, closings: u32) -> RecvError {
+        // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
+        self.consumer.memory().receiver().closings_seen.store(closings, Relaxed);
         self.ended = true;
         RecvError::Disconnected
     }
@@ -303,7 +302,9 @@ impl Listening {
         let Attachment { inner, vigil, .. } = attachment;
         let memory = &inner.memory;
         if let Kind::Many(_) = inner.header.kind {
-            while let Pending::PassedOver { .. } = recovery::resolve(&mut self.consumer, |owner| vigil.is_dead(owner)) {}
+            while let Pending::PassedOver { .. } =
+                recovery::resolve(&mut self.consumer, |owner| vigil.is_dead(owner))
+            {}
         }
         vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
         let mut last = None;

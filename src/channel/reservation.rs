@@ -72,7 +72,12 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     #[inline]
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len());
-        assert!(end.is_some_and(|end| end <= self.len()), "{} bytes at {offset} of {}", bytes.len(), self.len());
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "{} bytes at {offset} of {}",
+            bytes.len(),
+            self.len()
+        );
         // SAFETY: the payload is `length` bytes long and lies in the ring, which no slice of ours overlaps.
         unsafe { copy::into_shared(bytes, self.start().add(offset)) };
     }
@@ -129,7 +134,13 @@ impl<P: Trust, K: SenderKind> fmt::Debug for Reservation<'_, P, K> {
 
 /// Publishes one record that was reserved with room for `room` bytes.
 #[inline]
-pub(super) fn publish_one<R: Produce>(producer: &mut R, reserved: Reserved, room: u32, length: u32, kind: u16) {
+pub(super) fn publish_one<R: Produce>(
+    producer: &mut R,
+    reserved: Reserved,
+    room: u32,
+    length: u32,
+    kind: u16,
+) {
     let memory = producer.memory();
     let used = if length == room { reserved.end() } else { shorten(memory, reserved, room, length) };
     reserved.place(memory, reserved.start, length, kind);

@@ -211,7 +211,9 @@ impl<P: Trust> Ring<P> {
     pub fn unlink(&self) -> Result<(), OpenError> {
         match &self.inner.home {
             Home::Named { segment, path } if segment.is_at(path) => Ok(segment::unlink(path)?),
-            Home::Named { path, .. } => Err(OpenError::Segment(crate::SegmentError::NotFound { path: path.clone() })),
+            Home::Named { path, .. } => {
+                Err(OpenError::Segment(crate::SegmentError::NotFound { path: path.clone() }))
+            }
             Home::Unnamed(_) | Home::Elsewhere => {
                 Err(OpenError::Name { name: String::new(), why: "this ring has no name" })
             }

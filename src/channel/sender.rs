@@ -344,7 +344,11 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let (claim, bell) = (&inner.memory.receiver().claim, inner.bell_of_receiver());
         let receiver_died = || vigil.died_in(claim).map(|dead| SendError::PeerDied { pid: dead.pid() });
         let Patience::Until(deadline) = patience else {
-            return Err(if vigil.deaths.any() { receiver_died().unwrap_or(SendError::Full) } else { SendError::Full });
+            return Err(if vigil.deaths.any() {
+                receiver_died().unwrap_or(SendError::Full)
+            } else {
+                SendError::Full
+            });
         };
         producer.show_tail();
         let sleeper = Sleeper {

@@ -84,7 +84,9 @@ impl Vigil {
             let (memory, watched, deaths) = (&inner.memory, Arc::clone(&inner.memory), Arc::clone(&deaths));
             let own: Vec<NonNull<AtomicU32>> = match place {
                 Place::Receiver => alarms_of_receiver(memory).map(|AlarmWord(word)| word.into()).collect(),
-                Place::Slot(number) => memory.slot(number).map(|slot| NonNull::from(&slot.alarm.0)).into_iter().collect(),
+                Place::Slot(number) => {
+                    memory.slot(number).map(|slot| NonNull::from(&slot.alarm.0)).into_iter().collect()
+                }
             };
             // SAFETY: the words lie in the mapping, which `inner` holds (the caller).
             unsafe { Alarm::arm(own, move |bed| keep(&watched, place, &deaths, bed)) }

@@ -12,10 +12,10 @@ use crate::{
     sync::{AtomicU64, Ordering::*},
 };
 
-#[cfg(not(ringpost_loom))]
-pub use in_memory::Memory;
 #[cfg(ringpost_loom)]
 pub use in_loom::Memory;
+#[cfg(not(ringpost_loom))]
+pub use in_memory::Memory;
 
 #[cfg(not(ringpost_loom))]
 mod in_memory {
@@ -98,6 +98,22 @@ mod in_memory {
             unsafe { self.data.add(offset) }
         }
 
+        /// Asks for the line at `position` to write to, long before it is needed: it was last used a lap ago, by the other
+        /// side.
+        #[inline]
+        pub(crate) fn prefetch_to_write(&self, position: Position) {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            {
+                let word = self.word(position);
+                // SAFETY: a hint about an address that is mapped; it changes nothing.
+                unsafe {
+                    core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags))
+                };
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = position;
+        }
+
         /// Moves the first `to` bytes of a payload that was written as one of `from` bytes to where one of `to` lies.
         pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
             let (old, new) = (self.payload(position, from), self.payload(position, to));
@@ -177,11 +193,14 @@ mod in_loom {
         /// The value that fills the payload; panics when it is torn.
         pub(crate) fn read_payload(&self, position: Position, length: u32) -> u64 {
             // SAFETY: loom itself checks that nobody writes meanwhile.
-            let mut words = self.payload_cells(position, length).iter().map(|c| c.with(|word| unsafe { *word }));
+            let mut words =
+                self.payload_cells(position, length).iter().map(|c| c.with(|word| unsafe { *word }));
             let first = words.next().unwrap_or_default();
             assert!(words.all(|word| word == first), "torn payload");
             first
         }
+
+        pub(crate) fn prefetch_to_write(&self, _: Position) {}
 
         pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
             assert_eq!(

@@ -166,7 +166,8 @@ mod tests {
     fn a_shorter_payload_is_never_the_larger_record() {
         let geometry = Geometry::new(128, false);
         for units in 0..16 {
-            let sizes = (0..=geometry.longest_payload()).map(|n| geometry.size_units(Position::new(units), n));
+            let sizes =
+                (0..=geometry.longest_payload()).map(|n| geometry.size_units(Position::new(units), n));
             assert!(sizes.is_sorted());
         }
     }

@@ -58,7 +58,9 @@ pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Viola
     if state == State::Committed && length as u64 <= geometry.longest_payload() {
         let end = position.plus(geometry.size_units(position, length as u64));
         Ok(Look::Message(Record { position, end, info }))
-    } else if state == State::Discarded && (HEADER_UNITS..=geometry.capacity_units()).contains(&(length as u64)) {
+    } else if state == State::Discarded
+        && (HEADER_UNITS..=geometry.capacity_units()).contains(&(length as u64))
+    {
         Ok(Look::Nothing(position.plus(length as u64)))
     } else {
         Err(Violation { position, length })

@@ -96,6 +96,9 @@ mod tests {
     fn info_survives_the_round_trip() {
         let info = Info::new(u32::MAX - 1, 0xfffe, 0xfd, 0xfc);
         assert_eq!(info.0, 0xffff_fffe_fffe_fdfc);
-        assert_eq!((info.length(), info.kind(), info.owner(), info.previous()), (u32::MAX - 1, 0xfffe, 0xfd, 0xfc));
+        assert_eq!(
+            (info.length(), info.kind(), info.owner(), info.previous()),
+            (u32::MAX - 1, 0xfffe, 0xfd, 0xfc)
+        );
     }
 }

@@ -11,6 +11,6 @@ pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod segment;
-pub(crate) mod watch;
 #[cfg(all(test, not(miri)))]
 mod testing;
+pub(crate) mod watch;

@@ -92,7 +92,8 @@ impl Alarm {
         let (told, armed) = mpsc::sync_channel(1);
         let (words, stop) = (Words(words), Arc::clone(&quit));
         let watch = move || watch(words, &stop, told, vigil);
-        let thread = thread::Builder::new().name("ringpost-watch".into()).stack_size(128 << 10).spawn(watch).ok()?;
+        let thread =
+            thread::Builder::new().name("ringpost-watch".into()).stack_size(128 << 10).spawn(watch).ok()?;
         match armed.recv() {
             Ok(true) => Some(Self { thread: Some(thread), quit, process: getpid() }),
             _ => None,
@@ -235,7 +236,8 @@ mod tests {
 
     /// The process that is killed: arms its words, and fills `megabytes` of memory that take long to free.
     fn victim(path: &Path, megabytes: usize) {
-        let mapping = Segment::open(path, crate::sys::process::effective_user()).unwrap().map(page_size(), page_size());
+        let mapping =
+            Segment::open(path, crate::sys::process::effective_user()).unwrap().map(page_size(), page_size());
         let mapping = mapping.unwrap();
         let ballast = vec![1u8; megabytes << 20];
         // SAFETY: the mapping outlives the alarm.

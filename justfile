@@ -1,0 +1,44 @@
+# Each step runs alone; CONTRIBUTING.md says what it shows.
+
+# What can be run
+_default:
+    @just --list --unsorted
+
+fmt:
+    cargo fmt --check
+
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+test:
+    cargo test --workspace
+
+hosted:
+    cargo test --package ringpost --features shared_memory --test hosted
+
+loom:
+    cargo test --package loom-tests
+
+loom-long:
+    LOOM_MAX_PREEMPTIONS=3 cargo test --release --package loom-tests -- --nocapture
+
+model-long:
+    RINGPOST_MODEL=long cargo test --release --package ringpost --test protocol_model -- --nocapture
+
+processes-long:
+    RINGPOST_LONG=1 cargo test --release --package ringpost --test processes --test deaths -- --nocapture --test-threads=1
+
+miri:
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..8" cargo +nightly miri test --package ringpost --lib
+
+tsan:
+    RUSTFLAGS="-Zsanitizer=thread" cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu --package ringpost --test threads
+
+bench:
+    cargo bench --package ringpost
+
+deny:
+    cargo deny check

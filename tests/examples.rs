@@ -1,0 +1,102 @@
+//! Each example does what it shows, ends by itself and leaves nothing behind.
+//!
+//! `cargo test` builds the examples first; with `--test examples` alone they must have been built before.
+
+use std::{
+    env, fs,
+    io::Read,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// Far more than any example takes: only a hang comes so far.
+const FAR: Duration = Duration::from_secs(60);
+
+/// The lines that an example prints. It must end well.
+#[track_caller]
+fn lines_of(example: &str) -> Vec<String> {
+    // …/deps/examples-HASH stands beside …/examples/NAME.
+    let test = env::current_exe().unwrap();
+    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(example);
+    assert!(program.exists(), "{} is missing: cargo build --package ringpost --examples", program.display());
+
+    let mut child = Command::new(program).stdout(Stdio::piped()).spawn().unwrap();
+    let id = child.id();
+    let text = output_of(&mut child);
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{example}: {status}\n{text}");
+    assert_eq!(left_behind_by(id), Vec::<PathBuf>::new(), "{example}");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// All that it prints; it is killed when it does not come to an end.
+#[track_caller]
+fn output_of(child: &mut Child) -> String {
+    let mut stdout = child.stdout.take().unwrap();
+    let (done, output) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text).map(|_| text);
+        // Nobody listens when it came too late.
+        let _ = done.send(read);
+    });
+    output.recv_timeout(FAR).map(Result::unwrap).unwrap_or_else(|_| {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("it hangs");
+    })
+}
+
+/// The named rings of the example that ran as process `id`: its rings have that number in their names.
+fn left_behind_by(id: u32) -> Vec<PathBuf> {
+    let rings = fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().path());
+    rings.filter(|path| path.to_string_lossy().ends_with(&format!("-{id}"))).collect()
+}
+
+#[test]
+fn hello_receives_both_messages_from_the_other_process() {
+    let lines = lines_of("hello");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains(r#"received "hello" from process"#), "{lines:?}");
+    assert!(lines[1].contains(r#"received "and goodbye" from process"#), "{lines:?}");
+}
+
+#[test]
+fn ping_pong_prints_its_median_round_trip() {
+    let lines = lines_of("ping_pong");
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    let median_ns: u64 = line.split(' ').rev().nth(1).unwrap().parse().unwrap();
+    assert!(line.starts_with("median round trip of 10000: ") && median_ns > 0, "{line}");
+}
+
+#[test]
+fn log_collector_prints_each_line_with_its_sender() {
+    let lines = lines_of("log_collector");
+    let (total, log) = lines.split_last().unwrap();
+    assert_eq!((total.as_str(), log.len()), ("20 lines from 4 processes", 20));
+    for line in log {
+        // [PID] LEVEL: line NUMBER of process PID
+        let (known, said) = line.split_once(' ').unwrap();
+        assert_eq!(known, format!("[{}]", said.rsplit(' ').next().unwrap()));
+        assert_eq!(said.starts_with("warning"), said.contains("line 4"), "{line}");
+    }
+}
+
+#[test]
+fn typed_prints_values_of_its_type() {
+    let lines = lines_of("typed");
+    assert_eq!(lines.len(), 10);
+    assert_eq!(lines[0], "Reading { number: 0, celsius: 20.0, sensor: 7, quality: Good, reserved: 0 }");
+    assert_eq!(lines[9], "Reading { number: 9, celsius: 24.5, sensor: 7, quality: Doubtful, reserved: 0 }");
+}
+
+#[test]
+fn memfd_child_gets_every_number() {
+    assert_eq!(
+        lines_of("memfd_child"),
+        ["1000 numbers came through a ring without a name, their sum is 499500"]
+    );
+}
