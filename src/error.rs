@@ -150,6 +150,8 @@ pub enum SendError {
         /// Its process.
         pid: u32,
     },
+    /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
+    Forked,
     /// This handle was cloned, and there is no slot left for it.
     TooManySenders {
         /// Number of slots.
@@ -170,6 +172,7 @@ impl fmt::Display for SendError {
             }
             Self::Disconnected => f.write_str("the receiver has closed"),
             Self::PeerDied { pid } => write!(f, "the receiver (process {pid}) died"),
+            Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
         }
     }
@@ -185,6 +188,7 @@ impl From<SendError> for io::Error {
             SendError::TooLong { .. } => io::ErrorKind::InvalidInput,
             SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,
             SendError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,
+            SendError::Forked => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)
     }
@@ -205,6 +209,8 @@ pub enum RecvError {
         /// Its process.
         pid: u32,
     },
+    /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
+    Forked,
     /// The message is longer than the caller's buffer. It is still the next message.
     BufferTooSmall {
         /// Bytes of the message.
@@ -228,6 +234,7 @@ impl fmt::Display for RecvError {
             Self::TimedOut => f.write_str("the ring stayed empty until the deadline"),
             Self::Disconnected => f.write_str("every sender has closed"),
             Self::PeerDied { pid } => write!(f, "the sender (process {pid}) died"),
+            Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::BufferTooSmall { length } => {
                 write!(f, "the next message has {length} bytes, more than the buffer")
             }
@@ -252,6 +259,7 @@ impl From<RecvError> for io::Error {
             RecvError::Disconnected => io::ErrorKind::UnexpectedEof,
             RecvError::PeerDied { .. } => io::ErrorKind::ConnectionAborted,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
+            RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::NotAValue | RecvError::Corrupt { .. } => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, error)

@@ -17,7 +17,7 @@ use crate::{
         recovery::{self, Pending},
     },
     sync::Ordering::*,
-    sys::{clock::Deadline, futex::Scope},
+    sys::{clock::Deadline, fork::Generation, futex::Scope},
     wait::{Bell, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
@@ -45,6 +45,7 @@ struct Listening {
     consumer: Consumer,
     waker: Waker,
     scope: Scope,
+    generation: Generation,
     /// The end was reported, and no sender has attached since.
     ended: bool,
 }
@@ -61,7 +62,8 @@ impl<P: Trust> Receiver<P> {
         let inner = &attachment.inner;
         let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
-        let ring = Listening { consumer, waker, scope, ended: false };
+        let generation = Generation::current();
+        let ring = Listening { consumer, waker, scope, generation, ended: false };
         Self { ring, attachment, spin, marker: PhantomData }
     }
 
@@ -188,6 +190,9 @@ impl<P: Trust> Receiver<P> {
 
     #[inline]
     fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
+        if !self.ring.generation.lasts() {
+            return Err(RecvError::Forked);
+        }
         match self.ring.consumer.look() {
             Ok(Some(record)) => Ok(record),
             Ok(None) => self.wait_for_message(patience),
@@ -320,7 +325,9 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        Bell::of_senders(self.consumer.memory(), self.scope).cover(&mut self.waker);
+        if self.generation.lasts() {
+            Bell::of_senders(self.consumer.memory(), self.scope).cover(&mut self.waker);
+        }
     }
 }
 

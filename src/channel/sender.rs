@@ -17,7 +17,7 @@ use crate::{
         reserve::{Full, Produce, Reserved},
         spsc,
     },
-    sys::{clock::Deadline, futex::Scope},
+    sys::{clock::Deadline, fork::Generation, futex::Scope},
     wait::{Bell, CLOSED, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
@@ -91,6 +91,7 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     // What each message needs of the ring, without a detour.
     longest: u32,
     scope: Scope,
+    generation: Generation,
     spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
@@ -116,7 +117,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let inner = &attachment.inner;
         let (longest, scope, spin) = (inner.header.longest, inner.scope, inner.spin());
         let waker = Waker::new(inner.header.asymmetric);
-        Self { producer, attachment, waker, longest, scope, spin, marker: PhantomData }
+        let generation = Generation::current();
+        Self { producer, attachment, waker, longest, scope, generation, spin, marker: PhantomData }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -226,7 +228,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     /// Room for several messages that are published at once; waits while the ring is full. Each message takes
-    /// [`record_size`](crate::record_size) bytes of it. Room that is not used is given back.
+    /// [`record_size`](crate::record_size) bytes of it; in a ring inside a process or a hosted one the room must also hold
+    /// the longest of them once more, for the gap at the end of the ring. Room that is not used is given back.
     ///
     /// # Errors
     /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch.
@@ -324,6 +327,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if self.is_disconnected() {
             return Err(SendError::Disconnected);
         }
+        if !self.generation.lasts() {
+            return Err(SendError::Forked);
+        }
         match reserve(self.producer()?) {
             Ok(reserved) => Ok(reserved),
             Err(Full) => self.wait_for_room(patience, reserve),
@@ -401,7 +407,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// Gives up what is reserved; others may wait behind it.
     #[inline]
     pub(super) fn discard(&mut self) {
-        if self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
+        if self.generation.lasts() && self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
             self.attachment.inner.bell_of_receiver().ring(&mut self.waker, |_| true);
         }
     }
@@ -418,7 +424,9 @@ impl<P: Trust> Clone for Sender<P, Many> {
 impl<P: Trust, K: SenderKind> Drop for Sender<P, K> {
     fn drop(&mut self) {
         self.discard();
-        self.attachment.inner.bell_of_receiver().cover(&mut self.waker);
+        if self.generation.lasts() {
+            self.attachment.inner.bell_of_receiver().cover(&mut self.waker);
+        }
     }
 }
 

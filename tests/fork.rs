@@ -1,0 +1,46 @@
+//! A handle that a forked child inherits is the parent's: the child can neither use nor close it.
+
+use nix::{
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{ForkResult, fork},
+};
+use ringpost::{RecvError, SendError};
+
+/// Runs `child` in a forked child; true when it returned true.
+fn in_child(child: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child runs `child`, which allocates nothing that another thread could hold a lock for, and exits.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let code = if child() { 0 } else { 1 };
+            // SAFETY: ends the child without running what belongs to the parent.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => waitpid(child, None).unwrap() == WaitStatus::Exited(child, 0),
+    }
+}
+
+#[test]
+fn a_childs_use_is_an_error_and_the_parent_goes_on() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    sender.send(b"before").unwrap();
+    assert!(in_child(|| sender.try_send(b"by the child") == Err(SendError::Forked)
+        && receiver.try_recv().err() == Some(RecvError::Forked)));
+    sender.send(b"after").unwrap();
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"before");
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"after");
+}
+
+#[test]
+fn a_childs_drop_closes_nothing() {
+    let ring = ringpost::unnamed().many_senders(2).memfd().unwrap();
+    let (sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
+    let mut sender = Some(sender);
+    assert!(in_child(|| {
+        drop(sender.take());
+        true
+    }));
+    assert_eq!(receiver.try_recv().err(), Some(RecvError::Empty));
+    sender.as_mut().unwrap().send(b"still there").unwrap();
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"still there");
+}
