@@ -106,6 +106,12 @@ macro_rules! reading {
                 Position::units(self.view().record.position)
             }
 
+            /// Number of its sender's slot, from 1: tells senders apart as long as they live.
+            #[inline]
+            pub fn slot(&self) -> u8 {
+                self.view().record.info.owner()
+            }
+
             /// Who sent it.
             pub fn sender(&self) -> SenderId {
                 self.view().sender()
