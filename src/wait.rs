@@ -360,6 +360,8 @@ impl Spin {
     const LEAST: Duration = Duration::from_micros(2);
     /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
     const RETRY: u32 = 64;
+    /// Pauses that let a stream get ahead: one to three microseconds.
+    const STEP_BACK: u32 = 64;
     /// Polls between two looks at the clock.
     const POLLS: u32 = 64;
 
@@ -381,6 +383,14 @@ impl Spin {
                 self.skipped = (self.skipped + 1) % Self::RETRY;
                 Some(if self.skipped == 0 { Self::MOST } else { Duration::ZERO })
             }
+        }
+    }
+
+    /// Lets a stream of messages get ahead. Whoever has caught up with it would fight for each line that is being
+    /// written, and slow both sides down by half.
+    pub(crate) fn step_back(&self) {
+        if self.strategy != WaitStrategy::Sleep {
+            (0..Self::STEP_BACK).for_each(|_| spin_loop());
         }
     }
 

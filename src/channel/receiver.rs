@@ -46,9 +46,14 @@ struct Listening {
     waker: Waker,
     scope: Scope,
     generation: Generation,
+    /// Messages received when the last wait began.
+    received: u64,
     /// The end was reported, and no sender has attached since.
     ended: bool,
 }
+
+/// Messages between two waits from which on they count as a stream.
+const STREAM: u64 = 16;
 
 /// How long a call may wait for a message.
 #[derive(Clone, Copy)]
@@ -63,7 +68,7 @@ impl<P: Trust> Receiver<P> {
         let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
         let generation = Generation::current();
-        let ring = Listening { consumer, waker, scope, generation, ended: false };
+        let ring = Listening { consumer, waker, scope, generation, received: 0, ended: false };
         Self { ring, attachment, spin, marker: PhantomData }
     }
 
@@ -209,6 +214,11 @@ impl<P: Trust> Receiver<P> {
         match patience {
             Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
+                let received = counts.messages.get();
+                if received.wrapping_sub(ring.received) >= STREAM {
+                    spin.step_back();
+                }
+                ring.received = received;
                 let sleeper = Sleeper {
                     bell: inner.bell_of_receiver(),
                     news: &vigil.deaths.news,
@@ -239,7 +249,10 @@ impl Listening {
         match self.consumer.look() {
             Ok(Some(record)) => return Some(Ok(record)),
             Err(violation) => return Some(Err(corrupt(violation))),
-            Ok(None) if why == Look::Spinning => return None,
+            Ok(None) if why == Look::Spinning => {
+                self.consumer.memory().prefetch_next_to_read(self.consumer.head());
+                return None;
+            }
             Ok(None) => {}
         }
         // Everything is released that can be: whoever waits for room need not wait for more.

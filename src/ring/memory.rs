@@ -114,6 +114,21 @@ mod in_memory {
             let _ = position;
         }
 
+        /// Asks for the line behind the one at `position` to read.
+        #[inline]
+        pub(crate) fn prefetch_next_to_read(&self, position: Position) {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            {
+                let word = self.word(position.plus(8));
+                // SAFETY: a hint about an address that is mapped; it changes nothing.
+                unsafe {
+                    core::arch::asm!("prefetcht0 [{}]", in(reg) word, options(nostack, preserves_flags))
+                };
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = position;
+        }
+
         /// Moves the first `to` bytes of a payload that was written as one of `from` bytes to where one of `to` lies.
         pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
             let (old, new) = (self.payload(position, from), self.payload(position, to));

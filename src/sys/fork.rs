@@ -27,7 +27,8 @@ impl Generation {
         static PAGE: OnceLock<&'static AtomicU32> = OnceLock::new();
         /// Copied to a child, so that its generations have other numbers than its parent's.
         static LAST: AtomicU32 = AtomicU32::new(0);
-        let page = *PAGE.get_or_init(|| wiped_on_fork().unwrap_or_else(|| Box::leak(Box::new(AtomicU32::new(0)))));
+        let page =
+            *PAGE.get_or_init(|| wiped_on_fork().unwrap_or_else(|| Box::leak(Box::new(AtomicU32::new(0)))));
         // ORDERING: Relaxed, of one process; the numbers guard nothing else.
         if page.load(Relaxed) == 0 {
             let next = LAST.fetch_add(1, Relaxed) + 1;
