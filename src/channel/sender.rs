@@ -36,6 +36,9 @@ mod sealed {
 
         /// Takes a slot of the ring.
         fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError>;
+
+        /// Goes on in a slot that this process holds and nobody uses any more.
+        fn go_on(attachment: &Attachment) -> Self::Producer;
     }
 }
 
@@ -58,6 +61,10 @@ impl sealed::Sealed for Single {
         let (attachment, crashed) = Attachment::single(inner)?;
         Ok((attachment, spsc::Producer::attach(memory, crashed)))
     }
+
+    fn go_on(attachment: &Attachment) -> Self::Producer {
+        spsc::Producer::attach(Arc::clone(&attachment.inner.memory), false)
+    }
 }
 
 impl sealed::Sealed for Many {
@@ -68,6 +75,10 @@ impl sealed::Sealed for Many {
         let attachment = Attachment::many(inner)?;
         let slot = attachment.slot();
         Ok((attachment, mpsc::Producer::attach(memory, slot)))
+    }
+
+    fn go_on(attachment: &Attachment) -> Self::Producer {
+        mpsc::Producer::attach(Arc::clone(&attachment.inner.memory), attachment.slot())
     }
 }
 
@@ -309,6 +320,11 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// sees the last sender go in between.
     #[cold]
     fn join(&mut self) -> Result<(), SendError> {
+        if let Some(attachment) = Arc::get_mut(&mut self.attachment) {
+            // The last handle on that slot: it is this one's.
+            self.producer = Some(K::go_on(attachment));
+            return Ok(());
+        }
         let inner = Arc::clone(&self.attachment.inner);
         let most = inner.header.slots();
         let (attachment, producer) = K::join(inner).map_err(|_| SendError::TooManySenders { most })?;

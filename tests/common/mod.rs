@@ -1,0 +1,202 @@
+//! Real processes for the tests: a [`Child`] is this executable again, with a role and a line to its parent.
+//!
+//! A test file that has children has one test `child_process`, which does nothing unless it is such a child.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod rings;
+pub mod stream;
+
+use std::{
+    env,
+    io::{IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    path::PathBuf,
+    process::{Child as Process, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use rustix::{
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
+    process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid},
+};
+
+const ROLE: &str = "RINGPOST_TEST_ROLE";
+
+/// Far more than anything here takes: only a hang comes so far.
+pub const FAR: Duration = Duration::from_secs(60);
+
+/// Whether the long forms were asked for.
+pub fn long() -> bool {
+    env::var_os("RINGPOST_LONG").is_some()
+}
+
+/// A name that no other test, and no other run, has at the same time. The ring of that name goes with it.
+pub struct Name(String);
+
+impl Name {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        Self(format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The file of the ring of this name.
+    pub fn path(&self) -> PathBuf {
+        format!("/dev/shm/ringpost.{}", self.0).into()
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // It may be gone: that is the business of the test.
+        let _ = std::fs::remove_file(self.path());
+    }
+}
+
+/// Numbers and descriptors between a child and its parent.
+pub struct Line(UnixStream);
+
+impl Line {
+    pub fn tell(&self, number: u64) {
+        (&self.0).write_all(&number.to_ne_bytes()).unwrap();
+    }
+
+    /// The next number; panics when the other side is gone.
+    pub fn hear(&self) -> u64 {
+        self.next().expect("the other side of the line is gone")
+    }
+
+    /// The next number, until the other side is gone.
+    pub fn next(&self) -> Option<u64> {
+        let mut number = [0; 8];
+        (&self.0).read_exact(&mut number).is_ok().then(|| u64::from_ne_bytes(number))
+    }
+
+    /// Passes a descriptor (SCM_RIGHTS).
+    pub fn pass(&self, fd: BorrowedFd<'_>) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [fd];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+        assert_eq!(sendmsg(&self.0, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::empty()), Ok(1));
+    }
+
+    /// Takes a descriptor that the other side has passed.
+    pub fn take(&self) -> OwnedFd {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        assert_eq!(
+            recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags).unwrap().bytes,
+            1
+        );
+        let fds = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        fds.expect("a descriptor was passed")
+    }
+}
+
+/// Another process. Killed when it is dropped before its end was awaited.
+pub struct Child {
+    process: Process,
+    line: Line,
+}
+
+impl std::ops::Deref for Child {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.line
+    }
+}
+
+impl Child {
+    pub fn start(role: &str) -> Self {
+        Self::start_with(role, |command| command)
+    }
+
+    /// Starts it with further settings, as another user say.
+    pub fn start_with(role: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "child_process", "--nocapture"]).env(ROLE, role);
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+        let process = set(&mut command).spawn().unwrap();
+        Self { process, line: Line(ours) }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[track_caller]
+    pub fn finish(mut self) {
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "child {}: {status}", self.id());
+    }
+
+    /// Waits for its end, whichever it is.
+    pub fn end(mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+
+    /// Kills it at whatever instruction it is, and proves that it is gone.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        assert_eq!(self.process.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+    }
+
+    /// Stops it, and waits until it is stopped.
+    pub fn stop(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+        let (_, status) = waitpid(Some(self.pid()), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped());
+    }
+
+    pub fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !matches!(self.process.try_wait(), Ok(Some(_))) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// The words of the role and the line to the parent, in a child. It dies with its parent, and when it hangs.
+pub fn role() -> Option<(Vec<String>, Line)> {
+    let role = env::var(ROLE).ok()?;
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    // SAFETY: sets a timer of this process, whose signal ends it.
+    unsafe { libc::alarm(if long() { 3600 } else { 120 }) };
+    let line = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    Some((role.split_whitespace().map(str::to_owned).collect(), Line(line.into())))
+}

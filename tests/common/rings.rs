@@ -1,0 +1,100 @@
+//! Rings that a test shares with its children.
+
+use super::{Child, Line, Name};
+use ringpost::{Builder, Many, OpenError, Ring, Sender, SenderKind, Single, Trust};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// How a process gets at a ring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Name,
+    Inherit,
+    Pass,
+}
+
+/// How a child is told of a ring. The descriptor stays open until the child has it.
+pub struct Invitation {
+    pub word: String,
+    pub inherited: Option<OwnedFd>,
+}
+
+/// A ring for the test, and what ends with it.
+pub struct Shared {
+    pub ring: Ring,
+    way: Way,
+    _name: Name,
+}
+
+impl Shared {
+    pub fn new(way: Way, set: impl Fn(Builder) -> Builder) -> Self {
+        let name = Name::new();
+        let builder = set(ringpost::builder(&*name));
+        let ring = if way == Way::Name { builder.create() } else { builder.memfd() };
+        Self { ring: ring.unwrap(), way, _name: name }
+    }
+
+    pub fn invite(&self) -> Invitation {
+        match self.way {
+            Way::Name => Invitation { word: format!("name:{}", &*self._name), inherited: None },
+            Way::Inherit => {
+                let fd = self.ring.inheritable_fd().unwrap();
+                Invitation { word: format!("fd:{}", fd.as_raw_fd()), inherited: Some(fd) }
+            }
+            Way::Pass => Invitation { word: "pass".into(), inherited: None },
+        }
+    }
+
+    /// Passes the descriptor to a child that was invited so.
+    pub fn hand_to(&self, child: &Child) {
+        if self.way == Way::Pass {
+            child.pass(self.ring.fd().unwrap());
+        }
+    }
+}
+
+/// Opens the ring of an invitation, in the child.
+pub fn open(word: &str, line: &Line) -> Ring {
+    match word.split_once(':') {
+        Some(("name", name)) => ringpost::builder(name).open(),
+        // SAFETY: the parent has left this descriptor open for us, and nobody else here knows of it.
+        Some(("fd", fd)) => ringpost::unnamed().from_fd(unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) }),
+        _ => ringpost::unnamed().from_fd(line.take()),
+    }
+    .unwrap()
+}
+
+/// A small ring of each way and kind.
+pub fn small_rings() -> impl Iterator<Item = (Shared, &'static str)> {
+    [(Way::Name, "one"), (Way::Name, "many"), (Way::Pass, "one"), (Way::Inherit, "many")].into_iter().map(
+        |(way, kind)| {
+            let set = |builder: Builder| builder.capacity(1 << 16).longest_message(4096);
+            let many = |builder: Builder| set(builder).many_senders(2);
+            (if kind == "many" { Shared::new(way, many) } else { Shared::new(way, set) }, kind)
+        },
+    )
+}
+
+/// A child with a role at this ring: `words` around the way to the ring.
+pub fn child_at(ring: &Shared, before: &str, after: &str) -> Child {
+    let invitation = ring.invite();
+    let child = Child::start(&format!("{before} {} {after}", invitation.word));
+    ring.hand_to(&child);
+    child
+}
+
+/// Attaching, whichever kind of sender it is.
+pub trait Attach: SenderKind + Sized {
+    fn attach<P: Trust>(ring: &Ring<P>) -> Result<Sender<P, Self>, OpenError>;
+}
+
+impl Attach for Single {
+    fn attach<P: Trust>(ring: &Ring<P>) -> Result<Sender<P>, OpenError> {
+        ring.sender()
+    }
+}
+
+impl Attach for Many {
+    fn attach<P: Trust>(ring: &Ring<P>) -> Result<Sender<P, Many>, OpenError> {
+        ring.multi_sender()
+    }
+}
