@@ -12,6 +12,10 @@ pub const EXIT_CODES: &str =
 /// Endings that are more than "an error, code 1".
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// There is no ring of that name (code 3).
+    NoSuchChannel(String),
+    /// What was waited for did not come in time (code 4).
+    TimedOut(String),
     /// A process that this one worked with is gone (code 5).
     PeerDied(String),
     /// A signal asked for the end; it is raised again once everything is cleaned up.
@@ -23,7 +27,7 @@ pub enum Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PeerDied(what) => f.write_str(what),
+            Self::NoSuchChannel(what) | Self::TimedOut(what) | Self::PeerDied(what) => f.write_str(what),
             Self::Interrupted(signal) => write!(f, "ended by {signal}"),
             Self::StdoutClosed => f.write_str("standard output is closed"),
         }
@@ -35,18 +39,21 @@ impl std::error::Error for Ending {}
 /// Prints what went wrong, if anything did, and says with which code to exit.
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    match error.downcast_ref::<Ending>() {
-        Some(Ending::StdoutClosed) => die_by(Signal::SIGPIPE),
-        Some(Ending::Interrupted(signal)) => die_by(*signal),
-        Some(Ending::PeerDied(_)) => {
-            eprintln!("ringpost: {error:#}");
-            ExitCode::from(5)
-        }
-        None => {
-            eprintln!("ringpost: {error:#}");
-            ExitCode::from(1)
-        }
-    }
+    let code = match error.downcast_ref::<Ending>() {
+        Some(Ending::StdoutClosed) => return die_by(Signal::SIGPIPE),
+        Some(Ending::Interrupted(signal)) => return die_by(*signal),
+        Some(Ending::NoSuchChannel(_)) => 3,
+        Some(Ending::TimedOut(_)) => 4,
+        Some(Ending::PeerDied(_)) => 5,
+        None => 1,
+    };
+    complain(&error);
+    ExitCode::from(code)
+}
+
+/// Tells on standard error what went wrong.
+pub fn complain(error: &anyhow::Error) {
+    eprintln!("ringpost: {error:#}");
 }
 
 /// Lets the shell see that a signal ended this process.
@@ -65,13 +72,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peer_death_is_code_five_and_other_errors_are_one() {
-        let died = anyhow::Error::new(Ending::PeerDied("process 7 is gone".into()));
-        assert_eq!(format!("{:?}", exit_code(Err(died))), format!("{:?}", ExitCode::from(5)));
-        assert_eq!(
-            format!("{:?}", exit_code(Err(anyhow::anyhow!("no")))),
-            format!("{:?}", ExitCode::from(1))
-        );
-        assert_eq!(format!("{:?}", exit_code(Ok(()))), format!("{:?}", ExitCode::SUCCESS));
+    fn each_ending_has_its_code() {
+        let text = || "x".to_string();
+        let expected = [
+            (Ok(()), 0),
+            (Err(anyhow::anyhow!("no")), 1),
+            (Err(Ending::NoSuchChannel(text()).into()), 3),
+            (Err(Ending::TimedOut(text()).into()), 4),
+            (Err(anyhow::Error::new(Ending::PeerDied(text())).context("while sending")), 5),
+        ];
+        for (result, code) in expected {
+            assert_eq!(format!("{:?}", exit_code(result)), format!("{:?}", ExitCode::from(code)));
+        }
     }
 }

@@ -1,8 +1,20 @@
 //! `ringpost`: measure, send, receive and look after rings from the shell.
 
 mod bench;
+mod channel;
+mod delivery;
 mod ending;
+mod framing;
+mod input;
+mod ls;
+mod meter;
 mod output;
+mod quantity;
+mod recv;
+mod report;
+mod send;
+mod stat;
+mod unlink;
 
 use std::process::ExitCode;
 
@@ -21,11 +33,21 @@ struct Arguments {
 enum Verb {
     /// Measure every mechanism side by side between two processes
     Bench(bench::BenchArguments),
+    Send(send::SendArguments),
+    Recv(recv::RecvArguments),
+    Ls(ls::LsArguments),
+    Stat(stat::StatArguments),
+    Unlink(unlink::UnlinkArguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Send(arguments) => send::run(&arguments),
+        Verb::Recv(arguments) => recv::run(&arguments),
+        Verb::Ls(arguments) => ls::run(&arguments),
+        Verb::Stat(arguments) => stat::run(&arguments),
+        Verb::Unlink(arguments) => unlink::run(&arguments),
     };
     ending::exit_code(result)
 }

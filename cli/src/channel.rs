@@ -1,0 +1,98 @@
+//! Which ring a verb is about, and what its errors mean to the shell.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Error, Result};
+use clap::Args;
+use ringpost::{Builder, OpenError, Ring, SegmentError};
+
+use crate::{ending::Ending, quantity};
+
+/// Where rings live.
+#[derive(Args, Debug)]
+pub struct Directory {
+    /// Where rings live; the same on both sides
+    #[arg(long = "dir", value_name = "DIR", default_value = "/dev/shm")]
+    pub path: PathBuf,
+}
+
+impl Directory {
+    /// The ring `name` in here.
+    pub fn builder(&self, name: &str) -> Builder {
+        ringpost::builder(name).directory(&self.path)
+    }
+}
+
+/// The ring of `send` and `recv`. Either may start first: who comes first makes it.
+#[derive(Args, Debug)]
+pub struct Channel {
+    /// Name of the ring
+    pub name: String,
+
+    #[command(flatten)]
+    directory: Directory,
+
+    /// Make the ring; it must not be there yet
+    #[arg(long, conflicts_with = "open")]
+    create: bool,
+
+    /// Open the ring; it must be there already
+    #[arg(long)]
+    open: bool,
+
+    /// Size of the ring, also with K, M or G; a ring that is there must have it [default: 4M]
+    #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
+    capacity: Option<u64>,
+
+    /// A ring for up to N senders at a time; a ring that is there must be one [default: for one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    many: Option<u8>,
+}
+
+impl Channel {
+    /// Makes or opens the ring, and attaches to it as `attach` says.
+    pub fn attach<E>(&self, attach: impl FnOnce(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
+        let ring = self.ring().map_err(|error| about(&self.name, error))?;
+        let end = attach(&ring).map_err(|error| about(&self.name, error))?;
+        Ok((ring, end))
+    }
+
+    fn ring(&self) -> Result<Ring, OpenError> {
+        let mut builder = self.directory.builder(&self.name);
+        if let Some(bytes) = self.capacity {
+            builder = builder.capacity(bytes);
+        }
+        if let Some(most) = self.many {
+            builder = builder.many_senders(most);
+        }
+        match (self.create, self.open) {
+            (true, _) => builder.create(),
+            (_, true) => builder.open(),
+            _ => builder.open_or_create(),
+        }
+    }
+}
+
+/// What went wrong with the ring `name`, and what to do where the library can't know it.
+pub fn about(name: &str, error: OpenError) -> Error {
+    match error {
+        OpenError::Segment(SegmentError::NotFound { .. }) => {
+            Ending::NoSuchChannel(format!("{name}: {error}; `ringpost ls` shows the rings that there are"))
+                .into()
+        }
+        OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
+            Error::new(error).context(format!("{name}: without --create it would be opened"))
+        }
+        _ => Error::new(error).context(name.to_owned()),
+    }
+}
+
+/// Opens the ring `name` to look at it.
+pub fn open(directory: &Directory, name: &str) -> Result<Ring> {
+    directory.builder(name).open().map_err(|error| about(name, error))
+}
+
+/// Names in the directory.
+pub fn names(directory: &Directory) -> Result<Vec<std::ffi::OsString>> {
+    ringpost::names(&directory.path).with_context(|| format!("can't list {}", directory.path.display()))
+}

@@ -1,0 +1,105 @@
+//! `ringpost ls`: which rings there are.
+
+use std::ffi::OsStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use clap::Args;
+use indicatif::{BinaryBytes, HumanDuration};
+use ringpost::OpenError;
+
+use crate::{
+    channel::{self, Directory},
+    output,
+    report::{JunkReport, Participant, Report, RingReport, State, lines, table},
+};
+
+/// List the rings that there are
+///
+/// What is named like a ring but can't be used is listed with the reason.
+#[derive(Args, Debug)]
+pub struct LsArguments {
+    #[command(flatten)]
+    directory: Directory,
+
+    /// JSON Lines instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the list.
+pub fn run(arguments: &LsArguments) -> Result<()> {
+    let names = channel::names(&arguments.directory)?;
+    let found: Vec<_> = names.iter().filter_map(|name| look(&arguments.directory, name)).collect();
+    let mut text = String::new();
+    if arguments.json {
+        for report in &found {
+            text.push_str(&serde_json::to_string(report)?);
+            text.push('\n');
+        }
+    } else if !found.is_empty() {
+        text = show(&found);
+    }
+    output::print(&text)
+}
+
+/// What stands under a name; nothing when it was just removed.
+fn look(directory: &Directory, name: &OsStr) -> Option<Report> {
+    let shown = name.to_string_lossy().into_owned();
+    let path = directory.path.join(format!("ringpost.{shown}")).display().to_string();
+    let why = match name.to_str().map(|name| directory.builder(name).open()) {
+        Some(Ok(ring)) => return Some(Report::Ring(Box::new(RingReport::new(&shown, &ring)))),
+        Some(Err(OpenError::Segment(ringpost::SegmentError::NotFound { .. }))) => return None,
+        Some(Err(error)) => error.to_string(),
+        None => "its name is not UTF-8".into(),
+    };
+    Some(Report::Junk(JunkReport::new(shown, path, why)))
+}
+
+fn show(found: &[Report]) -> String {
+    let mut rings = table(["NAME", "CAPACITY", "SENDERS", "PENDING", "RECEIVER", "AGE"]);
+    let mut junk = String::new();
+    for report in found {
+        match report {
+            Report::Ring(ring) => {
+                rings.add_row([
+                    ring.name.clone(),
+                    BinaryBytes(ring.capacity).to_string(),
+                    senders(ring),
+                    ring.pending_messages.to_string(),
+                    ring.receiver.as_ref().map_or("none".into(), who),
+                    age(ring.created_ns).map_or("in the future".into(), |age| HumanDuration(age).to_string()),
+                ]);
+            }
+            Report::Junk(JunkReport { name, error, .. }) => junk.push_str(&format!("{name}: {error}\n")),
+        }
+    }
+    match (rings.is_empty(), junk.is_empty()) {
+        (true, _) => format!("Not usable:\n{junk}"),
+        (_, true) => lines(&rings),
+        _ => format!("{}\nNot usable:\n{junk}", lines(&rings)),
+    }
+}
+
+/// How many are attached, of how many there may be, and who died.
+fn senders(ring: &RingReport) -> String {
+    let alive = ring.senders.iter().filter(|sender| sender.state == State::Alive).count();
+    let dead: String = ring
+        .senders
+        .iter()
+        .filter(|sender| sender.state == State::Dead)
+        .map(|sender| format!(", {}", who(sender)))
+        .collect();
+    format!("{alive} of {}{dead}", ring.many_senders.unwrap_or(1))
+}
+
+/// A process, and what became of it.
+pub fn who(participant: &Participant) -> String {
+    let pid = participant.pid.map_or("?".into(), |pid| pid.to_string());
+    format!("{pid} {}", participant.state.as_str())
+}
+
+/// Time since a moment in nanoseconds since 1970.
+pub fn age(created_ns: u64) -> Option<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(created_ns)).ok()
+}

@@ -1,0 +1,164 @@
+//! What is known of a ring, for people and for programs.
+
+use ringpost::{ParticipantStatistics, Ring, Statistics};
+use serde::Serialize;
+
+/// Raised when a field changes its meaning or goes away.
+const SCHEMA: u32 = 1;
+
+/// One line of JSON. A field without a value is `null`, never absent.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    Ring(Box<RingReport>),
+    Junk(JunkReport),
+}
+
+/// A ring, as it is now.
+#[derive(Debug, Serialize)]
+pub struct RingReport {
+    pub schema: u32,
+    pub name: String,
+    pub path: String,
+    /// Always `null`.
+    pub error: Option<String>,
+    /// Bytes of the data area.
+    pub capacity: u64,
+    /// Bytes.
+    pub longest_message: usize,
+    /// Most senders at a time; `null` when the ring is for one.
+    pub many_senders: Option<u8>,
+    /// Bytes of each message, where all have the same type.
+    pub item_size: Option<usize>,
+    /// Process that made it.
+    pub creator: u32,
+    /// Nanoseconds since 1970.
+    pub created_ns: u64,
+    /// Tells it from another ring of the same name; 16 hexadecimal digits.
+    pub instance: String,
+    pub asymmetric_fences: bool,
+    pub sent_messages: u64,
+    pub pending_messages: u64,
+    pub high_water_bytes: u64,
+    /// `null` when there never was one.
+    pub receiver: Option<Participant>,
+    /// Each slot that was ever used.
+    pub senders: Vec<Participant>,
+}
+
+/// What stands under a ring's name and can't be used.
+#[derive(Debug, Serialize)]
+pub struct JunkReport {
+    pub schema: u32,
+    pub name: String,
+    pub path: String,
+    pub error: String,
+}
+
+/// Who holds a place in the ring, or held it last, and what was done there.
+#[derive(Debug, Serialize)]
+pub struct Participant {
+    /// From 1; 0 for the receiver.
+    pub slot: u8,
+    pub pid: Option<u32>,
+    pub state: State,
+    pub messages: u64,
+    pub bytes: u64,
+    pub refused: u64,
+    pub blocked: u64,
+    pub sleeps: u64,
+    pub wakes: u64,
+    pub high_water_bytes: u64,
+}
+
+/// What became of a participant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is attached, and lives.
+    Alive,
+    /// It died without closing.
+    Dead,
+    /// It has closed.
+    Closed,
+}
+
+impl RingReport {
+    pub fn new(name: &str, ring: &Ring) -> Self {
+        let (info, statistics) = (ring.info(), ring.statistics());
+        let Statistics { receiver, senders, .. } = &statistics;
+        Self {
+            schema: SCHEMA,
+            name: name.into(),
+            path: ring.path().map(|path| path.display().to_string()).unwrap_or_default(),
+            error: None,
+            capacity: info.capacity,
+            longest_message: info.longest_message,
+            many_senders: info.many_senders,
+            item_size: info.item_size,
+            creator: info.creator,
+            created_ns: info.created_ns,
+            instance: format!("{:016x}", info.instance),
+            asymmetric_fences: info.asymmetric_fences,
+            sent_messages: statistics.sent(),
+            pending_messages: statistics.pending_messages(),
+            high_water_bytes: statistics.high_water_bytes(),
+            receiver: receiver.pid.map(|_| Participant::new(receiver)),
+            senders: senders.iter().map(Participant::new).collect(),
+        }
+    }
+}
+
+impl JunkReport {
+    pub fn new(name: String, path: String, error: String) -> Self {
+        Self { schema: SCHEMA, name, path, error }
+    }
+}
+
+impl Participant {
+    fn new(counts: &ParticipantStatistics) -> Self {
+        let state = match (counts.attached, counts.died) {
+            (true, _) => State::Alive,
+            (_, true) => State::Dead,
+            _ => State::Closed,
+        };
+        Self {
+            slot: counts.slot,
+            pid: counts.pid,
+            state,
+            messages: counts.messages,
+            bytes: counts.bytes,
+            refused: counts.refused,
+            blocked: counts.blocked,
+            sleeps: counts.sleeps,
+            wakes: counts.wakes,
+            high_water_bytes: counts.high_water_bytes,
+        }
+    }
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Dead => "dead",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A table without lines.
+pub fn table<const N: usize>(header: [&str; N]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// The table as lines without blanks at their ends.
+pub fn lines(table: &comfy_table::Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}

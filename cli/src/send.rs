@@ -1,0 +1,206 @@
+//! `ringpost send`: standard input into a ring.
+
+use std::io::{Read, stdin};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use std::{mem, slice};
+
+use anyhow::{Context, Error, Result};
+use clap::Args;
+use ringpost::{Batch, SendError, Sender, SenderKind, Trust, record_size};
+
+use crate::{
+    channel::Channel,
+    ending::Ending,
+    framing::{Framing, FramingArguments},
+    input::{CHUNK, Input, Limits, Piece, Pieces},
+    meter::Meter,
+    quantity,
+};
+
+/// Send standard input through a ring
+///
+/// What is complete goes out before the next read can wait. Whatever the input is cut into, `ringpost recv` gives back
+/// the same bytes.
+#[derive(Args, Debug)]
+pub struct SendArguments {
+    #[command(flatten)]
+    channel: Channel,
+
+    #[command(flatten)]
+    framing: FramingArguments,
+
+    /// Longest chunk of --raw, in bytes, also with K or M [default: 64K, or less in a small ring]
+    #[arg(long, value_name = "BYTES", requires = "raw", value_parser = quantity::chunk)]
+    size: Option<usize>,
+
+    /// End after N messages
+    #[arg(short = 'n', value_name = "N")]
+    count: Option<u64>,
+
+    /// Wait this long at most while the ring is full
+    #[arg(long, value_name = "SECONDS", value_parser = quantity::seconds)]
+    timeout: Option<Duration>,
+
+    /// Send so many messages a second at most
+    #[arg(long, value_name = "N/s", value_parser = quantity::interval)]
+    rate: Option<Duration>,
+}
+
+/// Attaches and sends until the input ends.
+pub fn run(arguments: &SendArguments) -> Result<()> {
+    let many = |ring: &ringpost::Ring| ring.info().many_senders.is_some();
+    let (_, sender) = arguments.channel.attach(|ring| match many(ring) {
+        false => ring.sender().map(Either::Only),
+        true => ring.multi_sender().map(Either::OneOfMany),
+    })?;
+    match sender {
+        Either::Only(sender) => arguments.pump(sender, true),
+        Either::OneOfMany(sender) => arguments.pump(sender, false),
+    }
+}
+
+/// The ring decides which.
+enum Either {
+    Only(ringpost::Sender),
+    OneOfMany(ringpost::MultiSender),
+}
+
+impl SendArguments {
+    fn pump<P: Trust, K: SenderKind>(&self, mut sender: Sender<P, K>, alone: bool) -> Result<()> {
+        let mut input = self.input(&sender, alone)?;
+        let mut meter = Meter::new(&stdin());
+        let mut pace = Pace::new(self.rate);
+        // Small enough that the receiver empties one part of the ring while another fills.
+        let room = (sender.capacity() / 4) as usize;
+        while self.left(&meter) > 0 && input.fill().context("can't read standard input")? {
+            loop {
+                let most = self.left(&meter).min(pace.most());
+                let Pieces { pieces, taken } = input.pieces(most, room)?;
+                if pieces.is_empty() {
+                    break;
+                }
+                pace.wait();
+                publish(&mut sender, &pieces, self.timeout, &mut meter)
+                    .map_err(|error| self.about(error, &meter))?;
+                input.take(taken);
+            }
+        }
+        Ok(())
+    }
+
+    fn input<P: Trust, K: SenderKind>(
+        &self,
+        sender: &Sender<P, K>,
+        alone: bool,
+    ) -> Result<Input<impl Read + use<P, K>>> {
+        let longest = sender.longest_message();
+        let framing = self.framing.chosen().unwrap_or(Framing::Lines);
+        let chunk = match (framing, self.size) {
+            (Framing::Raw, Some(length)) if length > longest => {
+                return Err(SendError::TooLong { length, longest }.into());
+            }
+            (Framing::Raw, Some(size)) => size,
+            (Framing::Raw, None) => CHUNK.min(longest).max(1),
+            _ => CHUNK,
+        };
+        Ok(Input::new(stdin().lock(), framing, Limits { longest, divisible: alone }, chunk))
+    }
+
+    fn left(&self, meter: &Meter) -> u64 {
+        self.count.map_or(u64::MAX, |count| count - meter.messages())
+    }
+
+    fn about(&self, error: SendError, meter: &Meter) -> Error {
+        let (name, sent) = (&self.channel.name, meter.messages());
+        match error {
+            SendError::TimedOut => Ending::TimedOut(format!(
+                "{name}: {error}, after {sent} messages: receive them with `ringpost recv {name}`, or wait longer"
+            ))
+            .into(),
+            SendError::PeerDied { .. } => Ending::PeerDied(format!(
+                "{name}: {error}, after {sent} messages: another `ringpost recv {name}` gets what it left"
+            ))
+            .into(),
+            _ => Error::new(error).context(format!("{name}: after {sent} messages")),
+        }
+    }
+}
+
+/// Sends all pieces: at once if there is room for all, else one by one until there is room for the rest.
+fn publish<P: Trust, K: SenderKind>(
+    sender: &mut Sender<P, K>,
+    mut pieces: &[Piece<'_>],
+    timeout: Option<Duration>,
+    meter: &mut Meter,
+) -> Result<(), SendError> {
+    while let Some((first, others)) = pieces.split_first() {
+        let room = pieces.iter().map(|piece| record_size(piece.bytes.len())).sum();
+        let sent = match sender.try_batch(room).and_then(|batch| fill(batch, pieces)) {
+            Ok(()) => mem::take(&mut pieces),
+            Err(SendError::Full) => {
+                send(sender, first, timeout)?;
+                pieces = others;
+                slice::from_ref(first)
+            }
+            Err(error) => return Err(error),
+        };
+        let whole = sent.iter().filter(|piece| !piece.kind.continues()).count();
+        meter.add(whole as u64, sent.iter().map(|piece| piece.bytes.len()).sum());
+    }
+    Ok(())
+}
+
+fn fill<P: Trust, K: SenderKind>(mut batch: Batch<'_, P, K>, pieces: &[Piece<'_>]) -> Result<(), SendError> {
+    for piece in pieces {
+        batch.push(piece.kind as u16, piece.bytes)?;
+    }
+    batch.commit();
+    Ok(())
+}
+
+fn send<P: Trust, K: SenderKind>(
+    sender: &mut Sender<P, K>,
+    piece: &Piece<'_>,
+    timeout: Option<Duration>,
+) -> Result<(), SendError> {
+    let length = piece.bytes.len();
+    let mut reservation = match timeout {
+        None => sender.reserve(length),
+        Some(timeout) => sender.reserve_timeout(length, timeout),
+    }?;
+    reservation.write_at(0, piece.bytes);
+    reservation.set_kind(piece.kind as u16);
+    reservation.commit();
+    Ok(())
+}
+
+/// Keeps to a rate.
+struct Pace {
+    interval: Option<Duration>,
+    /// When the next message is due.
+    next: Instant,
+}
+
+impl Pace {
+    /// What a pause of the scheduler costs may be caught up, a pause of the input may not.
+    const CATCH_UP: Duration = Duration::from_millis(20);
+
+    fn new(interval: Option<Duration>) -> Self {
+        Self { interval, next: Instant::now() }
+    }
+
+    /// Messages at a time.
+    fn most(&self) -> u64 {
+        if self.interval.is_some() { 1 } else { u64::MAX }
+    }
+
+    /// Waits until the next message is due.
+    fn wait(&mut self) {
+        let Some(interval) = self.interval else { return };
+        let now = Instant::now();
+        sleep(self.next.saturating_duration_since(now));
+        let late = now.checked_sub(Self::CATCH_UP).unwrap_or(now);
+        self.next = self.next.max(late) + interval;
+    }
+}

@@ -1,0 +1,87 @@
+//! `ringpost stat`: everything about one ring.
+
+use anyhow::Result;
+use clap::Args;
+use indicatif::HumanDuration;
+
+use crate::{
+    channel::{self, Directory},
+    ls, output,
+    report::{Participant, RingReport, lines, table},
+};
+
+/// Show everything about one ring
+///
+/// What it was made with, who is attached, and what was done so far. Disturbs nobody.
+#[derive(Args, Debug)]
+pub struct StatArguments {
+    /// Name of the ring
+    name: String,
+
+    #[command(flatten)]
+    directory: Directory,
+
+    /// One line of JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what is known.
+pub fn run(arguments: &StatArguments) -> Result<()> {
+    let ring = channel::open(&arguments.directory, &arguments.name)?;
+    let report = RingReport::new(&arguments.name, &ring);
+    let text = if arguments.json { serde_json::to_string(&report)? + "\n" } else { show(&report) };
+    output::print(&text)
+}
+
+fn show(ring: &RingReport) -> String {
+    let facts = [
+        ("name", ring.name.clone()),
+        ("path", ring.path.clone()),
+        (
+            "made",
+            match ls::age(ring.created_ns) {
+                Some(age) => format!("{} ago, by process {}", HumanDuration(age), ring.creator),
+                None => format!("in the future, by process {}", ring.creator),
+            },
+        ),
+        ("instance", ring.instance.clone()),
+        ("capacity", format!("{} bytes", ring.capacity)),
+        ("longest message", format!("{} bytes", ring.longest_message)),
+        (
+            "messages",
+            ring.item_size.map_or("of any bytes".into(), |size| format!("of a type of {size} bytes")),
+        ),
+        (
+            "senders",
+            ring.many_senders.map_or("one at a time".into(), |most| format!("up to {most} at a time")),
+        ),
+        (
+            "fences",
+            if ring.asymmetric_fences { "by the receiver (membarrier)" } else { "by both sides" }.into(),
+        ),
+        ("sent", format!("{} messages", ring.sent_messages)),
+        ("pending", format!("{} messages", ring.pending_messages)),
+        ("high water", format!("{} bytes", ring.high_water_bytes)),
+    ];
+    let facts: String = facts.iter().map(|(what, value)| format!("{what:<16} {value}\n")).collect();
+    let mut places =
+        table(["PLACE", "PROCESS", "MESSAGES", "BYTES", "REFUSED", "BLOCKED", "SLEEPS", "WAKES"]);
+    for participant in ring.receiver.iter().chain(&ring.senders) {
+        places.add_row(row(participant));
+    }
+    if places.is_empty() { facts } else { format!("{facts}\n{}", lines(&places)) }
+}
+
+fn row(participant: &Participant) -> [String; 8] {
+    [
+        if participant.slot == 0 { "receiver".into() } else { format!("sender {}", participant.slot) },
+        ls::who(participant),
+        participant.messages.to_string(),
+        participant.bytes.to_string(),
+        participant.refused.to_string(),
+        participant.blocked.to_string(),
+        participant.sleeps.to_string(),
+        participant.wakes.to_string(),
+    ]
+}
