@@ -26,6 +26,11 @@ pub enum OpenError {
         /// The most that is possible.
         most: u64,
     },
+    /// The permission bits can't be a ring's.
+    Mode {
+        /// As given.
+        bits: u32,
+    },
     /// The segment could not be made, found, trusted or mapped.
     Segment(SegmentError),
     /// What was opened is not a ring of ringpost.
@@ -71,6 +76,11 @@ impl fmt::Display for OpenError {
             Self::Setting { what, given, least, most } => {
                 write!(f, "{what} is {given} and must be from {least} to {most}")
             }
+            Self::Mode { bits } => write!(
+                f,
+                "mode {bits:04o} can't be a ring's: its owner must read and write it, others must not write it, and \
+                 there are no special bits (0600 is usual, 0660 lets a group in)"
+            ),
             Self::Segment(error) => error.fmt(f),
             Self::NotARing { why } => write!(f, "this is not a ring: {why}"),
             Self::Mismatch { what, found, expected } => {
@@ -117,7 +127,9 @@ impl From<OpenError> for io::Error {
             OpenError::Segment(SegmentError::PermissionDenied { .. }) => io::ErrorKind::PermissionDenied,
             OpenError::Segment(SegmentError::NoSpace { .. }) => io::ErrorKind::StorageFull,
             OpenError::Segment(_) => io::ErrorKind::Other,
-            OpenError::Name { .. } | OpenError::Setting { .. } => io::ErrorKind::InvalidInput,
+            OpenError::Name { .. } | OpenError::Setting { .. } | OpenError::Mode { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             OpenError::NotARing { .. } | OpenError::Mismatch { .. } => io::ErrorKind::InvalidData,
             OpenError::ReceiverAttached { .. }
             | OpenError::SenderAttached { .. }

@@ -13,6 +13,7 @@ use ringpost::{
 };
 use std::{
     fs,
+    os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -341,4 +342,60 @@ fn a_program_that_is_started_inherits_no_ring_that_was_not_meant_for_it() {
     let meant = unnamed.inheritable_fd().unwrap();
     assert_eq!(descriptors(), 1);
     drop(meant);
+}
+
+#[test]
+fn a_forked_child_that_drops_a_message_does_not_release_it() {
+    let name = Name::new();
+    let ring = small(&name).create().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    sender.send(b"held").unwrap();
+    let mut held = Some(receiver.recv().unwrap());
+    in_forked_child(|| drop(held.take()));
+    assert_eq!(ring.statistics().pending_messages(), 1, "the child has released the parent's message");
+    drop(held);
+    sender.send(b"next").unwrap();
+    assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"next");
+}
+
+#[test]
+fn a_forked_child_that_drops_a_batch_of_messages_releases_none() {
+    let name = Name::new();
+    let ring = small(&name).create().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    sender.send(b"first").unwrap();
+    sender.send(b"second").unwrap();
+    let mut held = Some(receiver.recv_many(2).unwrap());
+    in_forked_child(|| drop(held.take()));
+    assert_eq!(ring.statistics().pending_messages(), 2, "the child has released the parent's messages");
+}
+
+#[test]
+fn a_forked_child_that_commits_its_parents_reservation_publishes_nothing() {
+    let name = Name::new();
+    let ring = small(&name).create().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let mut held = Some(sender.reserve(4).unwrap());
+    in_forked_child(|| {
+        let _ = held.take().map(|reservation| reservation.commit());
+    });
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty, "the child has published it");
+}
+
+#[test]
+fn a_forked_child_that_asks_whether_the_ring_is_empty_releases_nothing() {
+    let name = Name::new();
+    let ring = small(&name).many_senders(1).create().unwrap();
+    let (mut sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
+    drop(sender.reserve(4).unwrap());
+    let position = || {
+        let mut word = [0; 8];
+        fs::File::open(name.path()).unwrap().read_exact_at(&mut word, 4096).unwrap();
+        u64::from_ne_bytes(word)
+    };
+    in_forked_child(|| {
+        let _ = receiver.is_empty();
+    });
+    assert_eq!(position(), 0, "the child has moved the receiver's position");
+    assert!(receiver.is_empty());
 }

@@ -84,7 +84,7 @@ impl Attachment {
     /// Takes the only sender slot. True when its last owner died in it.
     pub(crate) fn single(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
         let Kind::Single = inner.header.kind else {
-            return Err(wrong_kind("a ring for many senders", "for one"));
+            return Err(wrong_kind("many senders", "one sender"));
         };
         let owner = this_process();
         let taken = {
@@ -104,7 +104,7 @@ impl Attachment {
     /// Takes one of many sender slots.
     pub(crate) fn many(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let Kind::Many(most) = inner.header.kind else {
-            return Err(wrong_kind("a ring for one sender", "for many"));
+            return Err(wrong_kind("one sender", "many senders"));
         };
         let owner = this_process();
         let memory: &Memory = &inner.memory;
@@ -135,7 +135,7 @@ impl Attachment {
 }
 
 fn wrong_kind(found: &str, expected: &str) -> OpenError {
-    OpenError::Mismatch { what: "kind", found: found.into(), expected: expected.into() }
+    OpenError::Mismatch { what: "number of senders", found: found.into(), expected: expected.into() }
 }
 
 impl Drop for Attachment {

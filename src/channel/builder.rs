@@ -171,16 +171,12 @@ impl Builder {
     ///
     /// # Errors
     /// [`OpenError::Segment`] with [`SegmentError::AlreadyExists`] when the name is taken, with
-    /// [`SegmentError::NoSpace`] when the file system is too full; [`OpenError::Name`], [`OpenError::Setting`].
+    /// [`SegmentError::NoSpace`] when the file system is too full; [`OpenError::Name`], [`OpenError::Setting`],
+    /// [`OpenError::Mode`].
     pub fn create(&self) -> Result<Ring, OpenError> {
         let path = self.path()?;
         if self.mode & !0o775 != 0 || self.mode & 0o600 != 0o600 {
-            return Err(OpenError::Setting {
-                what: "mode",
-                given: self.mode.into(),
-                least: 0o600,
-                most: 0o775,
-            });
+            return Err(OpenError::Mode { bits: self.mode });
         }
         let header = self.header(true)?;
         let segment = Segment::unnamed(&self.directory, header.segment_length(), self.mode)?;
@@ -322,12 +318,8 @@ impl Builder {
     /// What a new ring is to be.
     fn header(&self, mirrored: bool) -> Result<Header, OpenError> {
         let page = process::page_bytes();
-        let asked = self.capacity.unwrap_or(DEFAULT_CAPACITY);
-        let least = if mirrored { LEAST_CAPACITY.max(page as u64) } else { LEAST_CAPACITY };
-        if !(1..=MOST_CAPACITY).contains(&asked) {
-            return Err(OpenError::Setting { what: "capacity", given: asked, least: 1, most: MOST_CAPACITY });
-        }
-        let geometry = Geometry::new(asked.next_power_of_two().max(least), mirrored);
+        let capacity = rounded(self.capacity.unwrap_or(DEFAULT_CAPACITY), mirrored)?;
+        let geometry = Geometry::new(capacity, mirrored);
         let most = geometry.longest_payload();
         let longest = self.longest.unwrap_or(most);
         if longest > most {
@@ -381,7 +373,7 @@ impl Builder {
             return Err(mismatch("page size in bytes", found.page, page));
         }
         if let Some(asked) = self.capacity {
-            let asked = asked.checked_next_power_of_two().unwrap_or(u64::MAX).max(LEAST_CAPACITY);
+            let asked = rounded(asked, found.geometry.mirrored())?;
             if asked != found.geometry.capacity() {
                 return Err(mismatch("capacity in bytes", found.geometry.capacity(), asked));
             }
@@ -427,6 +419,15 @@ impl Builder {
     fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {
         Inner { memory: Arc::new(memory), header, home, owned_by: None, scope, wait: self.wait }
     }
+}
+
+/// The capacity of a ring for which so many bytes are asked.
+fn rounded(asked: u64, mirrored: bool) -> Result<u64, OpenError> {
+    if !(1..=MOST_CAPACITY).contains(&asked) {
+        return Err(OpenError::Setting { what: "capacity", given: asked, least: 1, most: MOST_CAPACITY });
+    }
+    let least = if mirrored { LEAST_CAPACITY.max(process::page_bytes() as u64) } else { LEAST_CAPACITY };
+    Ok(asked.next_power_of_two().max(least))
 }
 
 /// Path of the ring `name` in `directory`.

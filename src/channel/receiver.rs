@@ -162,9 +162,9 @@ impl<P: Trust> Receiver<P> {
         self.spin = Inner::spin_as(strategy);
     }
 
-    /// Whether there is no message now.
+    /// Whether there is no message now. True in a forked child, which can't receive.
     pub fn is_empty(&mut self) -> bool {
-        !matches!(self.ring.consumer.look(), Ok(Some(_)))
+        !self.ring.generation.lasts() || !matches!(self.ring.consumer.look(), Ok(Some(_)))
     }
 
     /// Bytes of the longest message.
@@ -235,6 +235,10 @@ impl<P: Trust> Receiver<P> {
 
     #[inline]
     pub(super) fn release(&mut self, end: Position, messages: u64, bytes: u64) {
+        if !self.ring.generation.lasts() {
+            // A forked child drops what its parent holds.
+            return;
+        }
         self.ring.consumer.release(end);
         let counts = &self.ring.consumer.memory().receiver().counts;
         counts.messages.add(messages);

@@ -85,7 +85,8 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     /// The message will stand here: publishes it, and wakes the receiver if it sleeps. Wait-free; a system call only when
     /// the receiver sleeps.
     ///
-    /// Gives the message's sequence number.
+    /// Gives the message's sequence number. In a forked child, whose parent's the reservation is, nothing happens. (Its bytes
+    /// are the parent's memory all the same: write none there.)
     #[inline]
     pub fn commit(self) -> u64 {
         let (reserved, room, length, kind) = (self.reserved, self.room, self.length, self.kind);

@@ -395,14 +395,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     pub(super) fn publish_one(&mut self, reserved: Reserved, room: u32, length: u32, kind: u16) {
-        let Some(producer) = &mut self.producer else { return };
+        let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
         reservation::publish_one(producer, reserved, room, length, kind);
         self.published(1, length as u64);
     }
 
     #[inline]
     pub(super) fn publish_all(&mut self, reserved: Reserved, used: Position, messages: u64, bytes: u64) {
-        let Some(producer) = &mut self.producer else { return };
+        let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
         producer.publish(reserved, used);
         self.published(messages, bytes);
     }

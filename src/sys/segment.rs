@@ -17,6 +17,7 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
+use rustix::system::sysinfo;
 
 mod error;
 mod mapping;
@@ -222,6 +223,11 @@ impl Segment {
             Some(limit) if limit < len => return Err(SegmentError::FileSizeLimit { needed: len, limit }),
             _ => {}
         }
+        // Rather an error now than a file system, or a machine, that is filled up first.
+        let available = self.space().min(total_memory());
+        if available < len {
+            return Err(SegmentError::NoSpace { dir: None, needed: len, available });
+        }
         let mut offset = 0;
         while offset < len {
             let step = ALLOCATION_STEP.min(len - offset);
@@ -238,10 +244,20 @@ impl Segment {
 
     /// What the file system can give this file: what is free, and what the file has got already.
     fn space(&self) -> u64 {
-        let free = fstatvfs(&self.file).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize));
+        // A file system without blocks has no limit of its own, as the kernel's for memfds.
+        let free = match fstatvfs(&self.file) {
+            Ok(space) if space.f_blocks > 0 => space.f_bavail.saturating_mul(space.f_frsize),
+            _ => u64::MAX,
+        };
         let own = self.metadata().map_or(0, |meta| allocated(&meta));
         free.saturating_add(own)
     }
+}
+
+/// Bytes of memory that the machine has.
+fn total_memory() -> u64 {
+    let machine = sysinfo();
+    (machine.totalram as u64).saturating_mul(machine.mem_unit.into())
 }
 
 /// Removes the name; the memory stays while somebody has it open or mapped.
