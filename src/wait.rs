@@ -286,7 +286,7 @@ impl Sleeper<'_> {
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         self.counts.blocked.add(1);
-        if let Some(found) = spin.until(deadline, &mut || look(Look::Spinning)) {
+        if let Some(found) = spin.until(deadline, &mut look) {
             return Some(found);
         }
         let found = self.sleep_until(deadline, look);
@@ -394,7 +394,7 @@ impl Spin {
         }
     }
 
-    fn until<T>(&mut self, deadline: Option<Deadline>, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+    fn until<T>(&mut self, deadline: Option<Deadline>, look: &mut impl FnMut(Look) -> Option<T>) -> Option<T> {
         let budget = self.budget();
         if budget == Some(Duration::ZERO) {
             return None;
@@ -402,11 +402,15 @@ impl Spin {
         let start = Instant::now();
         loop {
             for _ in 0..Self::POLLS {
-                if let Some(found) = look() {
+                if let Some(found) = look(Look::Spinning) {
                     self.budget = Self::MOST;
                     return Some(found);
                 }
                 spin_loop();
+            }
+            // Whoever polls for ever must see the end and a death, too.
+            if let Some(found) = budget.is_none().then(|| look(Look::BeforeSleep)).flatten() {
+                return Some(found);
             }
             if budget.is_some_and(|budget| start.elapsed() >= budget) {
                 self.budget /= 2;
