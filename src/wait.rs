@@ -178,8 +178,9 @@ impl<'m> Bell<'m> {
     fn announce(&self, eager: bool) -> Option<u32> {
         // ORDERING: Relaxed; if it is stale, the futex refuses to sleep on it.
         let granted = self.granted.load(Relaxed);
-        // ORDERING: Relaxed; the CAS decides.
-        let attention = self.attention.load(Relaxed);
+        // ORDERING: Acquire A2; pairs with Release A1 below: whoever sees another's announcement of a later number also sees,
+        // in the next load of `granted`, the number that the other one saw.
+        let attention = self.attention.load(Acquire);
         let wanted = granted.wrapping_add(1);
         let flags = self.mark | if eager { EAGER } else { 0 };
         let announced = if attention as u32 == wanted {
@@ -193,8 +194,9 @@ impl<'m> Bell<'m> {
             wanted as u64 | flags
         };
         if announced != attention {
-            // ORDERING: Relaxed; F1 orders it before the second look. A CAS because several senders announce here.
-            self.attention.compare_exchange(attention, announced, Relaxed, Relaxed).ok()?;
+            // ORDERING: Release A1; pairs with Acquire A2 above. F1 orders it before the second look. A CAS because several
+            // senders announce here.
+            self.attention.compare_exchange(attention, announced, Release, Relaxed).ok()?;
         }
         // ORDERING: F1, SeqCst fence; pairs with F2 in `ring` and F3 in `stay_calm`.
         fence(SeqCst);

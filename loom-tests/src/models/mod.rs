@@ -1,0 +1,8 @@
+//! One file for each part of the protocol.
+
+mod claims;
+mod end;
+mod many;
+mod recovery;
+mod single;
+mod sleep;
