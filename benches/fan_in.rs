@@ -81,6 +81,10 @@ fn main() {
     println!("senders   messages/s (median, min..max of {ROUNDS})   ratio to one");
     for ((senders, rates), median) in SENDERS.into_iter().zip(&results).zip(medians) {
         let (least, most) = (rates[0] / 1e6, rates[rates.len() - 1] / 1e6);
-        println!("{senders:>7}   {:>6.2} M   {least:>6.2}..{most:.2} M   {:>5.2}", median / 1e6, median / medians[0]);
+        println!(
+            "{senders:>7}   {:>6.2} M   {least:>6.2}..{most:.2} M   {:>5.2}",
+            median / 1e6,
+            median / medians[0]
+        );
     }
 }

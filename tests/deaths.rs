@@ -12,7 +12,7 @@ use common::{
 };
 use ringpost::{
     Builder, MultiSender, OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Statistics,
-    Untrusted,
+    Untrusted, WaitStrategy,
 };
 use std::{
     any::Any,
@@ -24,7 +24,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[test]
@@ -102,7 +102,10 @@ fn payload(number: u64) -> Vec<u8> {
 
 /// Receives a message and gives its number.
 fn next_number(receiver: &mut Receiver) -> Result<u64, RecvError> {
-    let bytes = receiver.recv_timeout(FAR)?.to_vec();
+    let start = Instant::now();
+    let message = receiver.recv_timeout(FAR);
+    assert!(start.elapsed() < FAR, "only the deadline ended the wait");
+    let bytes = message?.to_vec();
     let number = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
     assert_eq!(bytes, payload(number));
     Ok(number)
@@ -307,7 +310,10 @@ fn send_to_mortals<K: SenderKind>(mut sender: Sender<Untrusted, K>, enough: &Ato
 
 /// Sends until that fails.
 fn fill<K: SenderKind>(mut sender: Sender<Untrusted, K>) -> SendError {
-    (0..).find_map(|number| sender.send_timeout(&payload(number), FAR).err()).unwrap()
+    let start = Instant::now();
+    let error = (0..).find_map(|number| sender.send_timeout(&payload(number), FAR).err()).unwrap();
+    assert!(start.elapsed() < FAR, "only the deadline ended the wait");
+    error
 }
 
 #[test]
@@ -451,6 +457,49 @@ fn a_sender_that_sleeps_already_learns_of_the_death_of_the_receiver() {
             until_it_sleeps(ring);
             child.kill();
             assert_eq!(got.join().unwrap(), SendError::PeerDied { pid: child.id() });
+        });
+    }
+}
+
+#[test]
+fn who_polls_for_ever_learns_of_the_end_and_of_a_death_too() {
+    for (dies, side) in [(false, "one"), (true, "one"), (false, "receiver"), (true, "receiver")] {
+        let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096));
+        let mut child = child_at(&ring, "attach", &format!("as {side}"));
+        child.hear();
+        thread::scope(|threads| {
+            let ring = &ring.ring;
+            let found = threads.spawn(move || {
+                if side == "receiver" {
+                    let mut sender = ring.sender().unwrap();
+                    sender.set_wait(WaitStrategy::Spin);
+                    return fill(sender).to_string();
+                }
+                let mut receiver = ring.receiver().unwrap();
+                receiver.set_wait(WaitStrategy::Spin);
+                next_number(&mut receiver).unwrap_err().to_string()
+            });
+            let blocked = |statistics: Statistics| {
+                statistics.receiver.blocked
+                    + statistics.senders.iter().map(|sender| sender.blocked).sum::<u64>()
+            };
+            while blocked(ring.statistics()) == 0 {
+                thread::yield_now();
+            }
+            let pid = child.id();
+            if dies {
+                child.kill();
+            } else {
+                child.tell(0);
+                child.finish();
+            }
+            let expected = match (side, dies) {
+                ("receiver", false) => SendError::Disconnected.to_string(),
+                ("receiver", true) => SendError::PeerDied { pid }.to_string(),
+                (_, false) => RecvError::Disconnected.to_string(),
+                (_, true) => RecvError::PeerDied { pid }.to_string(),
+            };
+            assert_eq!(found.join().unwrap(), expected);
         });
     }
 }
