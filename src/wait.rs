@@ -396,7 +396,11 @@ impl Spin {
         }
     }
 
-    fn until<T>(&mut self, deadline: Option<Deadline>, look: &mut impl FnMut(Look) -> Option<T>) -> Option<T> {
+    fn until<T>(
+        &mut self,
+        deadline: Option<Deadline>,
+        look: &mut impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
         let budget = self.budget();
         if budget == Some(Duration::ZERO) {
             return None;

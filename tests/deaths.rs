@@ -322,6 +322,11 @@ fn a_sender_that_finds_no_room_learns_of_the_end_and_of_the_death_of_the_receive
         for (ring, kind) in small_rings() {
             let mut receiver = child_at(&ring, "attach", "as receiver");
             receiver.hear();
+            // There before the receiver goes.
+            let ends = match kind {
+                "one" => (Some(ring.ring.sender().unwrap()), None),
+                _ => (None, Some(ring.ring.multi_sender().unwrap())),
+            };
             let expected = if dies {
                 receiver.kill();
                 SendError::PeerDied { pid: receiver.id() }
@@ -330,9 +335,9 @@ fn a_sender_that_finds_no_room_learns_of_the_end_and_of_the_death_of_the_receive
                 receiver.finish();
                 SendError::Disconnected
             };
-            let found = match kind {
-                "one" => fill(ring.ring.sender().unwrap()),
-                _ => fill(ring.ring.multi_sender().unwrap()),
+            let found = match ends {
+                (Some(one), _) => fill(one),
+                (_, many) => fill(many.unwrap()),
             };
             assert_eq!(found, expected);
         }

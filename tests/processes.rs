@@ -443,9 +443,16 @@ fn a_ring_outlives_its_receivers() {
         let mut sent = 0;
         let mut received = 0;
         while received < 500 {
+            let sender = child_at(&ring, "send", &format!("{kind} {sent} 1000"));
+            // There before the receiver goes: one that comes later waits for the next.
+            let is_there = |sender_of: &ringpost::ParticipantStatistics| {
+                sender_of.attached && sender_of.pid == Some(sender.id())
+            };
+            while !ring.ring.statistics().senders.iter().any(is_there) {
+                std::thread::yield_now();
+            }
             let receiver = child_at(&ring, "receive", &format!("{received} {}", received + 100));
             assert_eq!(receiver.hear(), u64::MAX);
-            let sender = child_at(&ring, "send", &format!("{kind} {sent} 1000"));
             receiver.finish();
             received += 100;
             // It goes on until it notices that the receiver has closed, or has sent what fits into the ring and more.

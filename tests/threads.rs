@@ -2,8 +2,8 @@
 //! mapping that two processes share. The proof between processes is in `processes.rs`.
 //!
 //! ```text
-//! MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..4" cargo +nightly miri test --test threads
-//! just sanitize
+//! just miri
+//! just tsan
 //! ```
 //!
 //! Each message is a stretch of one byte value that its number decides: a race on a payload shows as a torn message even

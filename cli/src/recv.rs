@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, stdout};
 use std::mem;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
@@ -62,9 +61,6 @@ pub fn run(arguments: &RecvArguments) -> Result<()> {
     desk.run()
 }
 
-/// How often a sender is looked for after the end of all others.
-const LOOK_FOR_SENDERS: Duration = Duration::from_millis(50);
-
 /// Most messages that are written and released together.
 const MOST_AT_ONCE: usize = 4096;
 
@@ -90,12 +86,7 @@ impl Desk<'_> {
                     deadline = self.deadline();
                 }
                 Err(RecvError::Disconnected) if !self.arguments.follow => return self.end(),
-                Err(RecvError::Disconnected)
-                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
-                {
-                    return Err(about(self.arguments, &self.meter, RecvError::TimedOut));
-                }
-                Err(RecvError::Disconnected) => self.signals.let_in(|| sleep(LOOK_FOR_SENDERS)),
+                Err(RecvError::Disconnected) => self.receiver.reopen(),
                 Err(error) => return Err(about(self.arguments, &self.meter, error)),
             }
         }

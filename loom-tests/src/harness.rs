@@ -516,7 +516,8 @@ impl Receiver {
         let died = if suspicious { self.look_for_the_dead() } else { None };
         self.offer_room(true);
         let ended = if died.is_none() { self.has_ended() } else { None };
-        match self.consumer.look().unwrap() {
+        let looked = self.consumer.look().unwrap();
+        match looked {
             Some(record) => Some(Ok(record)),
             None => match (died, ended) {
                 (Some(pid), _) => Some(Err(End::PeerDied(pid))),

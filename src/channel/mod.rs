@@ -17,7 +17,7 @@ mod vigil;
 
 pub use batch::{Batch, record_size};
 pub use builder::{Builder, Lifetime, builder, unnamed};
-pub use message::{Message, Messages, OwnedMessage, SenderId};
+pub use message::{BatchedMessage, Message, Messages, OwnedMessage, SenderId};
 pub use names::names;
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};
 pub use reservation::Reservation;

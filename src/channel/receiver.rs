@@ -157,6 +157,12 @@ impl<P: Trust> Receiver<P> {
         TryIter { receiver: self }
     }
 
+    /// After [`RecvError::Disconnected`]: waits for another sender from now on, instead of giving that error until one
+    /// has come.
+    pub fn reopen(&mut self) {
+        self.ring.ended = false;
+    }
+
     /// How this handle waits from now on, instead of what its ring was built with.
     pub fn set_wait(&mut self, strategy: WaitStrategy) {
         self.spin = Inner::spin_as(strategy);

@@ -17,6 +17,7 @@ use crate::{
         reserve::{Full, Produce, Reserved},
         spsc,
     },
+    sync::AtomicU64,
     sys::{clock::Deadline, fork::Generation, futex::Scope},
     wait::{Bell, CLOSED, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
@@ -98,6 +99,8 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     producer: Option<K::Producer>,
     /// Of this handle, or of the one it was cloned from.
     attachment: Arc<Attachment>,
+    /// The receiver's claim when this sender came.
+    before: claim::Seen,
     waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
@@ -120,16 +123,17 @@ enum Patience {
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        let before = claim::seen(&inner.memory.receiver().claim);
         let (attachment, producer) = K::join(inner)?;
-        Ok(Self::new(Arc::new(attachment), Some(producer)))
+        Ok(Self::new(Arc::new(attachment), Some(producer), before))
     }
 
-    fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>) -> Self {
+    fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>, before: claim::Seen) -> Self {
         let inner = &attachment.inner;
         let (longest, scope, spin) = (inner.header.longest, inner.scope, inner.spin());
         let waker = Waker::new(inner.header.asymmetric);
         let generation = Generation::current();
-        Self { producer, attachment, waker, longest, scope, generation, spin, marker: PhantomData }
+        Self { producer, attachment, before, waker, longest, scope, generation, spin, marker: PhantomData }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -267,9 +271,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         self.spin = Inner::spin_as(strategy);
     }
 
-    /// Whether the receiver has closed. A ring that never had a receiver is not closed.
+    /// Whether a receiver has closed since this sender came. A ring whose receiver is still to come is not closed.
     pub fn is_disconnected(&self) -> bool {
-        self.bell().attention() & CLOSED != 0
+        self.bell().attention() & CLOSED != 0 && has_closed(&self.memory().receiver().claim, self.before)
     }
 
     /// Bytes of the longest message.
@@ -358,7 +362,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         patience: Patience,
         reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
     ) -> Result<Reserved, SendError> {
-        let inner = &self.attachment.inner;
+        let (inner, before) = (&self.attachment.inner, self.before);
         let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
         let Some(slot) = inner.memory.slot(producer.slot()) else { return Err(SendError::Full) };
         slot.counts.refused.add(1);
@@ -381,7 +385,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             slice: vigil.slice(),
         };
         let found = sleeper.until(&mut self.spin, deadline, |look| {
-            if bell.attention() & CLOSED != 0 {
+            if bell.attention() & CLOSED != 0 && has_closed(claim, before) {
                 return Some(Err(SendError::Disconnected));
             }
             if let Ok(reserved) = reserve(producer) {
@@ -429,11 +433,18 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 }
 
+/// Whether a receiver has closed, other than one that had done so `before`.
+#[cold]
+fn has_closed(claim: &AtomicU64, before: claim::Seen) -> bool {
+    let seen = claim::seen(claim);
+    seen != before && matches!(seen.claim(), claim::Claim::Closed(_))
+}
+
 impl<P: Trust> Clone for Sender<P, Many> {
     /// A handle for another thread. It takes a slot when it is first used; [`SendError::TooManySenders`] then says that
     /// there is none.
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.attachment), None)
+        Self::new(Arc::clone(&self.attachment), None, self.before)
     }
 }
 

@@ -44,7 +44,17 @@ pub(crate) fn this_process() -> Identity {
 pub(crate) fn life(of: Identity) -> Life {
     // No process has the id 0 or one that is no pid_t.
     let Some(pid) = i32::try_from(of.pid).ok().and_then(Pid::from_raw) else { return Life::Dead };
-    let ended = match pidfd_open(pid, PidfdFlags::empty()) {
+    // Whoever asks has not ended.
+    let ended = pid != getpid() && has_ended(pid);
+    // The id's present owner hasn't ended. The start time, read only now, says whether it's the one that is
+    // meant.
+    let replaced = || of.start_ticks != 0 && start_ticks(pid).is_some_and(|found| found != of.start_ticks);
+    if ended || replaced() || is_exiting(pid) { Life::Dead } else { Life::Alive }
+}
+
+/// Whether nobody who has the id `pid` runs any more.
+fn has_ended(pid: Pid) -> bool {
+    match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => {
             // Readable when the whole thread group is gone, also before the parent has waited for it. Not so
             // when only the main thread has exited, which /proc shows as a zombie too.
@@ -55,11 +65,7 @@ pub(crate) fn life(of: Identity) -> Life {
         // No pidfds in this kernel or sandbox, no descriptor left, or a thread of another process has the id
         // now.
         Err(_) => test_kill_process(pid) == Err(Errno::SRCH),
-    };
-    // The id's present owner hasn't ended. The start time, read only now, says whether it's the one that is
-    // meant.
-    let replaced = || of.start_ticks != 0 && start_ticks(pid).is_some_and(|found| found != of.start_ticks);
-    if ended || replaced() || is_exiting(pid) { Life::Dead } else { Life::Alive }
+    }
 }
 
 /// The random number that the kernel drew when it booted; zeros when it can't be read.

@@ -68,7 +68,7 @@ pub fn small_rings() -> impl Iterator<Item = (Shared, &'static str)> {
     [(Way::Name, "one"), (Way::Name, "many"), (Way::Pass, "one"), (Way::Inherit, "many")].into_iter().map(
         |(way, kind)| {
             let set = |builder: Builder| builder.capacity(1 << 16).longest_message(4096);
-            let many = |builder: Builder| set(builder).many_senders(2);
+            let many = |builder: Builder| set(builder).many_senders(16);
             (if kind == "many" { Shared::new(way, many) } else { Shared::new(way, set) }, kind)
         },
     )

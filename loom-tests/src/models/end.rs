@@ -143,3 +143,28 @@ fn a_sender_sees_that_the_receiver_has_closed_and_a_new_one_has_come() {
         assert_eq!(second.try_receive().unwrap().value, first);
     });
 }
+
+#[test]
+fn an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen() {
+    explore(|| {
+        let ring = Ring::single().asymmetric();
+        ring.sender(process(1)).unwrap().close();
+        let mut first = ring.receiver(process(3)).unwrap();
+        let heir = ring.clone();
+        let sending = thread::spawn(move || {
+            let mut second = heir.sender(process(2)).unwrap();
+            // Bare: no fence stands between its commit and its closing.
+            second.calm();
+            second.try_send(SHORT, 2).unwrap();
+            second.close();
+        });
+        let seen = first.try_receive();
+        first.close();
+        sending.join().unwrap();
+        let mut next = ring.receiver(process(4)).unwrap();
+        if seen.is_err() {
+            assert_eq!(next.try_receive().unwrap().value, 2);
+        }
+        assert_eq!(next.try_receive(), Err(End::Disconnected));
+    });
+}

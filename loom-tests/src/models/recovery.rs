@@ -191,6 +191,27 @@ fn a_sender_that_lives_is_never_passed_over() {
 }
 
 #[test]
+fn a_successor_in_the_slot_of_a_dead_one_is_never_passed_over() {
+    explore(|| {
+        let ring = Ring::many(1);
+        ring.multi_sender(process(1)).unwrap();
+        ring.bury_quietly(process(1));
+        let mut receiver = ring.receiver(process(3)).unwrap();
+        let heir = ring.clone();
+        let sending = thread::spawn(move || {
+            let mut second = heir.multi_sender(process(2)).unwrap();
+            let reserved = second.try_reserve(SHORT).unwrap();
+            (second, reserved)
+        });
+        let pending = receiver.resolve();
+        assert!(!matches!(pending, Pending::PassedOver { .. }), "{pending:?}");
+        let (mut second, reserved) = sending.join().unwrap();
+        second.commit(reserved, SHORT, 2);
+        assert_eq!(drain(&mut receiver), [2]);
+    });
+}
+
+#[test]
 fn a_dead_sender_that_lost_the_race_for_the_tail_owns_nothing() {
     explore_every_kill(|accesses| {
         let ring = Ring::many(2);
