@@ -228,11 +228,13 @@ pub(crate) struct News {
 impl News {
     /// The watching thread: there is news. It must go on to wake the handle's futex while this is [`News::unheard`].
     pub(crate) fn tell(&self) {
+        // ORDERING: SeqCst, of one process; pairs with the load in `sleep`.
         self.fresh.store(1, core::sync::atomic::Ordering::SeqCst);
     }
 
     /// Whether the handle sleeps although there is news: it had looked just before, and will have to be woken.
     pub(crate) fn unheard(&self) -> bool {
+        // ORDERING: SeqCst on both words, of one process; pairs with the store in `sleep`.
         let order = core::sync::atomic::Ordering::SeqCst;
         self.fresh.load(order) != 0 && self.asleep.load(order) != 0
     }

@@ -1,9 +1,9 @@
 //! Each ordering of the protocol is weakened once, and each load-bearing step left out once: a model must fail.
 //!
 //! The mutants are made in a copy of the sources under the temporary directory; the sources themselves are never touched.
-//! It takes about half an hour, hence `#[ignore]`:
+//! Each is compiled, which takes minutes for all of them. So by itself this tries the few of `SHORT`, and all with
 //!
-//!     cargo test --package loom-tests --test mutations -- --ignored --nocapture
+//!     RINGPOST_LONG=1 cargo test --package loom-tests --test mutations -- --nocapture
 
 use std::{
     env, fs,
@@ -49,15 +49,173 @@ const WEAKENED: &[Mutation] = &[
     mutation("P1", MEMORY, "store(record::tag(self.key, position, state), Release)", "store(record::tag(self.key, position, state), Relaxed)", "single::what_is_sent_is_received"),
     mutation("C1", MEMORY, "self.word(position).load(Acquire))", "self.word(position).load(Relaxed))", "single::what_is_sent_is_received"),
     mutation("R1", RECEIVE, "position.store(end.units(), Release)", "position.store(end.units(), Relaxed)", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
-    mutation("S1", MEMORY, "position.load(Acquire))", "position.load(Relaxed))", "many::the_third_message_overwrites_the_first_only_after_it_was_read"),
+    mutation("S1", MEMORY, "position.load(Acquire))", "position.load(Relaxed))", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
     mutation("T1", MPSC, "compare_exchange_weak(seen, next, Release, Relaxed)", "compare_exchange_weak(seen, next, Relaxed, Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
     mutation("T2", RECOVERY, "let tail = consumer.memory().senders().tail.load(Acquire)", "let tail = consumer.memory().senders().tail.load(Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
     mutation("T2", RECOVERY, "if memory.senders().tail.load(Acquire) == named", "if memory.senders().tail.load(Relaxed) == named", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("I1", MPSC, "intent_tail.store(seen, Release)", "intent_tail.store(seen, Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("I2", RECOVERY, "other.intent_tail.load(Acquire)", "other.intent_tail.load(Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("K1", CLAIM, "Seen::CLOSED, Release)", "Seen::CLOSED, Relaxed)", "claims::a_successor_sees_all_that_the_closed_sender_sent"),
+    mutation("K2", CLAIM, "Seen(claim.load(Acquire))", "Seen(claim.load(Relaxed))", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
+    mutation("E1", HARNESS, "closings.fetch_add(1, Release)", "closings.fetch_add(1, Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
+    mutation("E2", HARNESS, "closings.load(Acquire)", "closings.load(Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
+    mutation("A1", WAIT, "(attention, announced, Release, Relaxed)", "(attention, announced, Relaxed, Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("A2", WAIT, "self.attention.load(Acquire)", "self.attention.load(Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("F1", WAIT, "`stay_calm`.\n        fence(SeqCst);\n", "`stay_calm`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
+    mutation("F1, membarrier", WAIT, "barrier::heavy();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
     mutation("F2", WAIT, "`announce`.\n            fence(SeqCst);\n", "`announce`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
-    mutation("F2 bare", WAIT, "barrier::light();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
-    mutation("F1 heavy", WAIT, "barrier::heavy();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
+    mutation("F2, bare", WAIT, "barrier::light();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
+    mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
+    mutation("B1", WAIT, "self.bare.fetch_sub(1, Release)", "self.bare.fetch_sub(1, Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
+    mutation("B2", WAIT, "self.bare.load(Acquire)", "self.bare.load(Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
 ];
+
+#[rustfmt::skip]
+const LEFT_OUT: &[Mutation] = &[
+    mutation("no look after the announcement", WAIT, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
+    mutation("a waker that comes second relies on the first", WAIT, "mark: ASLEEP,", "mark: 0,", "sleep::a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next"),
+    mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
+    mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),
+    mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
+    mutation("the intent comes after the reservation", MPSC, "mine.intent_tail.store(seen, Release);", "", "recovery::a_tail_behind_the_head_names_who_is_there"),
+    mutation("the first tag of a batch comes first", RESERVE, "if at != self.start {\n            memory.set_state", "{\n            memory.set_state", "single::a_batch_is_seen_whole_or_not_at_all"),
+    mutation("nothing is wiped after a crash", SPSC, "if crashed {", "if false {", "single::a_killed_batch_leaves_no_tag_that_a_later_lap_takes_for_a_message"),
+    mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
+    mutation("no last look at the head", RECOVERY, " || memory.state(head).is_some()", "", "recovery::what_the_dead_had_committed_is_delivered"),
+    mutation("nobody asks who is behind", RECOVERY, "other.intent_tail.load(Acquire) == named", "false", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
+    mutation("no look after the dead were passed over", HARNESS, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
+    mutation("room of the dead is not offered", HARNESS, "        self.offer_room(true);\n        let ended", "        let ended", "recovery::a_sleeping_sender_gets_the_room_of_a_dead_one"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn all() -> impl Iterator<Item = &'static Mutation> {
+    WEAKENED.iter().chain(LEFT_OUT)
+}
+
+#[test]
+fn every_mutation_still_fits_its_source() {
+    for Mutation { name, file, from, model, .. } in all() {
+        let source = fs::read_to_string(root().join(file)).unwrap();
+        assert_eq!(source.matches(from).count(), 1, "{name}: `{from}` in {file}");
+        let (module, model) = model.split_once("::").unwrap();
+        let models = fs::read_to_string(root().join(format!("loom-tests/src/models/{module}.rs"))).unwrap();
+        assert!(models.contains(&format!("fn {model}()")), "{name}: there is no model {module}::{model}");
+    }
+}
+
+#[test]
+fn the_table_of_orderings_names_the_model_of_each_label() {
+    let table = fs::read_to_string(root().join("docs/ORDERING.md")).unwrap();
+    for Mutation { name, model, .. } in WEAKENED {
+        let label = &name[..2];
+        let told = table.lines().any(|line| line.starts_with(&format!("| {label} ")) && line.contains(model));
+        assert!(told, "{label}: {model}");
+    }
+}
+
+/// What is tried in the short form: a release, a fence, and a check that is left out.
+const SHORT: [&str; 3] = ["P1", "F2", "no last look at the head"];
+
+#[test]
+fn every_mutant_fails_its_model() {
+    let long = env::var_os("RINGPOST_LONG").is_some();
+    let chosen = || all().filter(|mutation| long || SHORT.contains(&mutation.name));
+    assert!(chosen().count() >= SHORT.len());
+    let copy = Copy::new();
+    // The models hold in the copy as it is.
+    let mut models: Vec<_> = chosen().map(|mutation| mutation.model).collect();
+    models.sort_unstable();
+    models.dedup();
+    for model in models {
+        assert!(copy.holds(model), "{model} fails without a mutation");
+    }
+    let survivors: Vec<_> =
+        chosen().filter(|mutation| copy.survives(mutation)).map(|mutation| mutation.name).collect();
+    assert!(survivors.is_empty(), "no model fails: {survivors:?}");
+}
+
+/// The sources in a folder of their own.
+struct Copy {
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = env::temp_dir().join(format!("ringpost-mutants-{}", process::id()));
+        for part in ["src", "loom-tests/src"] {
+            copy_folder(&root().join(part), &folder.join(part));
+        }
+        for file in ["Cargo.lock", "loom-tests/Cargo.toml", "loom-tests/build.rs"] {
+            fs::copy(root().join(file), folder.join(file)).unwrap();
+        }
+        // The workspace with this one member; the product's manifest is of no use here.
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let sections = manifest.split_inclusive('\n').fold(Vec::<String>::new(), |mut sections, line| {
+            if line.starts_with('[') {
+                sections.push(String::new());
+            }
+            if let Some(section) = sections.last_mut() {
+                section.push_str(line);
+            }
+            sections
+        });
+        let kept = sections
+            .iter()
+            .filter(|section| section.starts_with("[workspace.") || section.starts_with("[profile.dev"));
+        let members = "[workspace]\nresolver = \"3\"\nmembers = [\"loom-tests\"]\n\n".to_string();
+        fs::write(folder.join("Cargo.toml"), kept.fold(members, |text, section| text + section)).unwrap();
+        Self { folder }
+    }
+
+    /// Whether the model passes with the sources as they are in the copy.
+    fn holds(&self, model: &str) -> bool {
+        let cargo = |arguments: &[&str]| {
+            Command::new(env!("CARGO"))
+                .args(["test", "--quiet", "--package", "loom-tests", "--lib"])
+                .args(arguments)
+                .current_dir(&self.folder)
+                .env("CARGO_TARGET_DIR", self.folder.join("target"))
+                .output()
+                .unwrap()
+        };
+        let built = cargo(&["--no-run"]);
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let run = cargo(&["--", "--exact", &format!("models::{model}")]);
+        let told = String::from_utf8_lossy(&run.stdout);
+        assert!(told.contains("running 1 test"), "{model}: {told}");
+        run.status.success()
+    }
+
+    fn survives(&self, Mutation { name, file, from, to, model }: &Mutation) -> bool {
+        let path = self.folder.join(file);
+        let source = fs::read_to_string(&path).unwrap();
+        fs::write(&path, source.replace(from, to)).unwrap();
+        let survives = self.holds(model);
+        fs::write(&path, source).unwrap();
+        println!("{} {name}: {model}", if survives { "SURVIVES" } else { "fails   " });
+        survives
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
