@@ -364,8 +364,8 @@ impl Spin {
     const LEAST: Duration = Duration::from_micros(2);
     /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
     const RETRY: u32 = 64;
-    /// Pauses that let a stream get ahead: one to three microseconds.
-    const STEP_BACK: u32 = 64;
+    /// Pauses that let a stream get ahead: five to twelve microseconds.
+    const STEP_BACK: u32 = 256;
     /// Polls between two looks at the clock.
     const POLLS: u32 = 64;
 

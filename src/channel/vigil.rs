@@ -88,8 +88,9 @@ impl Vigil {
                     memory.slot(number).map(|slot| NonNull::from(&slot.alarm.0)).into_iter().collect()
                 }
             };
+            let mut rounds = Rounds::default();
             // SAFETY: the words lie in the mapping, which `inner` holds (the caller).
-            unsafe { Alarm::arm(own, move |bed| keep(&watched, place, &deaths, bed)) }
+            unsafe { Alarm::arm(own, move |bed| keep(&watched, place, &deaths, &mut rounds, bed)) }
         };
         let alarm = if inner.scope == Scope::Shared { arm() } else { None };
         Self { deaths, alarm, scope: inner.scope }
@@ -130,8 +131,20 @@ fn alarms_of_receiver(memory: &Memory) -> impl Iterator<Item = &AlarmWord> {
     memory.receiver().alarms[..memory.slots().into()].iter()
 }
 
+/// What the watching thread remembers from round to round.
+#[derive(Default)]
+struct Rounds {
+    /// Who died after closing, perhaps before waking anybody.
+    ended: Vec<Owner>,
+    /// How often a hint was looked into in vain: of a process that has called exec, it never comes true while that lives.
+    hinted: u32,
+}
+
+/// Hints that are looked into every millisecond; later ones every tenth of a second.
+const IMPATIENT: u32 = 200;
+
 /// One round of the watching thread: looks at everybody at the other end, and sleeps until something changes.
-fn keep(memory: &Memory, place: Place, deaths: &Deaths, bed: &Bed<'_>) {
+fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed: &Bed<'_>) {
     let (attachments, granted) = match place {
         Place::Receiver => (&memory.senders().attachments, &memory.senders().granted),
         Place::Slot(_) => (&memory.receiver().attachments, &memory.receiver().granted),
@@ -140,10 +153,19 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, bed: &Bed<'_>) {
     let mut words = vec![(attachments, attachments.load(Acquire))];
     let mut slice: Option<Duration> = None;
     for (claim, AlarmWord(word)) in others(memory, place) {
-        let Claim::Attached(owner) = claim::read(claim) else { continue };
-        if deaths.knows(owner) {
-            continue;
-        }
+        let owner = match claim::read(claim) {
+            Claim::Attached(owner) if !deaths.knows(owner) => owner,
+            Claim::Closed(owner) => {
+                // It may have died before it rang.
+                // ORDERING: Acquire; as below.
+                if watch::hint(word.load(Acquire)) == Hint::Died && !rounds.ended.contains(&owner) {
+                    rounds.ended.push(owner);
+                    deaths.news.tell();
+                }
+                continue;
+            }
+            Claim::Attached(_) | Claim::Never => continue,
+        };
         // ORDERING: Acquire; the claim that came before the word was armed is visible.
         let value = word.load(Acquire);
         let hint = watch::hint(value);
@@ -151,8 +173,11 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, bed: &Bed<'_>) {
             words.push((word, value));
         } else if attach::is_dead(owner) {
             deaths.report(owner);
+            rounds.hinted = 0;
         } else {
-            let next = if hint == Hint::Died { HINTED } else { Bed::BLIND };
+            rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
+            let soon = hint == Hint::Died && rounds.hinted <= IMPATIENT;
+            let next = if soon { HINTED } else { Bed::BLIND };
             slice = Some(slice.map_or(next, |other| other.min(next)));
         }
     }
@@ -185,4 +210,10 @@ pub(super) fn announce(memory: &Memory, place: Place) {
     // ORDERING: Release; pairs with the Acquire in `keep`.
     attachments.fetch_add(1, Release);
     futex::wake_all(attachments, Scope::Shared);
+    // A predecessor may have died between its grant and its wake.
+    let granted = match place {
+        Place::Receiver => &memory.receiver().granted,
+        Place::Slot(_) => &memory.senders().granted,
+    };
+    futex::wake_all(granted, Scope::Shared);
 }
