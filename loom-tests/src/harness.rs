@@ -56,6 +56,9 @@ enum Side {
     Receiver,
 }
 
+/// Who is to be told of a death, and how.
+type Told = Arc<Mutex<Vec<(Side, Arc<News>)>>>;
+
 /// One ring, as every process sees it.
 #[derive(Clone)]
 pub(crate) struct Ring {
@@ -65,7 +68,7 @@ pub(crate) struct Ring {
     /// Bit n: process n is dead, and everybody has the proof.
     dead: Arc<Flags>,
     /// Who is told of a death.
-    told: Arc<Mutex<Vec<(Side, Arc<News>)>>>,
+    told: Told,
 }
 
 /// The process `number`.
@@ -92,6 +95,10 @@ pub(crate) enum Taken {
 impl Ring {
     fn new(single: bool, slots: u8, start: u64) -> Self {
         let geometry = Geometry::new(CAPACITY * UNIT, false);
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "loom checks itself that its cells are not raced for"
+        )]
         let memory = Arc::new(Memory::new(geometry, KEY, slots, Position::new(start)));
         Self { memory, single, may_go_bare: false, dead: Arc::new(Flags::new(0)), told: Arc::default() }
     }
