@@ -210,23 +210,26 @@ impl Ring {
 
     /// Attaches as the only sender.
     pub(crate) fn sender(&self, owner: Owner) -> Result<Sender<spsc::Producer>, Refused> {
+        let before = claim::seen(&self.memory.receiver().claim);
         let taken = self.take(&self.memory.slot(spsc::SLOT).unwrap().claim, owner, || true)?;
         let producer = spsc::Producer::attach(Arc::clone(&self.memory), taken == Taken::FromTheDead);
-        Ok(self.sender_of(producer, owner))
+        Ok(self.sender_of(producer, owner, before))
     }
 
-    fn sender_of<P: Produce>(&self, producer: P, owner: Owner) -> Sender<P> {
-        Sender { ring: self.clone(), producer, owner, waker: self.waker(), news: self.news_for(Side::Sender) }
+    fn sender_of<P: Produce>(&self, producer: P, owner: Owner, before: claim::Seen) -> Sender<P> {
+        let (waker, news) = (self.waker(), self.news_for(Side::Sender));
+        Sender { ring: self.clone(), producer, owner, before, waker, news }
     }
 
     /// Attaches as one of many senders, in the first slot that can be had.
     pub(crate) fn multi_sender(&self, owner: Owner) -> Result<Sender<mpsc::Producer>, Refused> {
+        let before = claim::seen(&self.memory.receiver().claim);
         let mut refused = Refused::Attached;
         for (number, slot) in self.memory.all_slots() {
             match self.take(&slot.claim, owner, || claim::slot_is_spent(&self.memory, slot)) {
                 Ok(_) => {
                     let producer = mpsc::Producer::attach(Arc::clone(&self.memory), number);
-                    return Ok(self.sender_of(producer, owner));
+                    return Ok(self.sender_of(producer, owner, before));
                 }
                 Err(why) => refused = why,
             }
@@ -267,8 +270,16 @@ pub(crate) struct Sender<P: Produce> {
     ring: Ring,
     producer: P,
     owner: Owner,
+    /// The receiver's claim when this sender came.
+    before: claim::Seen,
     waker: Waker,
     news: Arc<News>,
+}
+
+/// Whether a receiver has closed, other than one that had done so `before`.
+fn has_closed(claim: &AtomicU64, before: claim::Seen) -> bool {
+    let seen = claim::seen(claim);
+    seen != before && matches!(seen.claim(), Claim::Closed(_))
 }
 
 impl<P: Produce> Sender<P> {
@@ -295,7 +306,8 @@ impl<P: Produce> Sender<P> {
         &mut self,
         reserve: impl Fn(&mut P) -> Result<Reserved, Full>,
     ) -> Result<Option<Reserved>, NotSent> {
-        if self.ring.bell_of_receiver().attention() & CLOSED != 0 {
+        let closed = self.ring.bell_of_receiver().attention() & CLOSED != 0;
+        if closed && has_closed(&self.ring.memory.receiver().claim, self.before) {
             return Err(NotSent::Disconnected);
         }
         Ok(reserve(&mut self.producer).ok())
@@ -309,7 +321,7 @@ impl<P: Produce> Sender<P> {
         if let Some(reserved) = self.room(&reserve)? {
             return Ok(reserved);
         }
-        let (ring, producer) = (&self.ring, &mut self.producer);
+        let (ring, before, producer) = (&self.ring, self.before, &mut self.producer);
         producer.show_tail();
         let (claim, bell) = (&ring.memory.receiver().claim, ring.bell_of_receiver());
         let sleeper = Sleeper {
@@ -320,7 +332,7 @@ impl<P: Produce> Sender<P> {
             slice: None,
         };
         let found = sleeper.until(&mut at_once(), deadline, |look| {
-            if bell.attention() & CLOSED != 0 {
+            if bell.attention() & CLOSED != 0 && has_closed(claim, before) {
                 return Some(Err(NotSent::Disconnected));
             }
             if let Ok(reserved) = reserve(producer) {
