@@ -161,6 +161,8 @@ pub enum SendError {
     PeerDied {
         /// Its process.
         pid: u32,
+        /// Bytes of the ring, headers included, that were sent and that it had not released. They wait for its successor.
+        unreceived: u64,
     },
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
@@ -183,7 +185,9 @@ impl fmt::Display for SendError {
                 )
             }
             Self::Disconnected => f.write_str("the receiver has closed"),
-            Self::PeerDied { pid } => write!(f, "the receiver (process {pid}) died"),
+            Self::PeerDied { pid, unreceived } => {
+                write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
+            }
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
         }
@@ -216,10 +220,14 @@ pub enum RecvError {
     TimedOut,
     /// Every sender has closed, and all that they sent was received. A sender that attaches later ends this state.
     Disconnected,
-    /// The last sender died without closing; all that it had committed was received.
+    /// No sender is left, and this one died without closing; all that it had committed was received. Each that died is
+    /// named once, the last one again until another sender attaches.
     PeerDied {
         /// Its process.
         pid: u32,
+        /// Bytes of the ring, header included, that it had reserved and not committed, and that were passed over. Always 0
+        /// with a single sender, whose open reservation nobody sees.
+        unfinished: u64,
     },
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
@@ -245,7 +253,10 @@ impl fmt::Display for RecvError {
             Self::Empty => f.write_str("the ring is empty"),
             Self::TimedOut => f.write_str("the ring stayed empty until the deadline"),
             Self::Disconnected => f.write_str("every sender has closed"),
-            Self::PeerDied { pid } => write!(f, "the sender (process {pid}) died"),
+            Self::PeerDied { pid, unfinished: 0 } => write!(f, "the sender (process {pid}) died"),
+            Self::PeerDied { pid, unfinished } => {
+                write!(f, "the sender (process {pid}) died and left {unfinished} bytes unfinished")
+            }
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::BufferTooSmall { length } => {
                 write!(f, "the next message has {length} bytes, more than the buffer")

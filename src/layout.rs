@@ -3,7 +3,7 @@
 //! ```text
 //! 0        header          written once before the segment is published, never again
 //! 4096     receiver area   written by the receiver only
-//! 8192     senders area    written by the senders only: 512 bytes of their own, then 256 bytes a slot
+//! 8192     senders area    written by the senders only: 512 bytes that they share, then 256 bytes a slot
 //! control  data area       written by the senders only
 //! ```
 
@@ -71,7 +71,14 @@ pub(crate) struct SendersArea {
     /// `membarrier` when it goes to sleep, and never a wake.
     pub(crate) bare: AtomicU32,
     _line_1: [u8; LINE - 24],
+
+    /// One sender: the claims of the last ones, each at its turn, so that a message names its sender also when another
+    /// has come since.
+    pub(crate) turns: [AtomicU64; TURNS],
 }
+
+/// How many senders, one after the other, a ring with one sender remembers.
+pub(crate) const TURNS: usize = if cfg!(ringpost_loom) { 2 } else { 32 };
 
 /// The words of one sender.
 #[repr(C, align(128))]
@@ -179,7 +186,8 @@ const _: () = {
     assert!(offset_of!(SendersArea, closings) == 140);
     assert!(offset_of!(SendersArea, attachments) == 144);
     assert!(offset_of!(SendersArea, bare) == 148);
-    assert!(SENDERS_AREA + size_of::<SendersArea>() <= SLOTS);
+    assert!(offset_of!(SendersArea, turns) == 256);
+    assert!(SENDERS_AREA + size_of::<SendersArea>() == SLOTS);
     assert!(offset_of!(Slot, claim) == 0);
     assert!(offset_of!(Slot, intent_tail) == 8);
     assert!(offset_of!(Slot, intent_end) == 16);
@@ -225,6 +233,7 @@ mod in_loom {
                 attachments: AttachWord::new(0),
                 bare: AtomicU32::new(0),
                 _line_1: [0; LINE - 24],
+                turns: core::array::from_fn(|_| AtomicU64::new(0)),
             }
         }
     }

@@ -83,6 +83,9 @@ fn child_process() {
             line.tell(0);
             line.hear();
         }
+        ["sign", ring] => {
+            open(ring, &line).sender().unwrap().send(&std::process::id().to_ne_bytes()).unwrap();
+        }
         _ => panic!("unknown role {words:?}"),
     }
 }
@@ -111,13 +114,13 @@ fn every_error_speaks_and_has_a_kind_as_an_io_error() {
     check(SendError::TimedOut, TimedOut);
     check(SendError::TooLong { length: 9, longest: 8 }, InvalidInput);
     check(SendError::Disconnected, BrokenPipe);
-    check(SendError::PeerDied { pid: 1 }, BrokenPipe);
+    check(SendError::PeerDied { pid: 1, unreceived: 8 }, BrokenPipe);
     check(SendError::TooManySenders { most: 2 }, ResourceBusy);
     check(SendError::Forked, Unsupported);
     check(RecvError::Empty, WouldBlock);
     check(RecvError::TimedOut, TimedOut);
     check(RecvError::Disconnected, UnexpectedEof);
-    check(RecvError::PeerDied { pid: 1 }, ConnectionAborted);
+    check(RecvError::PeerDied { pid: 1, unfinished: 24 }, ConnectionAborted);
     check(RecvError::BufferTooSmall { length: 9 }, InvalidInput);
     check(RecvError::NotAValue, InvalidData);
     check(RecvError::Corrupt { sequence: 0, length: 9 }, InvalidData);
@@ -335,6 +338,20 @@ fn kind_and_sequence_are_those_of_the_commit() {
         last = Some(sequence);
         let message = receiver.recv().unwrap();
         assert_eq!((message.kind(), message.sequence()), (kind, sequence));
+    }
+}
+
+#[test]
+fn a_message_of_a_single_sender_names_it_also_when_others_have_come_since() {
+    let ring = Shared::new(Way::Pass, |builder| builder.capacity(4096));
+    (0..40).for_each(|_| child_at(&ring, "sign", "").finish());
+    let signed: Vec<_> = ring.ring.receiver().unwrap().iter().collect();
+    assert_eq!(signed.len(), 40);
+    for (number, message) in signed.into_iter().enumerate() {
+        assert_eq!(message.sender.slot, 1);
+        // The last 32 are remembered, and who came before is nobody rather than somebody else.
+        let expected = if number < 8 { [0; 4] } else { message.bytes[..].try_into().unwrap() };
+        assert_eq!(message.sender.pid.to_ne_bytes(), expected, "message {number}");
     }
 }
 

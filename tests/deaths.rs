@@ -178,7 +178,7 @@ fn kill_sender(ring: &Shared, receiver: &mut Receiver, kind: &str, first: u64, s
         match next_number(receiver) {
             Ok(number) => assert_eq!(number, next),
             // Of the one before: this one has not come yet.
-            Err(RecvError::PeerDied { pid }) if pid != sender.id() => continue,
+            Err(RecvError::PeerDied { pid, .. }) if pid != sender.id() => continue,
             Err(error) => panic!("{error}"),
         }
         next += 1;
@@ -188,7 +188,7 @@ fn kill_sender(ring: &Shared, receiver: &mut Receiver, kind: &str, first: u64, s
     loop {
         match next_number(receiver) {
             Ok(number) => assert_eq!(number, next),
-            Err(RecvError::PeerDied { pid }) => break assert_eq!(pid, sender.id()),
+            Err(RecvError::PeerDied { pid, .. }) => break assert_eq!(pid, sender.id()),
             Err(error) => panic!("{error}"),
         }
         next += 1;
@@ -322,24 +322,28 @@ fn a_sender_that_finds_no_room_learns_of_the_end_and_of_the_death_of_the_receive
         for (ring, kind) in small_rings() {
             let mut receiver = child_at(&ring, "attach", "as receiver");
             receiver.hear();
+            let its_pid = receiver.id();
             // There before the receiver goes.
             let ends = match kind {
                 "one" => (Some(ring.ring.sender().unwrap()), None),
                 _ => (None, Some(ring.ring.multi_sender().unwrap())),
             };
-            let expected = if dies {
+            if dies {
                 receiver.kill();
-                SendError::PeerDied { pid: receiver.id() }
             } else {
                 receiver.tell(0);
                 receiver.finish();
-                SendError::Disconnected
-            };
+            }
             let found = match ends {
                 (Some(one), _) => fill(one),
                 (_, many) => fill(many.unwrap()),
             };
-            assert_eq!(found, expected);
+            match found {
+                SendError::PeerDied { pid, unreceived } if dies => {
+                    assert_eq!((pid, unreceived), (its_pid, ring.ring.statistics().high_water_bytes()));
+                }
+                found => assert_eq!((found, dies), (SendError::Disconnected, false)),
+            }
         }
     }
 }
@@ -395,7 +399,8 @@ fn a_dead_reservation_with_nothing_behind_ends_in_the_news_of_the_death() {
     let mut receiver = ring.ring.receiver().unwrap();
     let mut child = child_in_a_reservation(&ring, "reserve");
     child.kill();
-    assert_eq!(next_number(&mut receiver), Err(RecvError::PeerDied { pid: child.id() }));
+    let unfinished = ringpost::record_size(payload(7).len()) as u64;
+    assert_eq!(next_number(&mut receiver), Err(RecvError::PeerDied { pid: child.id(), unfinished }));
     ring.ring.multi_sender().unwrap().send(&payload(5)).unwrap();
     assert_eq!(next_number(&mut receiver), Ok(5));
 }
@@ -443,7 +448,7 @@ fn a_receiver_that_sleeps_already_learns_of_the_death_of_its_last_sender() {
             let got = threads.spawn(|| next_number(&mut receiver));
             until_it_sleeps(&ring.ring);
             child.kill();
-            assert_eq!(got.join().unwrap(), Err(RecvError::PeerDied { pid: child.id() }));
+            assert_eq!(got.join().unwrap(), Err(RecvError::PeerDied { pid: child.id(), unfinished: 0 }));
         });
     }
 }
@@ -461,7 +466,8 @@ fn a_sender_that_sleeps_already_learns_of_the_death_of_the_receiver() {
             });
             until_it_sleeps(ring);
             child.kill();
-            assert_eq!(got.join().unwrap(), SendError::PeerDied { pid: child.id() });
+            let error = got.join().unwrap();
+            assert!(matches!(error, SendError::PeerDied { pid, .. } if pid == child.id()), "{error}");
         });
     }
 }
@@ -500,9 +506,11 @@ fn who_polls_for_ever_learns_of_the_end_and_of_a_death_too() {
             }
             let expected = match (side, dies) {
                 ("receiver", false) => SendError::Disconnected.to_string(),
-                ("receiver", true) => SendError::PeerDied { pid }.to_string(),
+                ("receiver", true) => {
+                    format!("the receiver (process {pid}) died and left 3944 bytes in the ring")
+                }
                 (_, false) => RecvError::Disconnected.to_string(),
-                (_, true) => RecvError::PeerDied { pid }.to_string(),
+                (_, true) => RecvError::PeerDied { pid, unfinished: 0 }.to_string(),
             };
             assert_eq!(found.join().unwrap(), expected);
         });

@@ -90,7 +90,7 @@ fn each_side_learns_that_the_other_was_killed() {
     assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
     child.kill();
     let pid = child.id();
-    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::PeerDied { pid });
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::PeerDied { pid, unfinished: 0 });
     drop(receiver);
 
     let mut child = Child::start(&format!("attach {os_id} receiver"));
@@ -99,7 +99,8 @@ fn each_side_learns_that_the_other_was_killed() {
     while sender.try_send(&[0; 1000]).is_ok() {}
     child.kill();
     let pid = child.id();
-    assert_eq!(sender.send_timeout(&[0; 1000], FAR), Err(SendError::PeerDied { pid }));
+    let error = sender.send_timeout(&[0; 1000], FAR).unwrap_err();
+    assert!(matches!(error, SendError::PeerDied { pid: dead, unreceived: 1016.. } if dead == pid), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::ring::{
-    claim,
+    claim::{self, Owner},
     memory::Memory,
     position::Position,
     receive::{self, Look, Record},
@@ -19,10 +19,18 @@ use core::{fmt, marker::PhantomData, ops::Deref, slice};
 pub struct SenderId {
     /// Number of its slot, from 1.
     pub slot: u8,
-    /// Its process. 0 when the slot names none, which only a hostile sender brings about.
+    /// Its process. 0 when it is not known: in a ring with one sender, when 32 others have come since and the message still
+    /// lay there; or when a hostile sender has made its name up.
     pub pid: u32,
     /// When that process started, in clock ticks since boot: no two processes agree in both.
     pub start_ticks: u64,
+}
+
+impl SenderId {
+    pub(super) fn new(slot: u8, owner: Option<Owner>) -> Self {
+        let (pid, start_ticks) = owner.map_or((0, 0), |owner| (owner.pid(), owner.start_ticks()));
+        Self { slot, pid, start_ticks }
+    }
 }
 
 /// One record in place.
@@ -37,14 +45,13 @@ impl<'m> View<'m> {
         Self { memory, record }
     }
 
+    #[inline]
+    fn slot(&self) -> u8 {
+        claim::slot_of_sender(self.memory, self.record.info.owner())
+    }
+
     fn sender(&self) -> SenderId {
-        let slot = self.memory.slot(self.record.info.owner());
-        let owner = slot.and_then(|slot| claim::read(&slot.claim).owner());
-        SenderId {
-            slot: self.record.info.owner(),
-            pid: owner.map_or(0, |owner| owner.pid()),
-            start_ticks: owner.map_or(0, |owner| owner.start_ticks()),
-        }
+        SenderId::new(self.slot(), claim::sender(self.memory, self.record.info.owner()))
     }
 
     #[inline]
@@ -109,7 +116,7 @@ macro_rules! reading {
             /// Number of its sender's slot, from 1: tells senders apart as long as they live.
             #[inline]
             pub fn slot(&self) -> u8 {
-                self.view().record.info.owner()
+                self.view().slot()
             }
 
             /// Who sent it.

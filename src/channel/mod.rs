@@ -19,7 +19,7 @@ pub use batch::{Batch, record_size};
 pub use builder::{Builder, Lifetime, builder, unnamed};
 pub use message::{BatchedMessage, Message, Messages, OwnedMessage, SenderId};
 pub use names::names;
-pub use receiver::{IntoIter, Iter, Receiver, TryIter};
+pub use receiver::{Death, IntoIter, Iter, Receiver, Stall, TryIter};
 pub use reservation::Reservation;
 pub use ring::{Ring, RingInfo};
 pub use sender::{Many, MultiSender, Sender, SenderKind, Single};

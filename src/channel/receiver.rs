@@ -2,7 +2,7 @@
 
 use super::{
     attach::Attachment,
-    message::{Message, Messages, OwnedMessage, View},
+    message::{Message, Messages, OwnedMessage, SenderId, View},
     ring::Inner,
     trust::{Trust, Untrusted},
 };
@@ -10,9 +10,9 @@ use crate::{
     error::RecvError,
     header::Kind,
     ring::{
-        claim::{self, Claim},
+        claim::{self, Claim, Owner},
         memory::Memory,
-        position::Position,
+        position::{Position, UNIT},
         receive::{Consumer, Record, Violation},
         recovery::{self, Pending},
     },
@@ -48,8 +48,41 @@ struct Listening {
     generation: Generation,
     /// Messages received when the last wait began.
     received: u64,
-    /// The end was reported, and no sender has attached since.
-    ended: bool,
+    /// Senders that died, in slots that nobody has taken since.
+    fallen: Vec<Fallen>,
+    /// What was reported when no sender was left, if none has attached since.
+    ended: Option<RecvError>,
+    /// A reservation that is not finished, and since when the receiver stands before it.
+    standing: Option<(Position, Instant)>,
+}
+
+/// A sender that died.
+struct Fallen {
+    slot: u8,
+    owner: Owner,
+    /// Bytes that it left unfinished, as far as they were passed over.
+    unfinished: u64,
+    told: bool,
+}
+
+/// A sender that died without closing. From [`Receiver::next_death`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Death {
+    /// Who died.
+    pub sender: SenderId,
+    /// Bytes of the ring, header included, that it had reserved and not committed, and that were passed over so far.
+    pub unfinished: u64,
+}
+
+/// A reservation that holds up the ring. From [`Receiver::stalled`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Stall {
+    /// Whose it is. The process lives: perhaps it was stopped, or waits for something else before it commits.
+    pub sender: SenderId,
+    /// How long this receiver has stood before it. The reservation is at least as old.
+    pub age: Duration,
 }
 
 /// Messages between two waits from which on they count as a stream.
@@ -68,7 +101,16 @@ impl<P: Trust> Receiver<P> {
         let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
         let generation = Generation::current();
-        let ring = Listening { consumer, waker, scope, generation, received: 0, ended: false };
+        let ring = Listening {
+            consumer,
+            waker,
+            scope,
+            generation,
+            received: 0,
+            fallen: Vec::new(),
+            ended: None,
+            standing: None,
+        };
         Self { ring, attachment, spin, marker: PhantomData }
     }
 
@@ -160,7 +202,32 @@ impl<P: Trust> Receiver<P> {
     /// After [`RecvError::Disconnected`]: waits for another sender from now on, instead of giving that error until one
     /// has come.
     pub fn reopen(&mut self) {
-        self.ring.ended = false;
+        self.ring.ended = None;
+    }
+
+    /// A sender that died without closing and was not named before, by this or by [`RecvError::PeerDied`]; `None` when there
+    /// is none. It tells of a death also while other senders live, and until another sender takes the slot. Everything
+    /// that the dead one had committed is, or was, received in its order. Never blocks.
+    pub fn next_death(&mut self) -> Option<Death> {
+        let Self { ring, attachment, .. } = self;
+        if ring.generation.lasts() && attachment.vigil.has_news() {
+            ring.pass_over_the_dead(attachment);
+        }
+        let fallen = ring.fallen.iter_mut().find(|fallen| !fallen.told)?;
+        fallen.told = true;
+        Some(Death { sender: SenderId::new(fallen.slot, Some(fallen.owner)), unfinished: fallen.unfinished })
+    }
+
+    /// The reservation that the receiver waits for, when the last call that waited in vain stood before one that is not
+    /// finished. Its sender lives, so it is never passed over, however long that takes. Always `None` with a single sender,
+    /// whose open reservation nobody sees. Never blocks.
+    pub fn stalled(&mut self) -> Option<Stall> {
+        let consumer = &mut self.ring.consumer;
+        let (_, since) = self.ring.standing.filter(|&(at, _)| at == consumer.head())?;
+        // Nobody is taken for dead here: that only looks.
+        let Pending::Unfinished { slot } = recovery::resolve(consumer, |_| false) else { return None };
+        let owner = consumer.memory().slot(slot).and_then(|slot| claim::read(&slot.claim).owner());
+        Some(Stall { sender: SenderId::new(slot, owner), age: since.elapsed() })
     }
 
     /// How this handle waits from now on, instead of what its ring was built with.
@@ -233,7 +300,10 @@ impl<P: Trust> Receiver<P> {
                     slice: vigil.slice(),
                 };
                 sleeper
-                    .until(spin, deadline, |why| ring.look(attachment, why))
+                    .until(spin, deadline, |why| {
+                        ring.note_where_it_stands(inner.header.kind, why);
+                        ring.look(attachment, why)
+                    })
                     .unwrap_or(Err(RecvError::TimedOut))
             }
         }
@@ -265,20 +335,17 @@ impl Listening {
             }
             Ok(None) => {}
         }
+        if why == Look::Idle || attachment.vigil.deaths.any() {
+            self.pass_over_the_dead(attachment);
+        }
         // Everything is released that can be: whoever waits for room need not wait for more.
         self.offer_room(true);
-        let suspicious = why == Look::Idle || attachment.vigil.deaths.any();
-        let died = if suspicious { self.look_for_the_dead(attachment) } else { None };
-        let ended = if died.is_none() { self.has_ended() } else { None };
+        let ended = self.has_ended(attachment);
         // What the dead left unfinished is passed over, and what all who are gone have committed is visible now.
         match self.consumer.look() {
             Ok(Some(record)) => Some(Ok(record)),
             Err(violation) => Some(Err(corrupt(violation))),
-            Ok(None) => match (died, ended) {
-                (Some(pid), _) => Some(Err(RecvError::PeerDied { pid })),
-                (None, Some(closings)) => Some(Err(self.report_end(closings))),
-                (None, None) => None,
-            },
+            Ok(None) => ended.map(|closings| Err(self.report_end(closings))),
         }
     }
 
@@ -298,55 +365,92 @@ impl Listening {
         }
     }
 
-    /// The number of closings, when some sender has closed since the last report, or no other has come since, and none is
-    /// attached.
-    fn has_ended(&mut self) -> Option<u32> {
+    /// Remembers since when there has been a reservation at the head that is not finished.
+    #[inline]
+    fn note_where_it_stands(&mut self, kind: Kind, why: Look) {
+        if kind == Kind::Single || why == Look::Spinning {
+            return;
+        }
+        let (head, memory) = (self.consumer.head(), self.consumer.memory());
+        // ORDERING: Relaxed; only told.
+        let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
+        if tail == head {
+            self.standing = None;
+        } else if self.standing.is_none_or(|(at, _)| at != head) {
+            self.standing = Some((head, Instant::now()));
+        }
+    }
+
+    /// The number of closings, when no sender is attached and one has closed, or died, that was not reported; or none has
+    /// come since the last report.
+    fn has_ended(&mut self, attachment: &Attachment) -> Option<u32> {
         let memory = self.consumer.memory();
         // First the closings, then the claims, then (by the caller) the ring once more.
         // ORDERING: Acquire E2; pairs with Release E1 in `Attachment::drop`: the claims are read after it.
         let closings = memory.senders().closings.load(Acquire);
         // ORDERING: Relaxed; written by receivers only, and this is the one.
-        if !self.ended && closings == memory.receiver().closings_seen.load(Relaxed) {
+        let seen = memory.receiver().closings_seen.load(Relaxed);
+        if self.ended.is_none() && closings == seen && self.fallen.iter().all(|fallen| fallen.told) {
             return None;
         }
-        let attached =
-            memory.all_slots().any(|(_, slot)| matches!(claim::read(&slot.claim), Claim::Attached(_)));
-        if attached {
-            self.ended = false;
+        let mut living = memory.all_slots().filter(|(_, slot)| match claim::read(&slot.claim) {
+            Claim::Attached(owner) => self.fallen.iter().all(|fallen| fallen.owner != owner),
+            Claim::Closed(_) | Claim::Never => false,
+        });
+        let Some((_, slot)) = living.next() else { return Some(closings) };
+        if living.chain([(0, slot)]).any(|(_, slot)| !attachment.vigil.is_told_by(&slot.alarm)) {
+            attachment.vigil.look_again();
         }
-        (!attached).then_some(closings)
+        self.ended = None;
+        None
     }
 
+    /// Everybody has gone: names the next of the dead, if there is one, and else the end.
     fn report_end(&mut self, closings: u32) -> RecvError {
         // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
         self.consumer.memory().receiver().closings_seen.store(closings, Relaxed);
-        self.ended = true;
-        RecvError::Disconnected
+        let error = match self.fallen.iter_mut().find(|fallen| !fallen.told) {
+            Some(fallen) => {
+                fallen.told = true;
+                RecvError::PeerDied { pid: fallen.owner.pid(), unfinished: fallen.unfinished }
+            }
+            None => self.ended.unwrap_or(RecvError::Disconnected),
+        };
+        self.ended = Some(error);
+        error
     }
 
-    /// Passes over what dead senders have left unfinished. The process that died last, if no sender lives and no message
-    /// is left.
-    fn look_for_the_dead(&mut self, attachment: &Attachment) -> Option<u32> {
+    /// Passes over what dead senders have left unfinished, and notes who they are.
+    fn pass_over_the_dead(&mut self, attachment: &Attachment) {
         let Attachment { inner, vigil, .. } = attachment;
         let memory = &inner.memory;
+        let held = |slot: u8| memory.slot(slot).map(|slot| claim::read(&slot.claim));
+        self.fallen.retain(|fallen| held(fallen.slot) == Some(Claim::Attached(fallen.owner)));
+        for (number, slot) in memory.all_slots() {
+            if let Some(owner) = vigil.died_in(&slot.claim) {
+                self.fallen_in(number, owner);
+            }
+        }
         if let Kind::Many(_) = inner.header.kind {
             // Each slot owns one reservation at most: what goes on longer is a hostile sender's doing.
             for _ in 0..memory.slots() {
                 let found = recovery::resolve(&mut self.consumer, |owner| vigil.is_dead(owner));
-                if !matches!(found, Pending::PassedOver { .. }) {
-                    break;
+                let Pending::PassedOver { slot, units } = found else { break };
+                if let Some(Claim::Attached(owner)) = held(slot) {
+                    self.fallen_in(slot, owner).unfinished += units * UNIT;
                 }
             }
         }
         vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
-        let mut last = None;
-        for (_, slot) in memory.all_slots() {
-            if let Claim::Attached(owner) = claim::read(&slot.claim) {
-                last = Some(owner.pid()).filter(|_| vigil.is_dead(owner));
-                last?;
-            }
-        }
-        last
+    }
+
+    fn fallen_in(&mut self, slot: u8, owner: Owner) -> &mut Fallen {
+        let known = self.fallen.iter().position(|fallen| (fallen.slot, fallen.owner) == (slot, owner));
+        let index = known.unwrap_or_else(|| {
+            self.fallen.push(Fallen { slot, owner, unfinished: 0, told: false });
+            self.fallen.len() - 1
+        });
+        &mut self.fallen[index]
     }
 }
 

@@ -13,11 +13,11 @@ use crate::{
         claim,
         memory::Memory,
         mpsc,
-        position::Position,
+        position::{Position, UNIT},
         reserve::{Full, Produce, Reserved},
         spsc,
     },
-    sync::AtomicU64,
+    sync::{AtomicU64, Ordering::*},
     sys::{clock::Deadline, fork::Generation, futex::Scope},
     wait::{Bell, CLOSED, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
@@ -368,7 +368,15 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         slot.counts.refused.add(1);
         let vigil = &self.attachment.vigil;
         let (claim, bell) = (&inner.memory.receiver().claim, inner.bell_of_receiver());
-        let receiver_died = || vigil.died_in(claim).map(|dead| SendError::PeerDied { pid: dead.pid() });
+        producer.show_tail();
+        let memory = &inner.memory;
+        let receiver_died = || {
+            let dead = vigil.died_in(claim)?;
+            // ORDERING: Relaxed; only told.
+            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
+            let unreceived = (tail.since(memory.head()) * UNIT).min(memory.geometry().capacity());
+            Some(SendError::PeerDied { pid: dead.pid(), unreceived })
+        };
         let Patience::Until(deadline) = patience else {
             return Err(if vigil.deaths.any() {
                 receiver_died().unwrap_or(SendError::Full)
@@ -376,7 +384,6 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
                 SendError::Full
             });
         };
-        producer.show_tail();
         let sleeper = Sleeper {
             bell: inner.bell_of_senders(),
             news: &vigil.deaths.news,

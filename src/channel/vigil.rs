@@ -39,6 +39,8 @@ pub(crate) struct Deaths {
     /// Whether `proven` has any: looked at without the lock.
     any: AtomicBool,
     proven: Mutex<Vec<Owner>>,
+    /// Futex word of this process: how often the handle has asked for another round.
+    asked: AtomicU32,
 }
 
 impl Deaths {
@@ -117,6 +119,26 @@ impl Vigil {
         }
     }
 
+    /// Whether somebody may have died of whom nothing was said yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.deaths.any() || self.slice().is_some()
+    }
+
+    /// Whether the kernel would tell of the death of whoever holds the place of this word.
+    pub(crate) fn is_told_by(&self, AlarmWord(word): &AlarmWord) -> bool {
+        // ORDERING: Relaxed; only whether to look once more.
+        self.alarm.is_none() || watch::hint(word.load(Relaxed)) == Hint::Armed
+    }
+
+    /// Has the watching thread look at everybody once more: the handle has seen somebody who has not armed its alarm yet,
+    /// and could die before it does.
+    #[cold]
+    pub(crate) fn look_again(&self) {
+        // ORDERING: Release, of one process; pairs with the Acquire in `keep`: the claim that was seen is seen there.
+        self.deaths.asked.fetch_add(1, Release);
+        futex::wake_all(&self.deaths.asked, Scope::Shared);
+    }
+
     /// Forgets the dead whose places others have taken.
     pub(crate) fn bury<'m>(&self, places: impl Iterator<Item = &'m AtomicU64>) {
         let mut proven = self.deaths.lock();
@@ -151,6 +173,8 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
     };
     // ORDERING: Acquire; pairs with the Release in `attach`: whoever has attached by then has armed its words.
     let mut words = vec![(attachments, attachments.load(Acquire))];
+    // ORDERING: Acquire; pairs with the Release in `look_again`.
+    words.push((&deaths.asked, deaths.asked.load(Acquire)));
     let mut slice: Option<Duration> = None;
     for (claim, AlarmWord(word)) in others(memory, place) {
         let owner = match claim::read(claim) {

@@ -5,8 +5,8 @@
 //! ```
 
 use crate::{
-    layout::Slot,
-    ring::{memory::Memory, position::Position},
+    layout::{Slot, TURNS},
+    ring::{memory::Memory, position::Position, spsc},
     sync::{AtomicU64, Ordering::*},
 };
 
@@ -70,6 +70,11 @@ impl Seen {
         }
     }
 
+    /// How often the place was taken by then, modulo 64.
+    const fn takes(self) -> u8 {
+        (self.0 & Self::TAKES) as u8 / (Self::STATE + 1) as u8
+    }
+
     /// The word when `owner` takes the place.
     const fn taken_by(self, owner: Owner) -> u64 {
         owner.0 << 8 | self.0.wrapping_add(Self::STATE + 1) & Self::TAKES | Self::ATTACHED
@@ -99,6 +104,39 @@ pub(crate) fn close(claim: &AtomicU64) {
     let held = claim.load(Relaxed);
     // ORDERING: Release K1; pairs with Acquire K2 in `seen`: all that this owner has written comes before.
     claim.store(held & !Seen::STATE | Seen::CLOSED, Release);
+}
+
+/// Set in what a record says of its sender in a ring with one: the rest is that sender's turn, not a slot.
+const TURN: u8 = 0x80;
+
+/// Notes who has taken the only slot of a ring with one sender, and gives what its records say of it. The caller holds the
+/// claim.
+pub(crate) fn begin_turn(memory: &Memory, slot: &Slot) -> u8 {
+    // ORDERING: Relaxed; only the caller changes it.
+    let held = Seen(slot.claim.load(Relaxed));
+    // ORDERING: Relaxed; released with each record of this turn (P1).
+    memory.senders().turns[held.takes() as usize % TURNS].store(held.0, Relaxed);
+    TURN | held.takes()
+}
+
+/// The turn that a record names, in a ring with one sender.
+fn turn(memory: &Memory, name: u8) -> Option<u8> {
+    (memory.slots() == spsc::SLOT && name & TURN != 0).then_some(name & !TURN)
+}
+
+/// Slot of the sender that a record names.
+#[inline]
+pub(crate) fn slot_of_sender(memory: &Memory, name: u8) -> u8 {
+    turn(memory, name).map_or(name, |_| spsc::SLOT)
+}
+
+/// The sender that a record names; `None` when a single sender's turn is so long ago that it is forgotten, and when a
+/// hostile sender has made up the name.
+pub(crate) fn sender(memory: &Memory, name: u8) -> Option<Owner> {
+    let Some(turn) = turn(memory, name) else { return read(&memory.slot(name)?.claim).owner() };
+    // ORDERING: Relaxed; the record was acquired (C1).
+    let noted = Seen(memory.senders().turns[turn as usize % TURNS].load(Relaxed));
+    noted.claim().owner().filter(|_| noted.takes() == turn)
 }
 
 /// Whether a new owner may take the `slot` of a ring with many senders: nothing that the former one has reserved is left

@@ -41,8 +41,8 @@ pub(crate) const fn state_at(key: u64, position: Position, tag: u64) -> Option<S
 pub(crate) struct Info(pub(super) u64);
 
 impl Info {
-    /// `owner` is the slot of the sender, from 1; `previous` the slot of whoever reserved before it: 0 in a ring with one
-    /// sender and for the first reservation.
+    /// `owner` is the slot of the sender, from 1, and `previous` the slot of whoever reserved before it, 0 for the first
+    /// reservation. In a ring with one sender: its turn (`claim.rs`), and nothing.
     #[inline]
     pub(crate) const fn new(length: u32, kind: u16, owner: u8, previous: u8) -> Self {
         Self((length as u64) << 32 | (kind as u64) << 16 | (owner as u64) << 8 | previous as u64)

@@ -44,13 +44,14 @@ pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) 
         if intent(memory, slot).is_none_or(|(at, _)| at != head) {
             continue;
         }
-        if !is_dead(owner) {
+        let dead = is_dead(owner);
+        // When the proof has come, the intent of this owner does not change any more. So it is read once more.
+        let owned = intent(memory, slot).filter(|&(at, end)| at == head && owns(memory, number, end));
+        let Some((_, end)) = owned else { continue };
+        if !dead {
             unfinished = Some(number);
             continue;
         }
-        // The proof has come: from here on the intent of this owner does not change. So it is read once more.
-        let owned = intent(memory, slot).filter(|&(at, end)| at == head && owns(memory, number, end));
-        let Some((_, end)) = owned else { continue };
         // And all of it was this owner's, not a successor's who lives.
         if claim::seen(&slot.claim) != seen || memory.state(head).is_some() {
             return Pending::LookAgain;

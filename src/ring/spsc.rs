@@ -1,6 +1,7 @@
 //! One sender: the tail is private, the tag alone publishes.
 
 use super::{
+    claim,
     memory::Memory,
     position::{Position, UNIT},
     receive,
@@ -15,6 +16,8 @@ pub(crate) const SLOT: u8 = 1;
 /// The sending end of a ring with one sender.
 pub struct Producer {
     memory: Arc<Memory>,
+    /// What its records say of their sender.
+    name: u8,
     tail: Position,
     /// The receiver's position, as last seen.
     head: Position,
@@ -33,7 +36,8 @@ impl Producer {
         if crashed {
             memory.wipe(tail, memory.geometry().capacity_units() - tail.since(head));
         }
-        Self { memory, tail, head, open: Reserved::NONE }
+        let name = memory.slot(SLOT).map_or(0, |slot| claim::begin_turn(&memory, slot));
+        Self { memory, name, tail, head, open: Reserved::NONE }
     }
 
     #[inline]
@@ -41,7 +45,7 @@ impl Producer {
         if self.tail.since(self.head) + units > self.memory.geometry().capacity_units() {
             self.look_for_room(units)?;
         }
-        let reserved = Reserved::new(self.tail, units, SLOT, 0);
+        let reserved = Reserved::new(self.tail, units, self.name, 0);
         self.open = reserved;
         Ok(reserved)
     }

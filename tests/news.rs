@@ -1,0 +1,175 @@
+//! What a receiver is told of senders that have died, or that keep it waiting.
+
+mod common;
+
+use common::{
+    Child, FAR,
+    rings::{Shared, Way, child_at, open},
+};
+use ringpost::{Builder, RecvError, Ring, record_size};
+use std::{
+    os::{fd::AsFd, unix::fs::FileExt},
+    thread,
+    time::{Duration, Instant},
+};
+
+const LENGTH: usize = 100;
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["reserve", ring, length] => {
+            let mut sender = open(ring, &line).multi_sender().unwrap();
+            let reservation = sender.reserve(length.parse().unwrap()).unwrap();
+            line.tell(0);
+            line.hear();
+            reservation.commit();
+        }
+        ["attach", ring] => {
+            let _sender = open(ring, &line).multi_sender().unwrap();
+            line.tell(0);
+            line.hear();
+        }
+        _ => panic!("no such role: {words:?}"),
+    }
+}
+
+fn many_senders() -> Shared {
+    Shared::new(Way::Inherit, |builder: Builder| builder.capacity(1 << 16).many_senders(4))
+}
+
+/// A child that has a sender, in a reservation or not.
+fn child(ring: &Shared, role: &str, length: impl ToString) -> Child {
+    let child = child_at(ring, role, &length.to_string());
+    child.hear();
+    child
+}
+
+/// The bytes of the ring that a record takes.
+fn bytes_of(length: usize) -> u64 {
+    record_size(length) as u64
+}
+
+fn until_the_receiver_sleeps(ring: &Ring) {
+    while ring.statistics().receiver.sleeps == 0 {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(10));
+}
+
+#[test]
+fn each_sender_that_died_is_named_once_and_a_later_end_is_an_orderly_one() {
+    let ring = many_senders();
+    let mut receiver = ring.ring.receiver().unwrap();
+    let mut dead = [child(&ring, "attach", ""), child(&ring, "reserve", LENGTH)];
+    dead.iter_mut().for_each(Child::kill);
+    let mut told: Vec<_> = (0..2).map(|_| receiver.recv_timeout(FAR).unwrap_err()).collect();
+    let last = told[1];
+    told.sort_by_key(|error| matches!(error, RecvError::PeerDied { unfinished: 1.., .. }));
+    let [idle, reserving] = dead.each_ref().map(Child::id);
+    let unfinished = bytes_of(LENGTH);
+    assert_eq!(
+        told,
+        [
+            RecvError::PeerDied { pid: idle, unfinished: 0 },
+            RecvError::PeerDied { pid: reserving, unfinished }
+        ]
+    );
+    assert_eq!(receiver.recv().unwrap_err(), last, "until another sender comes");
+
+    let mut sender = ring.ring.multi_sender().unwrap();
+    sender.send(b"new").unwrap();
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"new");
+    let idle = receiver.recv_timeout(Duration::from_millis(5)).unwrap_err();
+    assert_eq!(idle, RecvError::TimedOut);
+    drop(sender);
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::Disconnected);
+}
+
+#[test]
+fn a_death_is_told_of_while_others_live() {
+    let ring = many_senders();
+    let mut receiver = ring.ring.receiver().unwrap();
+    let mut sender = ring.ring.multi_sender().unwrap();
+    let mut child = child(&ring, "reserve", LENGTH);
+    sender.send(b"behind it").unwrap();
+    assert_eq!(receiver.next_death(), None);
+    child.kill();
+    let start = Instant::now();
+    let death = loop {
+        match receiver.next_death() {
+            Some(death) => break death,
+            None => assert!(start.elapsed() < FAR),
+        }
+    };
+    assert_eq!((death.sender.pid, death.unfinished), (child.id(), bytes_of(LENGTH)));
+    assert_eq!(receiver.next_death(), None);
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"behind it");
+    drop(sender);
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::Disconnected);
+}
+
+#[test]
+fn a_stopped_sender_is_named_with_the_age_of_its_reservation() {
+    let ring = many_senders();
+    let mut receiver = ring.ring.receiver().unwrap();
+    let mut sender = ring.ring.multi_sender().unwrap();
+    assert_eq!(receiver.recv_timeout(Duration::ZERO).unwrap_err(), RecvError::TimedOut);
+    assert_eq!(receiver.stalled(), None);
+    let child = child(&ring, "reserve", LENGTH);
+    sender.send(b"behind it").unwrap();
+    child.stop();
+    let mut age = Duration::ZERO;
+    for _ in 0..3 {
+        let wait = Duration::from_millis(20);
+        assert_eq!(receiver.recv_timeout(wait).unwrap_err(), RecvError::TimedOut);
+        let stall = receiver.stalled().unwrap();
+        assert_eq!(stall.sender.pid, child.id());
+        assert!(stall.age >= age + wait / 2, "{:?} after {age:?}", stall.age);
+        age = stall.age;
+    }
+    child.resume();
+    child.tell(0);
+    assert_eq!(receiver.recv_timeout(FAR).unwrap().sender().pid, child.id());
+    assert_eq!(receiver.stalled(), None);
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"behind it");
+    child.finish();
+}
+
+#[test]
+fn room_that_a_dead_sender_held_goes_to_whoever_waits_for_it() {
+    let ring = many_senders();
+    let (mut receiver, mut sender) = (ring.ring.receiver().unwrap(), ring.ring.multi_sender().unwrap());
+    let mut child = child(&ring, "reserve", sender.longest_message());
+    thread::scope(|threads| {
+        threads.spawn(move || sender.send_timeout(b"at last", FAR).unwrap());
+        let received = threads.spawn(move || receiver.recv_timeout(FAR).unwrap().to_vec());
+        until_the_receiver_sleeps(&ring.ring);
+        while ring.ring.statistics().senders.iter().all(|sender| sender.sleeps < 2) {
+            thread::yield_now();
+        }
+        child.kill();
+        assert_eq!(received.join().unwrap(), b"at last");
+    });
+}
+
+#[test]
+fn a_sender_that_dies_before_it_has_armed_its_alarm_does_not_hide_the_end() {
+    let ring = many_senders();
+    let (mut receiver, sender) = (ring.ring.receiver().unwrap(), ring.ring.multi_sender().unwrap());
+    let dead = child(&ring, "attach", "");
+    let pid = dead.id();
+    let file = std::fs::File::from(ring.ring.fd().unwrap().as_fd().try_clone_to_owned().unwrap());
+    let (mut claim, slot) = ([0; 8], 8704 + 256);
+    file.read_exact_at(&mut claim, slot).unwrap();
+    dead.tell(0);
+    dead.finish();
+    drop(sender);
+    // Whoever watches for the receiver has heard of all this, and sleeps.
+    thread::sleep(Duration::from_millis(50));
+    // As one that was killed right after its claim: with its alarm not armed, and nobody told.
+    file.write_all_at(&claim, slot).unwrap();
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::PeerDied { pid, unfinished: 0 });
+}
