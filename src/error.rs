@@ -91,7 +91,7 @@ impl fmt::Display for OpenError {
             }
             Self::SenderAttached { pid } => write!(
                 f,
-                "the ring has a sender already (process {pid}), and takes one at a time: make it for many senders"
+                "the ring has a sender already (process {pid}), and takes one at a time: to have several, make it with `many_senders`"
             ),
             Self::TooManySenders { most } => write!(
                 f,

@@ -31,6 +31,9 @@ compile_error!(
     "ringpost needs Linux: its sleep, its fences and its segments are futex, membarrier and tmpfs"
 );
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("ringpost needs 64-bit addresses: its positions and its largest rings do not fit into less");
+
 mod channel;
 mod error;
 mod header;

@@ -267,6 +267,10 @@ fn a_batch_arrives_whole_and_in_order() {
         let expected: [(u16, &[u8]); 4] = [(1, b"first"), (2, b""), (3, b"third"), (4, b"fourth")];
         assert_eq!(found, expected.map(|(kind, bytes)| (kind, bytes.to_vec())));
         drop(all);
+        sender.send(&[0; 4000]).unwrap();
+        assert_eq!(sender.batch_timeout(200, Duration::ZERO).unwrap_err(), SendError::TimedOut);
+        assert_eq!(sender.batch_deadline(200, Instant::now()).unwrap_err(), SendError::TimedOut);
+        drop(receiver.recv().unwrap());
         sender.batch(100).unwrap().commit();
         assert!(receiver.is_empty(), "an empty batch is none");
         let error = sender.batch(4097).unwrap_err();
@@ -281,6 +285,8 @@ fn a_batch_arrives_whole_and_in_order() {
 fn several_are_received_together_and_released_together() {
     let (mut sender, mut receiver) = pair();
     assert_eq!(receiver.try_recv_many(3).unwrap_err(), RecvError::Empty);
+    assert_eq!(receiver.recv_many_timeout(3, Duration::ZERO).unwrap_err(), RecvError::TimedOut);
+    assert_eq!(receiver.recv_many_deadline(3, Instant::now()).unwrap_err(), RecvError::TimedOut);
     for number in 0..5 {
         sender.send(&[number]).unwrap();
         drop(sender.reserve(100).unwrap());
@@ -476,10 +482,10 @@ fn values_arrive_as_they_were_sent() {
     }
     assert_eq!((sent, sender.try_send(&READING)), (4096 / record_size(16), Err(SendError::Full)));
     assert_eq!(sender.send_timeout(&READING, Duration::ZERO), Err(SendError::TimedOut));
+    assert_eq!(sender.send_deadline(&READING, Instant::now()), Err(SendError::TimedOut));
     drop(sender);
-    for _ in 0..sent {
-        assert_eq!(receiver.recv(), Ok(READING));
-    }
+    assert_eq!(receiver.recv_deadline(Instant::now()), Ok(READING));
+    assert!(receiver.iter().eq(std::iter::repeat_n(READING, sent - 1)));
     assert_eq!(receiver.recv(), Err(RecvError::Disconnected));
 }
 

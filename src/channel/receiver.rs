@@ -161,8 +161,31 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// As for [`recv`](Receiver::recv).
     pub fn recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
-        let first = self.next(Patience::Until(None))?;
-        Ok(Messages::gather(self, first, most))
+        self.recv_many_within(most, Patience::Until(None))
+    }
+
+    /// As [`recv_many`](Receiver::recv_many); waits at most `timeout` while the ring is empty.
+    ///
+    /// # Errors
+    /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
+    pub fn recv_many_timeout(
+        &mut self,
+        most: usize,
+        timeout: Duration,
+    ) -> Result<Messages<'_, P>, RecvError> {
+        self.recv_many_within(most, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`recv_many`](Receiver::recv_many); waits until `deadline` at most while the ring is empty.
+    ///
+    /// # Errors
+    /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
+    pub fn recv_many_deadline(
+        &mut self,
+        most: usize,
+        deadline: Instant,
+    ) -> Result<Messages<'_, P>, RecvError> {
+        self.recv_many_within(most, Patience::Until(Some(Deadline::at(deadline))))
     }
 
     /// All messages that are there now, at most `most`. Never blocks.
@@ -170,7 +193,11 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).
     pub fn try_recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
-        let first = self.next(Patience::None)?;
+        self.recv_many_within(most, Patience::None)
+    }
+
+    fn recv_many_within(&mut self, most: usize, patience: Patience) -> Result<Messages<'_, P>, RecvError> {
+        let first = self.next(patience)?;
         Ok(Messages::gather(self, first, most))
     }
 

@@ -260,6 +260,22 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         self.batch_within(bytes, Patience::None)
     }
 
+    /// Room for several messages; waits at most `timeout` while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
+    pub fn batch_timeout(&mut self, bytes: usize, timeout: Duration) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Room for several messages; waits until `deadline` at most while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
+    pub fn batch_deadline(&mut self, bytes: usize, deadline: Instant) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
     fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
         let units = batch::units_of(self.producer()?, bytes)?;
         let reserved = self.room(patience, |producer| producer.reserve_units(units))?;

@@ -1,6 +1,7 @@
 //! Rings in which every message is a `T`.
 
 use super::{
+    message::Message,
     receiver::Receiver,
     sender::{Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
@@ -10,7 +11,7 @@ use crate::{
     header::mismatch,
 };
 use core::{fmt, marker::PhantomData};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 /// A sender of values of type `T`. From [`Sender::typed`].
@@ -65,6 +66,14 @@ impl<T: IntoBytes + Immutable, P: Trust, K: SenderKind> TypedSender<T, P, K> {
     pub fn send_timeout(&mut self, value: &T, timeout: Duration) -> Result<(), SendError> {
         self.sender.send_timeout(value.as_bytes(), timeout)
     }
+
+    /// Sends a copy of `value`; waits until `deadline` at most while the ring is full.
+    ///
+    /// # Errors
+    /// As for [`Sender::send_deadline`]; never [`SendError::TooLong`].
+    pub fn send_deadline(&mut self, value: &T, deadline: Instant) -> Result<(), SendError> {
+        self.sender.send_deadline(value.as_bytes(), deadline)
+    }
 }
 
 impl<T, P: Trust, K: SenderKind> fmt::Debug for TypedSender<T, P, K> {
@@ -76,6 +85,8 @@ impl<T, P: Trust, K: SenderKind> fmt::Debug for TypedSender<T, P, K> {
 /// A receiver of values of type `T`. From [`Receiver::typed`].
 pub struct TypedReceiver<T, P: Trust = Untrusted> {
     receiver: Receiver<P>,
+    /// A copy of the message, of which no other process changes anything while it is checked.
+    copy: Vec<u8>,
     item: PhantomData<fn() -> T>,
 }
 
@@ -87,7 +98,7 @@ impl<P: Trust> Receiver<P> {
     /// [`OpenError::Mismatch`] when the ring's messages have another size.
     pub fn typed<T: TryFromBytes>(self) -> Result<TypedReceiver<T, P>, OpenError> {
         check::<T>(self.inner().item_size())?;
-        Ok(TypedReceiver { receiver: self, item: PhantomData })
+        Ok(TypedReceiver { receiver: self, copy: vec![0; size_of::<T>()], item: PhantomData })
     }
 }
 
@@ -99,7 +110,7 @@ impl<T: TryFromBytes, P: Trust> TypedReceiver<T, P> {
     /// [`Receiver::recv`].
     pub fn recv(&mut self) -> Result<T, RecvError> {
         let message = self.receiver.recv()?;
-        value(&message.to_vec())
+        value(&message, &mut self.copy)
     }
 
     /// The next value if there is one now. Never blocks.
@@ -108,7 +119,7 @@ impl<T: TryFromBytes, P: Trust> TypedReceiver<T, P> {
     /// [`RecvError::Empty`], and those of [`recv`](TypedReceiver::recv).
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         let message = self.receiver.try_recv()?;
-        value(&message.to_vec())
+        value(&message, &mut self.copy)
     }
 
     /// The next value; waits at most `timeout` while the ring is empty.
@@ -117,7 +128,22 @@ impl<T: TryFromBytes, P: Trust> TypedReceiver<T, P> {
     /// [`RecvError::TimedOut`], and those of [`recv`](TypedReceiver::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
         let message = self.receiver.recv_timeout(timeout)?;
-        value(&message.to_vec())
+        value(&message, &mut self.copy)
+    }
+
+    /// The next value; waits until `deadline` at most while the ring is empty.
+    ///
+    /// # Errors
+    /// [`RecvError::TimedOut`], and those of [`recv`](TypedReceiver::recv).
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvError> {
+        let message = self.receiver.recv_deadline(deadline)?;
+        value(&message, &mut self.copy)
+    }
+
+    /// The values until the end; blocks while the ring is empty. Ends when `recv` would give an error:
+    /// [`TypedReceiver::recv`] tells which, unless that was [`RecvError::NotAValue`], whose message is gone.
+    pub fn iter(&mut self) -> impl Iterator<Item = T> + '_ {
+        core::iter::from_fn(|| self.recv().ok())
     }
 }
 
@@ -132,8 +158,12 @@ impl<T: TryFromBytes + KnownLayout + Immutable> TypedReceiver<T, Trusted> {
     }
 }
 
-fn value<T: TryFromBytes>(bytes: &[u8]) -> Result<T, RecvError> {
-    T::try_read_from_bytes(bytes).map_err(|_| RecvError::NotAValue)
+fn value<T: TryFromBytes, P: Trust>(message: &Message<'_, P>, copy: &mut [u8]) -> Result<T, RecvError> {
+    if message.len() != copy.len() {
+        return Err(RecvError::NotAValue);
+    }
+    message.read_at(0, copy);
+    T::try_read_from_bytes(copy).map_err(|_| RecvError::NotAValue)
 }
 
 impl<T, P: Trust> fmt::Debug for TypedReceiver<T, P> {
