@@ -42,7 +42,8 @@ const RESERVE: &str = "src/ring/reserve.rs";
 const SPSC: &str = "src/ring/spsc.rs";
 const WAIT: &str = "src/wait.rs";
 /// In place of `src/channel`, which is not part of the models.
-const HARNESS: &str = "loom-tests/src/harness.rs";
+const CLOSING: &str = "loom-tests/src/harness/sender.rs";
+const RECEIVING: &str = "loom-tests/src/harness/receiver.rs";
 
 #[rustfmt::skip]
 const WEAKENED: &[Mutation] = &[
@@ -57,8 +58,8 @@ const WEAKENED: &[Mutation] = &[
     mutation("I2", RECOVERY, "other.intent_tail.load(Acquire)", "other.intent_tail.load(Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("K1", CLAIM, "Seen::CLOSED, Release)", "Seen::CLOSED, Relaxed)", "claims::a_successor_sees_all_that_the_closed_sender_sent"),
     mutation("K2", CLAIM, "Seen(claim.load(Acquire))", "Seen(claim.load(Relaxed))", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
-    mutation("E1", HARNESS, "closings.fetch_add(1, Release)", "closings.fetch_add(1, Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
-    mutation("E2", HARNESS, "closings.load(Acquire)", "closings.load(Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
+    mutation("E1", CLOSING, "closings.fetch_add(1, Release)", "closings.fetch_add(1, Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
+    mutation("E2", RECEIVING, "closings.load(Acquire)", "closings.load(Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
     mutation("A1", WAIT, "(attention, announced, Release, Relaxed)", "(attention, announced, Relaxed, Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("A2", WAIT, "self.attention.load(Acquire)", "self.attention.load(Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("F1", WAIT, "`stay_calm`.\n        fence(SeqCst);\n", "`stay_calm`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
@@ -84,8 +85,8 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
     mutation("no last look at the head", RECOVERY, " || memory.state(head).is_some()", "", "recovery::what_the_dead_had_committed_is_delivered"),
     mutation("nobody asks who is behind", RECOVERY, "other.intent_tail.load(Acquire) == named", "false", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
-    mutation("no look after the dead were passed over", HARNESS, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
-    mutation("room of the dead is not offered", HARNESS, "        self.offer_room(true);\n        let ended", "        let ended", "recovery::a_sleeping_sender_gets_the_room_of_a_dead_one"),
+    mutation("no look after the dead were passed over", RECEIVING, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
+    mutation("room of the dead is not offered", RECEIVING, "        self.offer_room(true);\n        let ended", "        let ended", "recovery::a_sleeping_sender_gets_the_room_of_a_dead_one"),
 ];
 
 fn root() -> PathBuf {
