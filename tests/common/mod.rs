@@ -88,6 +88,14 @@ impl Line {
         (&self.0).read_exact(&mut number).is_ok().then(|| u64::from_ne_bytes(number))
     }
 
+    /// The next number; `None` when it does not come before the far end of all waiting.
+    pub fn hear_before_the_end(&self) -> Option<u64> {
+        self.0.set_read_timeout(Some(FAR)).unwrap();
+        let number = self.next();
+        self.0.set_read_timeout(None).unwrap();
+        number
+    }
+
     /// Passes a descriptor (SCM_RIGHTS).
     pub fn pass(&self, fd: BorrowedFd<'_>) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

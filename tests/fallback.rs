@@ -1,0 +1,126 @@
+//! What holds where the kernel, or a sandbox, refuses a system call that makes things fast: death is still told of, by
+//! looking every tenth of a second.
+
+mod common;
+
+use common::{
+    Child, FAR,
+    rings::{Shared, Way, child_at, open},
+};
+use ringpost::{RecvError, SendError};
+use rustix::io::Errno;
+use std::{io, thread, time::Duration};
+
+/// What is refused, and how: as by Linux 5.10, by a limit on threads, by a container's filter.
+const REFUSALS: [(libc::c_long, Errno); 5] = [
+    (libc::SYS_futex_waitv, Errno::NOSYS),
+    (libc::SYS_clone3, Errno::AGAIN),
+    (libc::SYS_set_robust_list, Errno::PERM),
+    (libc::SYS_pidfd_open, Errno::PERM),
+    (libc::SYS_membarrier, Errno::NOSYS),
+];
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let [end, ring, refused] = words[..] else { panic!("no such role: {words:?}") };
+    let ring = open(ring, &line);
+    if let Ok(number) = refused.parse::<usize>() {
+        refuse(REFUSALS[number]);
+    }
+    match end {
+        "send" => {
+            let mut sender = ring.sender().unwrap();
+            line.tell(0);
+            let error = loop {
+                // Without a deadline: at that it would look for itself.
+                match sender.send(&[0; 1000]) {
+                    Ok(()) => {}
+                    Err(SendError::PeerDied { pid, .. }) => break pid,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            line.tell(error.into());
+        }
+        "receive" => {
+            let mut receiver = ring.receiver().unwrap();
+            line.tell(0);
+            match receiver.recv() {
+                Err(RecvError::PeerDied { pid, .. }) => line.tell(pid.into()),
+                other => panic!("{other:?}"),
+            }
+        }
+        // Only there to be killed.
+        "hold" => {
+            let _held = ring.receiver().unwrap();
+            line.tell(0);
+            line.hear();
+        }
+        "stand" => {
+            let _sender = ring.sender().unwrap();
+            line.tell(0);
+            line.hear();
+        }
+        _ => panic!("no such role: {words:?}"),
+    }
+}
+
+/// From now on the call fails so, in this thread and in those that it starts.
+fn refuse((call, error): (libc::c_long, Errno)) {
+    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (equal, end) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
+    let error = libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32;
+    let mut program = [
+        // The number of the call is the first word of what the filter is given.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(equal, call as u32, 0, 1),
+        instruction(end, error, 0, 0),
+        instruction(end, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: a number for this thread.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program lives until the call returns; the kernel checks it.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Kills the one who stands at the other end, once the first sleeps; it must name the dead.
+fn is_told(waiting: (&str, Option<usize>), dying: (&str, Option<usize>)) {
+    let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16));
+    let start = |(role, refused): (&str, Option<usize>)| -> Child {
+        let child = child_at(&ring, role, &refused.map_or("none".into(), |number| number.to_string()));
+        child.hear();
+        child
+    };
+    let mut dying = start(dying);
+    let waiting = start(waiting);
+    let sleeps = || {
+        let statistics = ring.ring.statistics();
+        statistics.receiver.sleeps + statistics.senders.iter().map(|sender| sender.sleeps).sum::<u64>()
+    };
+    while sleeps() == 0 {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(10));
+    dying.kill();
+    assert_eq!(waiting.hear_before_the_end(), Some(u64::from(dying.id())));
+    waiting.finish();
+}
+
+#[test]
+fn a_death_is_told_of_where_the_one_who_waits_is_refused_a_system_call() {
+    for refused in 0..REFUSALS.len() {
+        is_told(("receive", Some(refused)), ("stand", None));
+        is_told(("send", Some(refused)), ("hold", None));
+    }
+}
+
+#[test]
+fn a_death_is_told_of_where_the_one_who_dies_was_refused_a_system_call() {
+    for refused in 0..REFUSALS.len() {
+        is_told(("receive", None), ("stand", Some(refused)));
+        is_told(("send", None), ("hold", Some(refused)));
+    }
+}
