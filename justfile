@@ -31,6 +31,12 @@ model-long:
 processes-long:
     RINGPOST_LONG=1 cargo test --release --package ringpost --test processes --test deaths -- --nocapture --test-threads=1
 
+every-instruction-long:
+    RINGPOST_LONG=1 cargo test --release --package ringpost --test every_instruction -- --nocapture
+
+soak:
+    RINGPOST_LONG=1 cargo test --release --package ringpost --test soak -- --nocapture --test-threads=1
+
 miri:
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..8" cargo +nightly miri test --package ringpost --lib
 

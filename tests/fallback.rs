@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    Child, FAR,
+    Child,
     rings::{Shared, Way, child_at, open},
 };
 use ringpost::{RecvError, SendError};

@@ -1,0 +1,338 @@
+//! A kill at every instruction.
+//!
+//! A real process is stepped through each operation, one instruction at a time. After each instruction the pages that it
+//! shares are as a kill there would leave them; so they are copied, its claims in the copy are given to a process that is
+//! dead, and successors go on with the copy: everything that was committed must be received, once and in order, what was
+//! not must be passed over, and the ring must be as good as new. Instructions that change nothing shared leave the same
+//! pages, and these are judged once.
+//!
+//! Short form: about a million instructions. Long form, more than ten million:
+//!
+//! ```text
+//! RINGPOST_LONG=1 cargo test --release --package ringpost --test every_instruction -- --nocapture
+//! ```
+
+#![cfg(target_arch = "x86_64")]
+
+mod common;
+#[path = "every_instruction/judge.rs"]
+mod judge;
+#[path = "every_instruction/tracer.rs"]
+mod tracer;
+#[path = "every_instruction/victim.rs"]
+mod victim;
+
+use common::{Child, stream::scatter};
+use judge::{CAPACITY, Dead, MANY, Progress, Shared, judge};
+use ringpost::{MultiSender, Ring, Sender, SenderKind, Untrusted, record_size};
+use std::{cell::Cell, collections::BTreeMap};
+use tracer::Traced;
+use victim::{LENGTHS, Operation, kind, message};
+
+#[test]
+fn child_process() {
+    let Some((_, line)) = common::role() else { return };
+    victim::serve(&line);
+}
+
+/// What lies in a ring, and what the victim does with it.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    many: bool,
+    /// Where the ring begins.
+    start: u64,
+    /// Number and length of the messages that are there before.
+    before: Vec<(u64, usize)>,
+    /// Whether a sender that lives has a reservation behind those.
+    open: bool,
+    /// Whether a sender that is dead has one before all.
+    fallen: bool,
+    operation: Operation,
+    /// Messages that another sender has sent behind a reservation of the victim.
+    behind: Vec<(u64, usize)>,
+    /// Whether that other sender then stands in a reservation.
+    open_behind: bool,
+    /// Whether the operation finds no room.
+    full: bool,
+    /// Messages that the operation releases.
+    releases: usize,
+    /// Senders that live.
+    living: usize,
+}
+
+impl Scene {
+    fn new(many: bool, start: u64, operation: Operation) -> Self {
+        Self {
+            many,
+            start,
+            before: Vec::new(),
+            open: false,
+            fallen: false,
+            operation,
+            behind: Vec::new(),
+            open_behind: false,
+            full: false,
+            releases: 0,
+            living: 1,
+        }
+    }
+}
+
+/// Instructions stopped at and states judged, by operation.
+#[derive(Default)]
+struct Tally(BTreeMap<String, (u64, u64)>);
+
+impl Tally {
+    fn count(&mut self, operation: Operation, instructions: u64, states: u64) {
+        let name = format!("{operation:?}");
+        let entry = self.0.entry(name.split('(').next().unwrap().to_owned()).or_default();
+        *entry = (entry.0 + instructions, entry.1 + states);
+    }
+
+    fn instructions(&self) -> u64 {
+        self.0.values().map(|&(instructions, _)| instructions).sum()
+    }
+
+    fn print(&self, what: &str) {
+        for (operation, (instructions, states)) in &self.0 {
+            println!("{what}: {operation:<12} {instructions:>9} instructions {states:>7} states");
+        }
+        println!("{what}: {:<12} {:>9} instructions", "all", self.instructions());
+    }
+}
+
+/// A victim, and what was seen of it.
+struct Study {
+    child: Child,
+    thread: Traced,
+    dead: Dead,
+    tally: Tally,
+}
+
+fn put<K: SenderKind>(sender: &mut Sender<Untrusted, K>, messages: &[(u64, usize)]) {
+    for &(number, length) in messages {
+        let mut reservation = sender.try_reserve(length).unwrap();
+        reservation.write_at(0, &message(number, length));
+        reservation.set_kind(kind(number));
+        reservation.commit();
+    }
+}
+
+impl Study {
+    fn new() -> Self {
+        let child = Child::start("victim");
+        let thread = Traced::attach(child.hear());
+        Self { child, thread, dead: Dead::new(), tally: Tally::default() }
+    }
+
+    fn run(&mut self, scene: &Scene) {
+        let builder = ringpost::unnamed().capacity(8 * CAPACITY).start_position(scene.start);
+        if scene.many {
+            self.many(scene, &builder.many_senders(MANY).memfd().unwrap());
+        } else {
+            self.single(scene, &builder.memfd().unwrap());
+        }
+    }
+
+    fn single(&mut self, scene: &Scene, ring: &Ring) {
+        let mut sender = ring.sender().unwrap();
+        put(&mut sender, &scene.before);
+        let sends = !matches!(
+            scene.operation,
+            Operation::Listen
+                | Operation::Receive
+                | Operation::ReceiveMany
+                | Operation::Leak
+                | Operation::Sleep
+                | Operation::Hush
+        );
+        if sends {
+            drop(sender);
+            return self.step(scene, ring, || {});
+        }
+        self.step(scene, ring, || {});
+        drop(sender);
+    }
+
+    fn many(&mut self, scene: &Scene, ring: &Ring) {
+        let mut other = ring.multi_sender().unwrap();
+        let mut second: Option<MultiSender> = None;
+        if scene.fallen {
+            let sender = second.insert(ring.multi_sender().unwrap());
+            std::mem::forget(sender.try_reserve(40).unwrap());
+            Shared::of(ring).bury(2, &self.dead);
+        }
+        put(&mut other, &scene.before);
+        if scene.open {
+            std::mem::forget(other.try_reserve(40).unwrap());
+        }
+        self.step(scene, ring, || {
+            put(&mut other, &scene.behind);
+            if scene.open_behind {
+                std::mem::forget(other.try_reserve(40).unwrap());
+            }
+        });
+    }
+
+    /// Steps the victim through the operation; `meanwhile` happens while it stands in a reservation.
+    fn step(&mut self, scene: &Scene, ring: &Ring, meanwhile: impl FnOnce()) {
+        let Self { child, thread, dead, tally } = self;
+        let pid = child.id();
+        child.tell(scene.operation.code());
+        child.pass(ring.fd().unwrap());
+        if scene.operation.reserves_before() {
+            child.hear();
+            meanwhile();
+            child.tell(0);
+        }
+        thread.run_to_mark();
+        let shared = Shared::of(ring);
+        let (mut now, mut before) = (Vec::new(), Vec::new());
+        let (instructions, states) = (Cell::new(0), Cell::new(0));
+        let mut progress = [Progress::default(), Progress::default()];
+        let mut look = || {
+            shared.copy_to(&mut now);
+            if now == before {
+                return;
+            }
+            states.set(states.get() + 1);
+            for (all, progress) in [true, false].into_iter().zip(&mut progress) {
+                if all || scene.many {
+                    judge(scene, now.clone(), pid, dead, all, progress);
+                }
+            }
+            std::mem::swap(&mut now, &mut before);
+        };
+        look();
+        thread.step_to_mark(|| {
+            instructions.set(instructions.get() + 1);
+            look();
+        });
+        look();
+        let [end, _] = progress;
+        assert_eq!(end.sent, !scene.full && !scene.operation.sends().is_empty(), "{scene:?}");
+        assert_eq!(end.released, scene.releases, "{scene:?}");
+        thread.go_on();
+        child.hear();
+        tally.count(scene.operation, instructions.get(), states.get());
+    }
+}
+
+/// Units of the record of a message.
+fn units(length: usize) -> u64 {
+    record_size(length) as u64 / 8
+}
+
+/// Where a ring begins: at its begin, just before its end, and (always) just before that and before the counters wrap.
+fn starts(chance: u64) -> Vec<u64> {
+    let all = [(1 << 56) - 1 - chance % 40, 0, CAPACITY - 1 - chance % 20];
+    all[..if common::long() { 3 } else { 1 }].to_vec()
+}
+
+/// Which lengths the victim sends.
+fn lengths(chance: u64) -> Vec<u64> {
+    let all = [1, 0, 2, 3, 4, 5].map(|length| (length + chance) % 6);
+    all[..if common::long() { 6 } else { 2 }].to_vec()
+}
+
+/// Does it once in the short form, and as often as makes millions of instructions in the long one.
+fn study(what: &str, mut round: impl FnMut(&mut Study, u64)) {
+    let mut study = Study::new();
+    let enough = if common::long() { 5_000_000 } else { 1 };
+    let mut number = 0;
+    while study.tally.instructions() < enough {
+        round(&mut study, scatter(number));
+        number += 1;
+    }
+    study.tally.print(what);
+}
+
+#[test]
+fn a_sender_is_killed_at_every_instruction() {
+    study("senders", |study, chance| {
+        for many in [false, true] {
+            for start in starts(chance) {
+                for length in lengths(chance) {
+                    let some = vec![(1, 40), (2, 0), (3, (chance >> 16) as usize % 300)];
+                    let own = LENGTHS[length as usize];
+                    let operations = [
+                        Operation::Send(length),
+                        Operation::Reserve(length),
+                        Operation::Batch(length % 5),
+                        Operation::Commit(length),
+                        Operation::Discard(length),
+                        Operation::Shorten(length),
+                    ];
+                    for operation in operations {
+                        let empty = Scene::new(many, start, operation);
+                        let filled = Scene { before: some.clone(), ..empty.clone() };
+                        if many && operation.reserves_before() {
+                            let behind = vec![(1600, 24)];
+                            study.run(&Scene { behind: behind.clone(), ..filled.clone() });
+                            study.run(&Scene { open_behind: true, ..filled.clone() });
+                        }
+                        if many && !operation.reserves_before() {
+                            study.run(&Scene { open: true, ..filled.clone() });
+                            study.run(&Scene { fallen: true, ..filled.clone() });
+                        }
+                        study.run(&empty);
+                        study.run(&filled);
+                    }
+                    study.run(&Scene { before: some, ..Scene::new(many, start, Operation::Leave) });
+                    // Just room enough, and one unit too little.
+                    for (full, rest) in [(false, units(own)), (true, units(own) - 1)] {
+                        let before = vec![(1, (CAPACITY - rest - 2) as usize * 8)];
+                        study.run(&Scene {
+                            before,
+                            full,
+                            ..Scene::new(many, start, Operation::Send(length))
+                        });
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_receiver_is_killed_at_every_instruction() {
+    study("receivers", |study, chance| {
+        for many in [false, true] {
+            for start in starts(chance) {
+                let some = vec![(1, 40), (2, 0), (3, (chance >> 16) as usize % 300), (4, 1)];
+                let operations = [
+                    (Operation::Receive, 1),
+                    (Operation::ReceiveMany, 3),
+                    (Operation::Leak, 0),
+                    (Operation::Hush, 0),
+                ];
+                for (operation, releases) in operations {
+                    let filled =
+                        Scene { before: some.clone(), releases, ..Scene::new(many, start, operation) };
+                    if many {
+                        study.run(&Scene { fallen: true, ..filled.clone() });
+                        study.run(&Scene { open: true, ..filled.clone() });
+                    }
+                    study.run(&filled);
+                    study.run(&Scene::new(many, start, operation));
+                }
+                study.run(&Scene { before: some, ..Scene::new(many, start, Operation::Hush) });
+                study.run(&Scene::new(many, start, Operation::Sleep));
+            }
+        }
+    });
+}
+
+#[test]
+fn whoever_attaches_is_killed_at_every_instruction() {
+    study("attaching", |study, chance| {
+        for many in [false, true] {
+            let start = starts(chance)[0];
+            for operation in [Operation::Join, Operation::Listen] {
+                let before = vec![(1, 40), (2, 0)];
+                let fallen = many && operation == Operation::Listen;
+                study.run(&Scene { before, fallen, ..Scene::new(many, start, operation) });
+            }
+        }
+    });
+}

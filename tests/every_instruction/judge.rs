@@ -1,0 +1,239 @@
+//! What the successors find when everything that a victim leaves is as it was at one instruction.
+
+use super::{
+    Scene,
+    common::FAR,
+    victim::{OWN, kind, message},
+};
+use ringpost::{MultiSender, OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Untrusted};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use std::{
+    fs::File,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
+    process::Command,
+    time::Instant,
+};
+
+const RECEIVER_CLAIM: u64 = 4096 + 256;
+const RECEIVER_ALARMS: u64 = 4096 + 1024;
+const SLOTS: u64 = 8704;
+const SLOT: u64 = 256;
+const ALARM: u64 = 24;
+/// Set by the kernel in the alarm of a process that has died.
+const OWNER_DIED: u32 = 1 << 30;
+
+/// Units of the data area of each ring here.
+pub const CAPACITY: u64 = 512;
+/// Slots of the rings for many senders.
+pub const MANY: u8 = 3;
+
+/// The bytes of a ring.
+pub struct Shared(File);
+
+impl Shared {
+    pub fn of(ring: &Ring) -> Self {
+        Self(ring.fd().unwrap().try_clone_to_owned().unwrap().into())
+    }
+
+    pub fn copy_to(&self, bytes: &mut Vec<u8>) {
+        bytes.resize(self.0.metadata().unwrap().size() as usize, 0);
+        self.0.read_exact_at(bytes, 0).unwrap();
+    }
+
+    /// Gives a sender's slot to the dead, with its alarm as the kernel leaves it.
+    pub fn bury(&self, slot: u64, dead: &Dead) {
+        let (mut claim, offset) = ([0; 8], SLOTS + SLOT * (slot - 1));
+        self.0.read_exact_at(&mut claim, offset).unwrap();
+        self.0.write_all_at(&dead.instead_of(claim), offset).unwrap();
+        self.0.write_all_at(&OWNER_DIED.to_ne_bytes(), offset + ALARM).unwrap();
+    }
+}
+
+/// A process that is dead for certain, as claims name it: `start time : 34 | pid : 22`.
+pub struct Dead {
+    pub pid: u32,
+    start: u64,
+}
+
+impl Dead {
+    pub fn new() -> Self {
+        let mut child = Command::new("true").spawn().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let start = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        child.wait().unwrap();
+        Self { pid: child.id(), start }
+    }
+
+    /// The claim, held by this process instead.
+    pub fn instead_of(&self, claim: [u8; 8]) -> [u8; 8] {
+        let owner = self.start << 22 | u64::from(self.pid);
+        (owner << 8 | u64::from(claim[0])).to_ne_bytes()
+    }
+}
+
+/// Makes the process `pid` in these bytes the dead one, with its alarms as the kernel leaves them. True when it held a
+/// sender's slot.
+fn kill(bytes: &mut [u8], pid: u32, dead: &Dead) -> bool {
+    let slots = (0..u64::from(MANY)).map(|number| {
+        let slot = SLOTS + SLOT * number;
+        (slot, vec![slot + ALARM])
+    });
+    let receiver = (RECEIVER_CLAIM, (0..255).map(|number| RECEIVER_ALARMS + 8 * number).collect());
+    let mut sent = false;
+    for (offset, alarms) in slots.chain([receiver]) {
+        let claim: &mut [u8; 8] = (&mut bytes[offset as usize..][..8]).try_into().unwrap();
+        let value = u64::from_ne_bytes(*claim);
+        if value & 3 != 1 || value >> 8 & ((1 << 22) - 1) != u64::from(pid) {
+            continue;
+        }
+        *claim = dead.instead_of(*claim);
+        sent |= offset != RECEIVER_CLAIM;
+        for alarm in alarms {
+            let alarm = &mut bytes[alarm as usize..][..4];
+            if alarm != [0; 4] {
+                alarm.copy_from_slice(&OWNER_DIED.to_ne_bytes());
+            }
+        }
+    }
+    sent
+}
+
+/// A ring of these bytes.
+fn ring_of(bytes: &[u8]) -> Ring {
+    let fd: OwnedFd = memfd_create("copy", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let file = File::from(fd);
+    file.write_all_at(bytes, 0).unwrap();
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
+    ringpost::unnamed().from_fd(file.into()).unwrap()
+}
+
+/// What a receiver of these bytes gets: numbers of messages, each of which is checked.
+fn received(
+    receiver: &mut Receiver,
+    lengths: &[(u64, usize)],
+    last: &mut Option<u64>,
+) -> (Vec<u64>, RecvError) {
+    let mut numbers = Vec::new();
+    loop {
+        match receiver.try_recv() {
+            Ok(message) => {
+                let found = |&&(number, length): &&(u64, usize)| {
+                    kind(number) == message.kind() && self::message(number, length) == message.to_vec()
+                };
+                let &(number, _) = lengths.iter().find(found).expect("a message that nobody has sent");
+                assert!(last.is_none_or(|last| last < message.sequence() || message.sequence() < 1 << 20));
+                *last = Some(message.sequence());
+                numbers.push(number);
+            }
+            Err(error) => return (numbers, error),
+        }
+    }
+}
+
+/// How far the operation was, as of the last instruction that was looked at.
+#[derive(Default)]
+pub struct Progress {
+    /// Whether its messages are there.
+    pub sent: bool,
+    /// How many messages it has released.
+    pub released: usize,
+}
+
+/// Kills the victim where it stands, and everybody else too if `all`; lets successors go on with these bytes.
+pub fn judge(
+    scene: &Scene,
+    mut bytes: Vec<u8>,
+    victim: u32,
+    dead: &Dead,
+    all: bool,
+    progress: &mut Progress,
+) {
+    let waits_for_news = kill(&mut bytes, victim, dead);
+    let others_held = if all { kill(&mut bytes, std::process::id(), dead) } else { false };
+    let ring = ring_of(&bytes);
+    let mut receiver = ring.receiver().expect("the place of a dead receiver can be taken");
+    if waits_for_news || others_held || scene.fallen {
+        let start = Instant::now();
+        while receiver.next_death().is_none() {
+            assert!(start.elapsed() < FAR, "nobody told of the death: {scene:?}");
+            std::thread::yield_now();
+        }
+    }
+    let own = scene.operation.sends();
+    let lengths: Vec<_> = scene.before.iter().chain(&own).chain(&scene.behind).copied().collect();
+    let mut last = None;
+    let (numbers, error) = received(&mut receiver, &lengths, &mut last);
+    assert!(
+        matches!(error, RecvError::Empty | RecvError::Disconnected | RecvError::PeerDied { .. }),
+        "{error}"
+    );
+
+    let before: Vec<u64> = scene.before.iter().map(|&(number, _)| number).collect();
+    let behind = scene.behind.iter().map(|&(number, _)| number);
+    let released = before.len() - numbers.iter().filter(|&&number| number < OWN).count();
+    assert!((progress.released..=scene.releases).contains(&released), "{released} released");
+    progress.released = released;
+    let sent = numbers.iter().any(|number| own.iter().any(|(own, _)| own == number));
+    assert!(sent || !progress.sent, "what was there is gone");
+    progress.sent = sent;
+    let mut expected = before[released..].to_vec();
+    if scene.open && !all {
+        // The sender in between lives, so nothing behind its reservation can be had, and it is named.
+        assert_eq!(numbers, expected);
+        assert!(receiver.recv_timeout(std::time::Duration::ZERO).is_err());
+        assert_eq!(receiver.stalled().map(|stall| stall.sender.pid), Some(std::process::id()));
+        return;
+    }
+    if sent {
+        expected.extend(own.iter().map(|&(number, _)| number));
+    }
+    expected.extend(behind);
+    if scene.open_behind && !all {
+        assert_eq!(numbers, expected[..expected.len() - scene.behind.len()]);
+        return;
+    }
+    assert_eq!(numbers, expected);
+    let living = if all || !scene.many { 0 } else { scene.living };
+    match ring.info().many_senders {
+        None => use_it(&mut receiver, ring.sender().expect("the place of a dead sender can be taken"), last),
+        Some(_) => {
+            let mut senders: Vec<MultiSender> = Vec::new();
+            loop {
+                match ring.multi_sender() {
+                    Ok(sender) => senders.push(sender),
+                    Err(OpenError::TooManySenders { .. }) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(senders.len(), usize::from(MANY) - living, "each slot of the dead can be taken");
+            use_it(&mut receiver, senders.pop().unwrap(), last);
+        }
+    }
+}
+
+/// Fills the ring to the brim and drains it, three times: all its room is there, and everything arrives.
+fn use_it<K: SenderKind>(receiver: &mut Receiver, mut sender: Sender<Untrusted, K>, mut last: Option<u64>) {
+    const LENGTH: usize = 100;
+    let most = CAPACITY as usize / (ringpost::record_size(LENGTH) / 8);
+    for lap in 0..3 {
+        let first = 2000 + 100 * lap;
+        let numbers = first..first + most as u64;
+        for number in numbers.clone() {
+            sender
+                .try_reserve(LENGTH)
+                .map(|mut reservation| {
+                    reservation.write_at(0, &message(number, LENGTH));
+                    reservation.set_kind(kind(number));
+                    reservation.commit();
+                })
+                .expect("all the room is there");
+        }
+        assert_eq!(sender.try_send(&[0; LENGTH]), Err(SendError::Full));
+        let lengths: Vec<_> = numbers.clone().map(|number| (number, LENGTH)).collect();
+        let (received, _) = received(receiver, &lengths, &mut last);
+        assert!(received.into_iter().eq(numbers));
+    }
+}
