@@ -6,7 +6,7 @@ use super::{
     trust::Trusted,
 };
 use crate::{
-    error::{OpenError, SegmentError},
+    error::{BOOT, OpenError, SegmentError},
     header::{self, Header, Item, Kind, LEAST_CAPACITY, MOST_CAPACITY, mismatch},
     layout,
     ring::{
@@ -37,6 +37,10 @@ const DEFAULT_CAPACITY: u64 = 4 << 20;
 
 /// File names of named rings begin with this.
 pub(crate) const PREFIX: &str = "ringpost.";
+
+/// What is said of a segment of the `shared_memory` crate.
+pub(super) const HOSTED: OpenError =
+    OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" };
 
 /// Longest name, in bytes: a file name has at most 255.
 const LONGEST_NAME: usize = 255 - PREFIX.len();
@@ -194,7 +198,7 @@ impl Builder {
     /// user's, writable by everybody, a link; [`OpenError::NotARing`]; [`OpenError::Mismatch`].
     pub fn open(&self) -> Result<Ring, OpenError> {
         let path = self.path()?;
-        let segment = Segment::open(&path, self.owner.unwrap_or_else(process::effective_user))?;
+        let segment = self.segment(&path)?;
         let (header, memory) = self.check(&segment)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Named { segment, path }, Scope::Shared))))
     }
@@ -303,6 +307,11 @@ impl Builder {
         Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
     }
 
+    /// Opens what stands at `path`, if this builder's owner has made it.
+    pub(super) fn segment(&self, path: &Path) -> Result<Segment, SegmentError> {
+        Segment::open(path, self.owner.unwrap_or_else(process::effective_user))
+    }
+
     pub(super) fn path(&self) -> Result<PathBuf, OpenError> {
         let why = match self.name.as_bytes() {
             [] => "it is empty",
@@ -364,7 +373,7 @@ impl Builder {
     fn accept(&self, found: &Header) -> Result<(), OpenError> {
         let (boot, namespace, page) = (peer::boot_id(), peer::namespaces(), process::page_bytes() as u32);
         if found.boot_id != boot {
-            return Err(mismatch("boot", hex(found.boot_id), hex(boot)));
+            return Err(mismatch(BOOT, hex(found.boot_id), hex(boot)));
         }
         if found.namespaces != namespace {
             return Err(mismatch("PID and time namespace", found.namespaces, namespace));
@@ -404,13 +413,13 @@ impl Builder {
     }
 
     /// Checks a segment that somebody else has made, and maps it.
-    fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
+    pub(super) fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
         let mut bytes = [0; header::LENGTH];
         let there = segment.read_head(&mut bytes)?;
         let header = Header::decode(&bytes[..there])?;
         self.accept(&header)?;
         if !header.geometry.mirrored() {
-            return Err(OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" });
+            return Err(HOSTED);
         }
         let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
         Ok((header, mapped(&header, mapping)))

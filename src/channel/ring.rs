@@ -10,11 +10,7 @@ use crate::{
     error::OpenError,
     header::{Header, Kind},
     ring::{claim::Owner, memory::Memory},
-    sys::{
-        futex::Scope,
-        peer, process,
-        segment::{self, Segment},
-    },
+    sys::{futex::Scope, peer, process, segment::Segment},
     wait::{Bell, Spin, WaitStrategy},
 };
 use std::{
@@ -74,9 +70,9 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let Home::Named { segment, path } = &self.home else { return };
-        if self.owned_by == Some(attach::this_process()) && segment.is_at(path) {
+        if self.owned_by == Some(attach::this_process()) {
             // Nobody is left to tell when it fails; `ringpost ls` shows what stays.
-            let _ = segment::unlink(path);
+            let _ = segment.unlink(path);
         }
     }
 }
@@ -210,10 +206,7 @@ impl<P: Trust> Ring<P> {
     /// [`OpenError::Segment`] when the name is gone, is another ring's by now, or may not be removed.
     pub fn unlink(&self) -> Result<(), OpenError> {
         match &self.inner.home {
-            Home::Named { segment, path } if segment.is_at(path) => Ok(segment::unlink(path)?),
-            Home::Named { path, .. } => {
-                Err(OpenError::Segment(crate::SegmentError::NotFound { path: path.clone() }))
-            }
+            Home::Named { segment, path } => Ok(segment.unlink(path)?),
             Home::Unnamed(_) | Home::Elsewhere => {
                 Err(OpenError::Name { name: String::new(), why: "this ring has no name" })
             }
