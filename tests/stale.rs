@@ -7,8 +7,9 @@ use common::{Child, FAR, Line, Name};
 use ringpost::{Builder, OpenError, RecvError, SegmentError, builder};
 use std::{
     env, fs,
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::CommandExt},
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Barrier,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -55,7 +56,7 @@ fn child_process() {
         }
         ["race", name] => race(name, &line),
         ["clean", name] => clean(name, &line),
-        ["forget", name] => forget(name, &line),
+        ["become", name] => become_another(name, &line),
         _ => panic!("{words:?}"),
     }
 }
@@ -106,26 +107,24 @@ fn what_nobody_uses_is_a_leftover_and_what_somebody_has_open_is_none() {
     assert_segment(leftover(), not_found);
 }
 
-/// Attaches, and closes every descriptor of the process, as daemons do.
-fn forget(name: &str, line: &Line) {
+/// Attaches, and becomes another program, which says what it hears.
+fn become_another(name: &str, line: &Line) {
     let ring = small(name).open().unwrap();
     let _sender = ring.sender().unwrap();
-    // SAFETY: closes what this process uses no more: not the first four, of which the line to the parent is one.
-    unsafe { libc::close_range(4, u32::MAX, 0) };
     line.tell(0);
-    line.next();
-    // Its handles would close descriptors that are gone.
-    std::process::exit(0);
+    panic!("{}", Command::new("sh").args(["-c", "cat >&0"]).exec());
 }
 
 #[test]
-fn who_is_attached_and_has_closed_all_its_descriptors_still_uses_the_ring() {
+fn what_a_process_is_attached_to_that_lives_is_no_leftover_though_nobody_has_it_open() {
     let name = Name::new();
     drop(small(&name).create().unwrap());
-    let mut daemon = Child::start(&format!("forget {}", &*name));
-    daemon.hear();
+    let mut another = Child::start(&format!("become {}", &*name));
+    another.hear();
+    another.tell(7);
+    assert_eq!(another.hear(), 7, "the other program runs");
     assert_segment(small(&name).leftover(), in_use);
-    daemon.kill();
+    another.kill();
     small(&name).leftover().unwrap().remove().unwrap();
 }
 

@@ -41,7 +41,7 @@ impl Builder {
         }
         let content = self.check(&segment).map(|(_, memory)| Statistics::read(&memory));
         match content {
-            // Who has closed all descriptors of its process has lost the lock, and is attached all the same.
+            // It has called exec since, and is attached as long as it lives.
             Ok(statistics) if statistics.anybody_attached() => Err(SegmentError::InUse { path }.into()),
             Ok(_)
             | Err(

@@ -1,6 +1,7 @@
 //! Who has a named segment open, and who takes its name away: locks on two bytes of the file.
 //!
-//! They belong to the open file, so the kernel gives them back when its last descriptor is closed, however that happens.
+//! They belong to the open file, so the kernel gives them back when its last descriptor is closed and its last mapping
+//! gone, however that happens.
 //! Taking one exclusively needs the right to write, which flock(2) would not.
 
 use core::time::Duration;
