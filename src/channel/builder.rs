@@ -362,8 +362,8 @@ impl Builder {
             page: page as u32,
             key: random::number(),
             instance: random::number(),
-            boot_id: peer::boot_id(),
-            namespaces: peer::namespaces(),
+            boot_id: peer::boot_id()?,
+            namespaces: peer::namespaces()?,
             created_ns: since_1970.as_nanos() as u64,
             creator: attach::this_process().pid(),
         })
@@ -371,7 +371,7 @@ impl Builder {
 
     /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
     fn accept(&self, found: &Header) -> Result<(), OpenError> {
-        let (boot, namespace, page) = (peer::boot_id(), peer::namespaces(), process::page_bytes() as u32);
+        let (boot, namespace, page) = (peer::boot_id()?, peer::namespaces()?, process::page_bytes() as u32);
         if found.boot_id != boot {
             return Err(mismatch(BOOT, hex(found.boot_id), hex(boot)));
         }
