@@ -6,7 +6,7 @@ mod common;
 use common::{Child, FAR, Line, Name};
 use nix::unistd::{Uid, getuid, setresuid};
 use ringpost::{
-    Builder, OpenError, RecvError, Ring, SegmentError, SendError, WaitStrategy, builder, unnamed,
+    Builder, Lifetime, OpenError, RecvError, Ring, SegmentError, SendError, WaitStrategy, builder, unnamed,
 };
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
@@ -78,6 +78,7 @@ fn a_full_table_of_descriptors_is_an_error_and_what_is_open_goes_on() {
 fn descriptors(name: &str) {
     let (ring, passed) = (small(name).create().unwrap(), small(name).memfd().unwrap());
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let owned = small(&format!("{name}-owned")).lifetime(Lifetime::Owned).create().unwrap();
     let before = getrlimit(Resource::Nofile).current.unwrap();
     limit(Resource::Nofile, 0);
     let none_left = |error: &SegmentError| matches!(error, SegmentError::NoDescriptor { .. });
@@ -95,6 +96,10 @@ fn descriptors(name: &str) {
     assert_eq!(receiver.recv_timeout(FAR).map(drop), Err(RecvError::Disconnected), "it has closed");
     drop(receiver);
     exchange(&passed);
+    assert!(owned.is_current());
+    let path = owned.path().unwrap().to_path_buf();
+    drop(owned);
+    assert!(!path.exists(), "its maker has taken its name away");
     ring.unlink().unwrap();
     limit(Resource::Nofile, before);
     assert!(!Path::new(&format!("/dev/shm/ringpost.{other}")).exists());
@@ -152,7 +157,7 @@ fn threads(name: &str, line: &Line) {
     assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"before the end");
     line.tell(0);
     match receiver.recv_timeout(FAR).map(drop) {
-        Err(RecvError::PeerDied { pid }) => line.tell(pid.into()),
+        Err(RecvError::PeerDied { pid, .. }) => line.tell(pid.into()),
         other => panic!("{other:?}"),
     }
     // A sender that waits for room learns of it as well.

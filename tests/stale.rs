@@ -74,7 +74,10 @@ fn what_a_crash_left_is_not_made_again_but_reused_where_that_is_asked_for() {
     assert_eq!(ring.info().instance, instance);
     let mut receiver = ring.receiver().unwrap();
     assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"before the crash");
-    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::PeerDied { pid: maker.id() });
+    assert_eq!(
+        receiver.recv_timeout(FAR).unwrap_err(),
+        RecvError::PeerDied { pid: maker.id(), unfinished: 0 }
+    );
     let mut sender = ring.sender().unwrap();
     sender.send(b"after the crash").unwrap();
     assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"after the crash");

@@ -285,7 +285,7 @@ fn death(steps: &Steps<'_>, name: &str, mut helper: Helper) {
     helper.send_and_die();
     let message = steps.library(|| receiver.recv_timeout(FAR).map(|message| message.to_vec())).unwrap();
     assert_eq!(message, payload(0));
-    let died = RecvError::PeerDied { pid: helper.pid.as_raw() as u32 };
+    let died = RecvError::PeerDied { pid: helper.pid.as_raw() as u32, unfinished: 0 };
     assert_eq!(steps.library(|| receiver.recv_timeout(FAR).map(drop)), Err(died));
     let mut successor = steps.again(|| ring.multi_sender());
     exchange(steps, &mut successor, &mut receiver);

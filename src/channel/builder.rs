@@ -15,6 +15,7 @@ use crate::{
     },
     sys::{
         barrier,
+        fork::Generation,
         futex::Scope,
         heap::Heap,
         peer, process, random,
@@ -187,7 +188,7 @@ impl Builder {
         let memory = self.fill(&header, &segment)?;
         segment.publish(&path)?;
         let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
-        inner.owned_by = (self.lifetime == Lifetime::Owned).then(attach::this_process);
+        inner.owned_by = (self.lifetime == Lifetime::Owned).then(Generation::current);
         Ok(Ring::new(Arc::new(inner)))
     }
 

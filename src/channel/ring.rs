@@ -2,15 +2,15 @@
 
 use super::{
     Receiver, Statistics,
-    attach::{self, Attachment},
+    attach::Attachment,
     sender::{MultiSender, Sender},
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::{
     error::OpenError,
     header::{Header, Kind},
-    ring::{claim::Owner, memory::Memory},
-    sys::{futex::Scope, peer, process, segment::Segment},
+    ring::memory::Memory,
+    sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
     wait::{Bell, Spin, WaitStrategy},
 };
 use std::{
@@ -37,7 +37,7 @@ pub struct Inner {
     pub(crate) header: Header,
     pub(super) home: Home,
     /// Set where the name goes when this mapping goes: the process that made the ring.
-    pub(super) owned_by: Option<Owner>,
+    pub(super) owned_by: Option<Generation>,
     pub(super) scope: Scope,
     pub(super) wait: WaitStrategy,
 }
@@ -70,7 +70,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let Home::Named { segment, path } = &self.home else { return };
-        if self.owned_by == Some(attach::this_process()) {
+        if self.owned_by.is_some_and(Generation::lasts) {
             // Nobody is left to tell when it fails; `ringpost ls` shows what stays.
             let _ = segment.unlink(path);
         }

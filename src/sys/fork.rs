@@ -7,34 +7,12 @@ use core::{
     ffi::c_void,
     num::NonZeroUsize,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
+    sync::atomic::{AtomicU32, Ordering::*},
 };
 use std::sync::OnceLock;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::mm::{Advice, madvise};
-
-/// What is zero again in a forked child.
-#[repr(C)]
-struct Page {
-    generation: AtomicU32,
-    /// For [`identity`].
-    identity: AtomicU64,
-}
-
-/// The page; the second is false where it is not wiped.
-fn page() -> (&'static Page, bool) {
-    static PAGE: OnceLock<(&'static Page, bool)> = OnceLock::new();
-    let leaked = || Box::leak(Box::new(Page { generation: AtomicU32::new(0), identity: AtomicU64::new(0) }));
-    *PAGE.get_or_init(|| wiped_on_fork().map_or_else(|| (&*leaked(), false), |page| (page, true)))
-}
-
-/// A word that is zero until this process, and not one that it was forked from, has stored something in it. `None` where
-/// the kernel can't tell.
-pub(super) fn identity() -> Option<&'static AtomicU64> {
-    let (page, wiped) = page();
-    wiped.then_some(&page.identity)
-}
 
 /// The process that made a handle, told apart from its children.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +24,11 @@ pub(crate) struct Generation {
 impl Generation {
     /// The present one.
     pub(crate) fn current() -> Self {
+        static PAGE: OnceLock<&'static AtomicU32> = OnceLock::new();
         /// Copied to a child, so that its generations have other numbers than its parent's.
         static LAST: AtomicU32 = AtomicU32::new(0);
-        let page = &page().0.generation;
+        let page =
+            *PAGE.get_or_init(|| wiped_on_fork().unwrap_or_else(|| Box::leak(Box::new(AtomicU32::new(0)))));
         // ORDERING: Relaxed, of one process; the numbers guard nothing else.
         if page.load(Relaxed) == 0 {
             let next = LAST.fetch_add(1, Relaxed) + 1;
@@ -68,7 +48,7 @@ impl Generation {
 }
 
 /// A page that is zero in a forked child; `None` where the kernel can't (before 4.14): then a fork goes unnoticed.
-fn wiped_on_fork() -> Option<&'static Page> {
+fn wiped_on_fork() -> Option<&'static AtomicU32> {
     if cfg!(miri) {
         return None;
     }

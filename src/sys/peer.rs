@@ -3,7 +3,6 @@
 //! Death is never guessed. [`life`] says [`Life::Dead`] only with proof, and everything unclear is
 //! [`Life::Alive`].
 
-use core::sync::atomic::Ordering::Relaxed;
 use std::os::unix::fs::MetadataExt;
 use std::{fs, io};
 
@@ -12,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, test_kill_process};
 use rustix::thread::sched_getaffinity;
 
-use super::{fork, segment::SegmentError};
+use super::segment::SegmentError;
 
 /// A process id fits 22 bits: the kernel hands out none above 4194304 (`PID_MAX_LIMIT`).
 const START_TICKS_BITS: u32 = 34;
@@ -36,25 +35,8 @@ pub(crate) enum Life {
     Dead,
 }
 
-/// The calling process, in a forked child too. The answer never changes, even if the start time is there to be read at
-/// one time and not at another: whoever attached with it would else not be recognised when it closes.
+/// The calling process. Asks the kernel each time, so it's right in a forked child too.
 pub(crate) fn this_process() -> Identity {
-    let Some(known) = fork::identity() else { return ask() };
-    // ORDERING: Relaxed, of one process; the number guards nothing else.
-    let identity = match known.load(Relaxed) {
-        0 => {
-            let found = ask();
-            let found = u64::from(found.pid) << START_TICKS_BITS | found.start_ticks;
-            // ORDERING: Relaxed, as above. Another thread may have been first.
-            known.compare_exchange(0, found, Relaxed, Relaxed).err().unwrap_or(found)
-        }
-        identity => identity,
-    };
-    let start_ticks = identity & ((1 << START_TICKS_BITS) - 1);
-    Identity { pid: (identity >> START_TICKS_BITS) as u32, start_ticks }
-}
-
-fn ask() -> Identity {
     let pid = getpid();
     Identity { pid: pid.as_raw_nonzero().get() as u32, start_ticks: start_ticks(pid).unwrap_or(0) }
 }
