@@ -4,7 +4,12 @@
 mod common;
 
 use common::{Child, FAR, Line, Name};
+use nix::{
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{ForkResult, fork},
+};
 use ringpost::{Builder, OpenError, RecvError, SegmentError, builder};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::{
     env, fs,
     os::unix::{fs::FileExt, process::CommandExt},
@@ -56,6 +61,7 @@ fn child_process() {
         }
         ["race", name] => race(name, &line),
         ["clean", name] => clean(name, &line),
+        ["elsewhere", name] => open_elsewhere(name, &line),
         ["become", name] => become_another(name, &line),
         _ => panic!("{words:?}"),
     }
@@ -129,6 +135,47 @@ fn what_a_process_is_attached_to_that_lives_is_no_leftover_though_nobody_has_it_
     assert_segment(small(&name).leftover(), in_use);
     another.kill();
     small(&name).leftover().unwrap().remove().unwrap();
+}
+
+// ---- of another namespace ----
+
+/// Opens the ring in a child that is the first of a new PID namespace. Says 0 when there can be none, 1 when it was told so.
+fn open_elsewhere(name: &str, line: &Line) {
+    // SAFETY: this process starts no thread from here on; only its children are in the new namespace.
+    if unsafe { unshare_unsafe(UnshareFlags::NEWPID) }.is_err() {
+        return line.tell(0);
+    }
+    // SAFETY: the child takes no lock but the allocator's, which fork(3) leaves usable, and ends at once.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let is_told = |result: Result<(), OpenError>| {
+                result.is_err_and(|error| {
+                    let text = error.to_string();
+                    matches!(error, OpenError::Mismatch { .. }) && text.contains("PID and time namespace")
+                })
+            };
+            let opened = is_told(small(name).open().map(drop));
+            let removed = is_told(small(name).leftover().map(drop));
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(i32::from(!opened || !removed)) }
+        }
+        ForkResult::Parent { child } => {
+            line.tell(if waitpid(child, None).unwrap() == WaitStatus::Exited(child, 0) { 1 } else { 2 });
+        }
+    }
+}
+
+#[test]
+fn who_comes_from_another_pid_namespace_is_told_so_and_can_not_remove_it_by_mistake() {
+    let name = Name::new();
+    drop(small(&name).create().unwrap());
+    let child = Child::start(&format!("elsewhere {}", &*name));
+    match child.hear() {
+        0 => println!("skipped: a PID namespace may not be made here"),
+        told => assert_eq!(told, 1),
+    }
+    child.finish();
+    assert!(name.path().exists());
 }
 
 // ---- of another boot ----

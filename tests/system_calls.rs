@@ -355,3 +355,29 @@ fn each_call_of_sleeping_and_waking_fails_once() {
 fn each_call_of_learning_of_a_death_fails_once() {
     every_call_fails_once(death);
 }
+
+#[test]
+fn no_wait_depends_on_the_wall_clock() {
+    if !may_trace() {
+        return println!("skipped: this process may not trace its children");
+    }
+    let name = Name::new();
+    let (run, said) = run(asleep, &name, None);
+    assert!(matches!(run.end, WaitStatus::Exited(_, 0)), "{:?}: {said}", run.end);
+    let mut waits = 0;
+    for (_, call) in run.calls {
+        let [_, operation, _, timeout, clock, _] = call.arguments;
+        match call.number {
+            libc::SYS_futex if timeout != 0 => {
+                let kind = operation as i32 & 0x7f;
+                waits += usize::from(matches!(kind, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET));
+                assert_eq!(operation as i32 & libc::FUTEX_CLOCK_REALTIME, 0, "{call}");
+            }
+            libc::SYS_futex_waitv if timeout != 0 => {
+                assert_eq!(clock as i32, libc::CLOCK_MONOTONIC, "{call}")
+            }
+            _ => {}
+        }
+    }
+    assert!(waits >= 2, "each side has waited with a deadline");
+}
