@@ -31,6 +31,9 @@ model-long:
 processes-long:
     RINGPOST_LONG=1 cargo test --release --package ringpost --test processes --test deaths -- --nocapture --test-threads=1
 
+system-calls-long:
+    RINGPOST_LONG=1 cargo test --package ringpost --test system_calls -- --nocapture
+
 miri:
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..8" cargo +nightly miri test --package ringpost --lib
 
