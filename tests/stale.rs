@@ -116,6 +116,25 @@ fn what_nobody_uses_is_a_leftover_and_what_somebody_has_open_is_none() {
     assert_segment(leftover(), not_found);
 }
 
+#[test]
+fn who_opens_what_is_about_to_be_removed_waits_for_that_and_is_told_when_it_does_not_come() {
+    let name = Name::new();
+    drop(small(&name).create().unwrap());
+    let leftover = small(&name).leftover().unwrap();
+    thread::scope(|threads| {
+        let (name, attempts) = (&name, [Builder::open, Builder::open_or_create]);
+        for attempt in attempts.map(|attempt| threads.spawn(move || attempt(&small(name)))) {
+            let told = |error: &SegmentError| matches!(error, SegmentError::BeingRemoved { .. });
+            assert_segment(attempt.join().unwrap(), told);
+        }
+        assert_segment(small(&name).leftover(), in_use);
+        // Who waits gets it when it was not removed after all.
+        let waiting = threads.spawn(|| small(name).open_or_create());
+        drop(leftover);
+        assert!(waiting.join().unwrap().unwrap().is_current());
+    });
+}
+
 /// Attaches, and becomes another program, which says what it hears.
 fn become_another(name: &str, line: &Line) {
     let ring = small(name).open().unwrap();

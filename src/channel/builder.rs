@@ -147,7 +147,7 @@ impl Builder {
     }
 
     /// Where named rings live. Default `/dev/shm`; the same on both sides. Must be on a tmpfs, or on a file system with
-    /// unnamed files and shared mappings.
+    /// unnamed files, shared mappings and locks.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
         self
@@ -199,7 +199,7 @@ impl Builder {
     /// user's, writable by everybody, a link; [`OpenError::NotARing`]; [`OpenError::Mismatch`].
     pub fn open(&self) -> Result<Ring, OpenError> {
         let path = self.path()?;
-        let segment = self.segment(&path)?;
+        let segment = Segment::open(&path, self.expected_owner())?;
         let (header, memory) = self.check(&segment)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Named { segment, path }, Scope::Shared))))
     }
@@ -308,9 +308,9 @@ impl Builder {
         Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
     }
 
-    /// Opens what stands at `path`, if this builder's owner has made it.
-    pub(super) fn segment(&self, path: &Path) -> Result<Segment, SegmentError> {
-        Segment::open(path, self.owner.unwrap_or_else(process::effective_user))
+    /// The user to whom a named ring must belong when it is opened.
+    pub(super) fn expected_owner(&self) -> u32 {
+        self.owner.unwrap_or_else(process::effective_user)
     }
 
     pub(super) fn path(&self) -> Result<PathBuf, OpenError> {

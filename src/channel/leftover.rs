@@ -32,10 +32,7 @@ impl Builder {
     /// namespace, or hosted.
     pub fn leftover(&self) -> Result<Leftover, OpenError> {
         let path = self.path()?;
-        let segment = self.segment(&path)?;
-        if !segment.exclude()? {
-            return Err(SegmentError::InUse { path }.into());
-        }
+        let segment = Segment::open_alone(&path, self.expected_owner())?;
         if is_hosted(&segment)? {
             return Err(HOSTED);
         }

@@ -8,7 +8,7 @@ use core::num::NonZeroUsize;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
@@ -84,6 +84,20 @@ impl Segment {
     /// Opens the segment at `path` if nobody but the user `owner`, and the group if the mode says so, can
     /// have written to it.
     pub(crate) fn open(path: &Path, owner: u32) -> Result<Self, SegmentError> {
+        Self::open_held(path, owner, hold::share, |path| SegmentError::BeingRemoved { path })
+    }
+
+    /// The same, if nobody else has it open; and nobody can open it as long as it's open here.
+    pub(crate) fn open_alone(path: &Path, owner: u32) -> Result<Self, SegmentError> {
+        Self::open_held(path, owner, hold::exclude, |path| SegmentError::InUse { path })
+    }
+
+    fn open_held(
+        path: &Path,
+        owner: u32,
+        hold: impl FnOnce(&File) -> Result<bool, SegmentError>,
+        held: impl FnOnce(PathBuf) -> SegmentError,
+    ) -> Result<Self, SegmentError> {
         let fd =
             retry_on_intr(|| rustix::fs::open(path, OPEN, Mode::empty())).map_err(|errno| match errno {
                 Errno::LOOP => SegmentError::Symlink { path: path.into() },
@@ -104,8 +118,8 @@ impl Segment {
         if meta.mode() & WORLD_WRITABLE != 0 {
             return Err(SegmentError::WorldWritable { path, mode: meta.mode() & 0o7777 });
         }
-        if !hold::share(&segment.file)? {
-            return Err(SegmentError::BeingRemoved { path });
+        if !hold(&segment.file)? {
+            return Err(held(path));
         }
         match segment.metadata()?.nlink() {
             1 => Ok(segment),
@@ -210,11 +224,6 @@ impl Segment {
             (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
             _ => false,
         }
-    }
-
-    /// Keeps everybody from opening this file as long as it's open here; false when somebody else has it open.
-    pub(crate) fn exclude(&self) -> Result<bool, SegmentError> {
-        hold::exclude(&self.file)
     }
 
     /// Takes the name `path` away from this file; `NotFound` when it's gone, or another file's by now. Nobody else who
