@@ -160,7 +160,6 @@ fn threads(name: &str, line: &Line) {
         Err(RecvError::PeerDied { pid, .. }) => line.tell(pid.into()),
         other => panic!("{other:?}"),
     }
-    // A sender that waits for room learns of it as well.
     line.hear();
 }
 

@@ -62,6 +62,11 @@ fn child_process() {
         ["race", name] => race(name, &line),
         ["clean", name] => clean(name, &line),
         ["elsewhere", name] => open_elsewhere(name, &line),
+        ["hold", name] => {
+            let _leftover = small(name).leftover().unwrap();
+            line.tell(0);
+            line.next();
+        }
         ["become", name] => become_another(name, &line),
         _ => panic!("{words:?}"),
     }
@@ -133,6 +138,17 @@ fn who_opens_what_is_about_to_be_removed_waits_for_that_and_is_told_when_it_does
         drop(leftover);
         assert!(waiting.join().unwrap().unwrap().is_current());
     });
+}
+
+#[test]
+fn a_cleaner_that_is_killed_leaves_the_ring_as_it_was() {
+    let name = Name::new();
+    drop(small(&name).create().unwrap());
+    let mut cleaner = Child::start(&format!("hold {}", &*name));
+    cleaner.hear();
+    assert_segment(small(&name).leftover(), in_use);
+    cleaner.kill();
+    assert!(small(&name).open().unwrap().is_current());
 }
 
 /// Attaches, and becomes another program, which says what it hears.

@@ -142,7 +142,14 @@ fn garbage_of_this_user_goes_and_what_may_be_somebody_elses_stays() {
     assert_code(&rings.run("send version", b""), 0);
     let file = OpenOptions::new().write(true).open(path(&rings, "version")).unwrap();
     file.write_all_at(&77u32.to_ne_bytes(), 8).unwrap();
-    let kept = ["folder", "link", "open-to-all", "pipe", "second-name", "version"];
+    // Of another PID namespace, and of the `shared_memory` crate: who is attached can't be told, or holds no lock.
+    for name in ["namespace", "hosted"] {
+        assert_code(&rings.run(&format!("send {name}"), b""), 0);
+    }
+    forge(&path(&rings, "namespace"), 88, &[7; 8]);
+    forge(&path(&rings, "hosted"), 20, &[0; 4]);
+    forge(&path(&rings, "hosted"), 40, &100u32.to_ne_bytes());
+    let kept = ["folder", "hosted", "link", "namespace", "open-to-all", "pipe", "second-name", "version"];
 
     let found = found(&rings, "--yes");
     assert_eq!(found.len(), garbage.len() + kept.len());
@@ -151,7 +158,16 @@ fn garbage_of_this_user_goes_and_what_may_be_somebody_elses_stays() {
         assert_eq!((&row["state"], &row["pending_messages"]), (&json!("removed"), &Value::Null), "{name}");
         assert!(row["why"].as_str().unwrap().contains(why), "{row}");
     }
-    let reasons = ["not a regular", "symbolic link", "mode 0666", "not a regular", "2 names", "version"];
+    let reasons = [
+        "not a regular",
+        "hosted",
+        "symbolic link",
+        "namespace",
+        "mode 0666",
+        "not a regular",
+        "2 names",
+        "version",
+    ];
     for (name, why) in kept.into_iter().zip(reasons) {
         let row = named(&found, name);
         assert_eq!(row["state"], "kept", "{name}");
@@ -167,7 +183,7 @@ fn garbage_of_this_user_goes_and_what_may_be_somebody_elses_stays() {
 fn a_ring_of_another_boot_goes() {
     let rings = Rings::new();
     assert_code(&rings.run("send old", b"x\n"), 0);
-    forge_boot(&path(&rings, "old"));
+    forge(&path(&rings, "old"), 72, &[7; 16]);
     let output = rings.run("recv old --open", b"");
     assert_code(&output, 1);
     assert!(complaint(&output).contains("`ringpost clean`"), "{}", complaint(&output));
@@ -177,12 +193,12 @@ fn a_ring_of_another_boot_goes() {
     assert_eq!(names(&rings), [""; 0]);
 }
 
-/// Writes another boot id into the header, with the checksum of `docs/LAYOUT.md`.
-fn forge_boot(path: &PathBuf) {
+/// Overwrites a field of the header, and makes the checksum of `docs/LAYOUT.md` right again.
+fn forge(path: &PathBuf, offset: usize, field: &[u8]) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut header = [0; 128];
     file.read_exact_at(&mut header, 0).unwrap();
-    header[72..88].fill(7);
+    header[offset..offset + field.len()].copy_from_slice(field);
     let sum = header[..120].iter().fold(0xcbf2_9ce4_8422_2325u64, |sum, &byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
