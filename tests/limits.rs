@@ -156,7 +156,10 @@ fn threads(name: &str, line: &Line) {
     line.tell(getuid().as_raw().into());
     assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"before the end");
     line.tell(0);
-    match receiver.recv_timeout(FAR).map(drop) {
+    let start = Instant::now();
+    let end = receiver.recv_timeout(FAR).map(drop);
+    assert!(start.elapsed() < FAR, "only the deadline ended the wait");
+    match end {
         Err(RecvError::PeerDied { pid, .. }) => line.tell(pid.into()),
         other => panic!("{other:?}"),
     }

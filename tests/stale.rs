@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Barrier,
+        Barrier, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
@@ -45,6 +45,12 @@ fn in_use(error: &SegmentError) -> bool {
 
 fn not_found(error: &SegmentError) -> bool {
     matches!(error, SegmentError::NotFound { .. })
+}
+
+/// One test at a time: whoever starts a process lends it, until that runs, what another test has open.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
@@ -76,6 +82,7 @@ fn child_process() {
 
 #[test]
 fn what_a_crash_left_is_not_made_again_but_reused_where_that_is_asked_for() {
+    let _alone = alone();
     let name = Name::new();
     let mut maker = Child::start(&format!("send {}", &*name));
     let instance = maker.hear();
@@ -96,6 +103,7 @@ fn what_a_crash_left_is_not_made_again_but_reused_where_that_is_asked_for() {
 
 #[test]
 fn what_nobody_uses_is_a_leftover_and_what_somebody_has_open_is_none() {
+    let _alone = alone();
     let name = Name::new();
     let leftover = || small(&name).leftover();
     assert_segment(leftover(), not_found);
@@ -123,6 +131,7 @@ fn what_nobody_uses_is_a_leftover_and_what_somebody_has_open_is_none() {
 
 #[test]
 fn who_opens_what_is_about_to_be_removed_waits_for_that_and_is_told_when_it_does_not_come() {
+    let _alone = alone();
     let name = Name::new();
     drop(small(&name).create().unwrap());
     let leftover = small(&name).leftover().unwrap();
@@ -132,7 +141,7 @@ fn who_opens_what_is_about_to_be_removed_waits_for_that_and_is_told_when_it_does
             let told = |error: &SegmentError| matches!(error, SegmentError::BeingRemoved { .. });
             assert_segment(attempt.join().unwrap(), told);
         }
-        assert_segment(small(&name).leftover(), in_use);
+        assert_segment(small(name).leftover(), in_use);
         // Who waits gets it when it was not removed after all.
         let waiting = threads.spawn(|| small(name).open_or_create());
         drop(leftover);
@@ -142,6 +151,7 @@ fn who_opens_what_is_about_to_be_removed_waits_for_that_and_is_told_when_it_does
 
 #[test]
 fn a_cleaner_that_is_killed_leaves_the_ring_as_it_was() {
+    let _alone = alone();
     let name = Name::new();
     drop(small(&name).create().unwrap());
     let mut cleaner = Child::start(&format!("hold {}", &*name));
@@ -161,6 +171,7 @@ fn become_another(name: &str, line: &Line) {
 
 #[test]
 fn what_a_process_is_attached_to_that_lives_is_no_leftover_though_nobody_has_it_open() {
+    let _alone = alone();
     let name = Name::new();
     drop(small(&name).create().unwrap());
     let mut another = Child::start(&format!("become {}", &*name));
@@ -202,6 +213,7 @@ fn open_elsewhere(name: &str, line: &Line) {
 
 #[test]
 fn who_comes_from_another_pid_namespace_is_told_so_and_can_not_remove_it_by_mistake() {
+    let _alone = alone();
     let name = Name::new();
     drop(small(&name).create().unwrap());
     let child = Child::start(&format!("elsewhere {}", &*name));
@@ -247,6 +259,7 @@ impl Drop for Disk {
 
 #[test]
 fn a_ring_of_another_boot_is_refused_with_what_to_do_until_it_is_removed() {
+    let _alone = alone();
     let name = Name::new();
     let disk = Disk::new(&name);
     for directory in [Path::new("/dev/shm"), &disk.0] {
@@ -281,6 +294,7 @@ fn a_ring_of_another_boot_is_refused_with_what_to_do_until_it_is_removed() {
 
 #[test]
 fn zeros_of_any_length_are_no_ring_and_can_be_removed() {
+    let _alone = alone();
     let name = Name::new();
     drop(small(&name).create().unwrap());
     let whole = fs::read(name.path()).unwrap();
@@ -342,6 +356,7 @@ fn race(name: &str, line: &Line) {
 
 #[test]
 fn of_sixteen_processes_that_make_and_open_at_once_one_makes_it_and_all_others_have_it() {
+    let _alone = alone();
     let name = Name::new();
     let racers: Vec<_> = (0..RACERS).map(|_| Child::start(&format!("race {}", &*name))).collect();
     for round in 0..RACES {
@@ -391,6 +406,7 @@ fn clean(name: &str, line: &Line) {
 
 #[test]
 fn nobody_loses_the_name_of_a_ring_that_he_has_just_opened() {
+    let _alone = alone();
     let name = Name::new();
     let cleaner = Child::start(&format!("clean {}", &*name));
     assert_eq!(cleaner.hear(), 0);
@@ -406,7 +422,7 @@ fn nobody_loses_the_name_of_a_ring_that_he_has_just_opened() {
                 thread::yield_now();
                 assert!(ring.is_current(), "it was removed while it was open");
                 drop(ring);
-                (0..turn % 500).for_each(|_| std::hint::spin_loop());
+                (0..turn % 20).for_each(|_| thread::yield_now());
             }
         });
         let removed = cleaner.hear();
@@ -418,6 +434,7 @@ fn nobody_loses_the_name_of_a_ring_that_he_has_just_opened() {
 
 #[test]
 fn of_several_that_unlink_one_ring_one_does_and_none_takes_the_next_ones_name() {
+    let _alone = alone();
     let name = Name::new();
     const UNLINKERS: usize = 4;
     for _ in 0..200 {

@@ -80,14 +80,16 @@ impl Helper {
             ForkResult::Child => {
                 drop(line);
                 end_with_parent();
-                if theirs.read_exact(&mut [0]).is_ok() {
-                    let ring = builder(name).open().unwrap();
-                    let mut sender = ring.multi_sender().unwrap();
-                    sender.send(&payload(0)).unwrap();
-                    theirs.write_all(&[0]).unwrap();
-                    let _ = theirs.read(&mut [0]);
-                }
-                exit(0)
+                let helped = panic::catch_unwind(AssertUnwindSafe(|| {
+                    if theirs.read_exact(&mut [0]).is_ok() {
+                        let ring = builder(name).open().unwrap();
+                        let mut sender = ring.multi_sender().unwrap();
+                        sender.send(&payload(0)).unwrap();
+                        theirs.write_all(&[0]).unwrap();
+                        let _ = theirs.read(&mut [0]);
+                    }
+                }));
+                exit(helped.is_err().into())
             }
         }
     }

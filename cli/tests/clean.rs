@@ -7,11 +7,18 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{Rings, assert_code, complaint, eventually};
 use nix::sys::signal::Signal;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
+
+/// One test at a time: whoever starts a process lends it, until that runs, what another test has open.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn text(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
@@ -53,6 +60,7 @@ fn attached(rings: &Rings, name: &str) {
 
 #[test]
 fn what_is_left_is_listed_with_what_is_in_it_and_removed_only_when_that_is_asked_for() {
+    let _alone = alone();
     let rings = Rings::new();
     assert_code(&rings.run("send closed --capacity 64K", b"1\n22\n333\n"), 0);
     assert_code(&rings.run("recv closed -n 1", b""), 0);
@@ -94,6 +102,7 @@ fn what_is_left_is_listed_with_what_is_in_it_and_removed_only_when_that_is_asked
 
 #[test]
 fn what_somebody_has_open_stays_whether_he_sends_receives_sleeps_or_is_stopped() {
+    let _alone = alone();
     let rings = Rings::new();
     let (_sender, mut to_sender) = rings.start_with_input("send sender");
     to_sender.write_all(b"kept\n").unwrap();
@@ -122,6 +131,7 @@ fn what_somebody_has_open_stays_whether_he_sends_receives_sleeps_or_is_stopped()
 
 #[test]
 fn garbage_of_this_user_goes_and_what_may_be_somebody_elses_stays() {
+    let _alone = alone();
     let rings = Rings::new();
     assert_code(&rings.run("send cut", b"x\n"), 0);
     OpenOptions::new().write(true).open(path(&rings, "cut")).unwrap().set_len(9000).unwrap();
@@ -181,6 +191,7 @@ fn garbage_of_this_user_goes_and_what_may_be_somebody_elses_stays() {
 
 #[test]
 fn a_ring_of_another_boot_goes() {
+    let _alone = alone();
     let rings = Rings::new();
     assert_code(&rings.run("send old", b"x\n"), 0);
     forge(&path(&rings, "old"), 72, &[7; 16]);
@@ -208,6 +219,7 @@ fn forge(path: &PathBuf, offset: usize, field: &[u8]) {
 
 #[test]
 fn what_belongs_to_another_user_is_listed_and_left_alone() {
+    let _alone = alone();
     let rings = Rings::new();
     if !is_root(&rings) {
         return println!("skipped: only root can give a file away");
@@ -222,6 +234,7 @@ fn what_belongs_to_another_user_is_listed_and_left_alone() {
 
 #[test]
 fn what_can_not_be_removed_is_an_error_with_the_reason() {
+    let _alone = alone();
     let rings = Rings::new();
     if !is_root(&rings) {
         return println!("skipped: only root can keep everybody from removing files");

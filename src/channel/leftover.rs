@@ -24,6 +24,7 @@ pub struct Leftover {
 
 impl Builder {
     /// What stands under the name, if nobody uses it: nobody has it open, and nobody who is attached lives.
+    /// A process that is about to run another program counts for a moment as two that have it open.
     ///
     /// # Errors
     /// [`OpenError::Segment`] with [`SegmentError::InUse`] when somebody does, with [`SegmentError::NotFound`] when there
