@@ -37,6 +37,9 @@ every-instruction-long:
 soak:
     RINGPOST_LONG=1 cargo test --release --package ringpost --test soak -- --nocapture --test-threads=1
 
+system-calls-long:
+    RINGPOST_LONG=1 cargo test --package ringpost --test system_calls -- --nocapture
+
 miri:
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..8" cargo +nightly miri test --package ringpost --lib
 

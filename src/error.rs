@@ -4,6 +4,9 @@ use std::{fmt, io};
 
 pub use crate::sys::segment::SegmentError;
 
+/// What differs in the [`OpenError::Mismatch`] of a ring that was made before the machine last started.
+pub(crate) const BOOT: &str = "boot";
+
 /// Why a ring could not be made, opened or attached to.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -84,7 +87,14 @@ impl fmt::Display for OpenError {
             Self::Segment(error) => error.fmt(f),
             Self::NotARing { why } => write!(f, "this is not a ring: {why}"),
             Self::Mismatch { what, found, expected } => {
-                write!(f, "{what}: the ring has {found}, expected was {expected}")
+                write!(f, "{what}: the ring has {found}, expected was {expected}")?;
+                if *what == BOOT {
+                    f.write_str(
+                        ": it was made before the machine last started, or on another one; `ringpost clean` or \
+                         `Builder::unlink` takes it away",
+                    )?;
+                }
+                Ok(())
             }
             Self::ReceiverAttached { pid } => {
                 write!(f, "the ring has a receiver already (process {pid}), and takes one at a time")
@@ -125,6 +135,9 @@ impl From<OpenError> for io::Error {
             OpenError::Segment(SegmentError::NotFound { .. }) => io::ErrorKind::NotFound,
             OpenError::Segment(SegmentError::AlreadyExists { .. }) => io::ErrorKind::AlreadyExists,
             OpenError::Segment(SegmentError::PermissionDenied { .. }) => io::ErrorKind::PermissionDenied,
+            OpenError::Segment(SegmentError::InUse { .. } | SegmentError::BeingRemoved { .. }) => {
+                io::ErrorKind::ResourceBusy
+            }
             OpenError::Segment(SegmentError::NoSpace { .. }) => io::ErrorKind::StorageFull,
             OpenError::Segment(_) => io::ErrorKind::Other,
             OpenError::Name { .. } | OpenError::Setting { .. } | OpenError::Mode { .. } => {

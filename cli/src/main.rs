@@ -2,6 +2,7 @@
 
 mod bench;
 mod channel;
+mod clean;
 mod delivery;
 mod ending;
 mod framing;
@@ -38,6 +39,7 @@ enum Verb {
     Ls(ls::LsArguments),
     Stat(stat::StatArguments),
     Unlink(unlink::UnlinkArguments),
+    Clean(clean::CleanArguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Ls(arguments) => ls::run(&arguments),
         Verb::Stat(arguments) => stat::run(&arguments),
         Verb::Unlink(arguments) => unlink::run(&arguments),
+        Verb::Clean(arguments) => clean::run(&arguments),
     };
     ending::exit_code(result)
 }

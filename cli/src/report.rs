@@ -1,6 +1,6 @@
 //! What is known of a ring, for people and for programs.
 
-use ringpost::{ParticipantStatistics, Ring, Statistics};
+use ringpost::{Leftover, ParticipantStatistics, Ring, Statistics};
 use serde::Serialize;
 
 /// Raised when a field changes its meaning or goes away.
@@ -53,6 +53,35 @@ pub struct JunkReport {
     pub name: String,
     pub path: String,
     pub error: String,
+}
+
+/// What `clean` has found under a name, and done with it.
+#[derive(Debug, Serialize)]
+pub struct LeftoverReport {
+    pub schema: u32,
+    pub name: String,
+    pub path: String,
+    pub state: Found,
+    /// Why it is left over; or why it is kept.
+    pub why: String,
+    /// Messages that were sent and not received; `null` where they can't be counted.
+    pub pending_messages: Option<u64>,
+    /// Bytes of those.
+    pub pending_bytes: Option<u64>,
+    /// Bytes of memory that it takes; `null` where it is kept.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What became of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// Nobody uses it.
+    Left,
+    /// Nobody used it, and it was removed.
+    Removed,
+    /// Nobody knows that it is not used, or it is another user's.
+    Kept,
 }
 
 /// Who holds a place in the ring, or held it last, and what was done there.
@@ -112,6 +141,50 @@ impl RingReport {
 impl JunkReport {
     pub fn new(name: String, path: String, error: String) -> Self {
         Self { schema: SCHEMA, name, path, error }
+    }
+}
+
+impl LeftoverReport {
+    pub fn new(name: String, path: String, leftover: &Leftover) -> Self {
+        let content = leftover.content();
+        Self {
+            schema: SCHEMA,
+            name,
+            path,
+            state: Found::Left,
+            why: match content {
+                Ok(statistics) => unattended(statistics),
+                Err(error) => error.to_string(),
+            },
+            pending_messages: content.ok().map(Statistics::pending_messages),
+            pending_bytes: content.ok().map(Statistics::pending_bytes),
+            memory_bytes: Some(leftover.bytes()),
+        }
+    }
+
+    pub fn kept(name: String, path: String, why: String) -> Self {
+        Self {
+            schema: SCHEMA,
+            name,
+            path,
+            state: Found::Kept,
+            why,
+            pending_messages: None,
+            pending_bytes: None,
+            memory_bytes: None,
+        }
+    }
+}
+
+/// Why nobody is attached to a ring.
+fn unattended(statistics: &Statistics) -> String {
+    let participants = || statistics.senders.iter().chain([&statistics.receiver]);
+    let dead: Vec<_> = participants().filter(|one| one.died).filter_map(|one| one.pid).collect();
+    match dead[..] {
+        [] if participants().all(|one| one.pid.is_none()) => "nobody has ever attached".into(),
+        [] => "everybody has closed".into(),
+        [pid] => format!("process {pid} died"),
+        _ => format!("processes {} died", dead.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 

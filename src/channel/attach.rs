@@ -13,7 +13,10 @@ use crate::{
         spsc,
     },
     sync::{AtomicU64, Ordering::*},
-    sys::peer::{self, Identity, Life},
+    sys::{
+        fork::Generation,
+        peer::{self, Identity, Life},
+    },
     wait::{CLOSED, Waker},
 };
 use std::sync::Arc;
@@ -31,7 +34,8 @@ pub struct Attachment {
     pub(crate) vigil: Vigil,
     pub(crate) inner: Arc<Inner>,
     place: Place,
-    owner: Owner,
+    /// Told apart from a forked child of the holder.
+    generation: Generation,
 }
 
 pub(crate) fn this_process() -> Owner {
@@ -78,7 +82,7 @@ impl Attachment {
             .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
         // ORDERING: Relaxed; a sender that still sees the flag takes the ring for closed, which it was.
         area.attention.fetch_and(!CLOSED, Relaxed);
-        Ok(Self::armed(inner, Place::Receiver, owner))
+        Ok(Self::armed(inner, Place::Receiver))
     }
 
     /// Takes the only sender slot. True when its last owner died in it.
@@ -95,7 +99,7 @@ impl Attachment {
         };
         match taken {
             Ok(taken) => {
-                Ok((Self::armed(inner, Place::Slot(spsc::SLOT), owner), matches!(taken, Taken::FromTheDead)))
+                Ok((Self::armed(inner, Place::Slot(spsc::SLOT)), matches!(taken, Taken::FromTheDead)))
             }
             Err(other) => Err(OpenError::SenderAttached { pid: other.map_or(0, Owner::pid) }),
         }
@@ -113,16 +117,16 @@ impl Attachment {
             .find(|(_, slot)| take(&slot.claim, owner, || claim::slot_is_spent(memory, slot)).is_ok())
             .map(|(number, _)| number);
         match free {
-            Some(number) => Ok(Self::armed(inner, Place::Slot(number), owner)),
+            Some(number) => Ok(Self::armed(inner, Place::Slot(number))),
             None => Err(OpenError::TooManySenders { most }),
         }
     }
 
-    fn armed(inner: Arc<Inner>, place: Place, owner: Owner) -> Self {
+    fn armed(inner: Arc<Inner>, place: Place) -> Self {
         // SAFETY: both go into one value, and the vigil is dropped first.
         let vigil = unsafe { Vigil::begin(&inner, place) };
         vigil::announce(&inner.memory, place);
-        Self { vigil, inner, place, owner }
+        Self { vigil, inner, place, generation: Generation::current() }
     }
 
     /// Number of the slot; 0 for the receiver.
@@ -140,7 +144,7 @@ fn wrong_kind(found: &str, expected: &str) -> OpenError {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if this_process() != self.owner {
+        if !self.generation.lasts() {
             return;
         }
         let memory = &self.inner.memory;

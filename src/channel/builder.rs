@@ -6,7 +6,7 @@ use super::{
     trust::Trusted,
 };
 use crate::{
-    error::{OpenError, SegmentError},
+    error::{BOOT, OpenError, SegmentError},
     header::{self, Header, Item, Kind, LEAST_CAPACITY, MOST_CAPACITY, mismatch},
     layout,
     ring::{
@@ -15,6 +15,7 @@ use crate::{
     },
     sys::{
         barrier,
+        fork::Generation,
         futex::Scope,
         heap::Heap,
         peer, process, random,
@@ -37,6 +38,10 @@ const DEFAULT_CAPACITY: u64 = 4 << 20;
 
 /// File names of named rings begin with this.
 pub(crate) const PREFIX: &str = "ringpost.";
+
+/// What is said of a segment of the `shared_memory` crate.
+pub(super) const HOSTED: OpenError =
+    OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" };
 
 /// Longest name, in bytes: a file name has at most 255.
 const LONGEST_NAME: usize = 255 - PREFIX.len();
@@ -142,7 +147,7 @@ impl Builder {
     }
 
     /// Where named rings live. Default `/dev/shm`; the same on both sides. Must be on a tmpfs, or on a file system with
-    /// unnamed files and shared mappings.
+    /// unnamed files, shared mappings and locks.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
         self
@@ -183,7 +188,7 @@ impl Builder {
         let memory = self.fill(&header, &segment)?;
         segment.publish(&path)?;
         let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
-        inner.owned_by = (self.lifetime == Lifetime::Owned).then(attach::this_process);
+        inner.owned_by = (self.lifetime == Lifetime::Owned).then(Generation::current);
         Ok(Ring::new(Arc::new(inner)))
     }
 
@@ -194,7 +199,7 @@ impl Builder {
     /// user's, writable by everybody, a link; [`OpenError::NotARing`]; [`OpenError::Mismatch`].
     pub fn open(&self) -> Result<Ring, OpenError> {
         let path = self.path()?;
-        let segment = Segment::open(&path, self.owner.unwrap_or_else(process::effective_user))?;
+        let segment = Segment::open(&path, self.expected_owner())?;
         let (header, memory) = self.check(&segment)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Named { segment, path }, Scope::Shared))))
     }
@@ -303,6 +308,11 @@ impl Builder {
         Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
     }
 
+    /// The user to whom a named ring must belong when it is opened.
+    pub(super) fn expected_owner(&self) -> u32 {
+        self.owner.unwrap_or_else(process::effective_user)
+    }
+
     pub(super) fn path(&self) -> Result<PathBuf, OpenError> {
         let why = match self.name.as_bytes() {
             [] => "it is empty",
@@ -353,8 +363,8 @@ impl Builder {
             page: page as u32,
             key: random::number(),
             instance: random::number(),
-            boot_id: peer::boot_id(),
-            namespaces: peer::namespaces(),
+            boot_id: peer::boot_id()?,
+            namespaces: peer::namespaces()?,
             created_ns: since_1970.as_nanos() as u64,
             creator: attach::this_process().pid(),
         })
@@ -362,9 +372,9 @@ impl Builder {
 
     /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
     fn accept(&self, found: &Header) -> Result<(), OpenError> {
-        let (boot, namespace, page) = (peer::boot_id(), peer::namespaces(), process::page_bytes() as u32);
+        let (boot, namespace, page) = (peer::boot_id()?, peer::namespaces()?, process::page_bytes() as u32);
         if found.boot_id != boot {
-            return Err(mismatch("boot", hex(found.boot_id), hex(boot)));
+            return Err(mismatch(BOOT, hex(found.boot_id), hex(boot)));
         }
         if found.namespaces != namespace {
             return Err(mismatch("PID and time namespace", found.namespaces, namespace));
@@ -404,13 +414,13 @@ impl Builder {
     }
 
     /// Checks a segment that somebody else has made, and maps it.
-    fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
+    pub(super) fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
         let mut bytes = [0; header::LENGTH];
         let there = segment.read_head(&mut bytes)?;
         let header = Header::decode(&bytes[..there])?;
         self.accept(&header)?;
         if !header.geometry.mirrored() {
-            return Err(OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" });
+            return Err(HOSTED);
         }
         let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
         Ok((header, mapped(&header, mapping)))

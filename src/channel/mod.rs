@@ -4,6 +4,7 @@ mod attach;
 mod batch;
 mod builder;
 mod copy;
+mod leftover;
 mod message;
 mod names;
 mod receiver;
@@ -17,6 +18,7 @@ mod vigil;
 
 pub use batch::{Batch, record_size};
 pub use builder::{Builder, Lifetime, builder, unnamed};
+pub use leftover::Leftover;
 pub use message::{BatchedMessage, Message, Messages, OwnedMessage, SenderId};
 pub use names::names;
 pub use receiver::{Death, IntoIter, Iter, Receiver, Stall, TryIter};

@@ -2,19 +2,15 @@
 
 use super::{
     Receiver, Statistics,
-    attach::{self, Attachment},
+    attach::Attachment,
     sender::{MultiSender, Sender},
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::{
     error::OpenError,
     header::{Header, Kind},
-    ring::{claim::Owner, memory::Memory},
-    sys::{
-        futex::Scope,
-        peer, process,
-        segment::{self, Segment},
-    },
+    ring::memory::Memory,
+    sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
     wait::{Bell, Spin, WaitStrategy},
 };
 use std::{
@@ -41,7 +37,7 @@ pub struct Inner {
     pub(crate) header: Header,
     pub(super) home: Home,
     /// Set where the name goes when this mapping goes: the process that made the ring.
-    pub(super) owned_by: Option<Owner>,
+    pub(super) owned_by: Option<Generation>,
     pub(super) scope: Scope,
     pub(super) wait: WaitStrategy,
 }
@@ -74,9 +70,9 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let Home::Named { segment, path } = &self.home else { return };
-        if self.owned_by == Some(attach::this_process()) && segment.is_at(path) {
+        if self.owned_by.is_some_and(Generation::lasts) {
             // Nobody is left to tell when it fails; `ringpost ls` shows what stays.
-            let _ = segment::unlink(path);
+            let _ = segment.unlink(path);
         }
     }
 }
@@ -210,10 +206,7 @@ impl<P: Trust> Ring<P> {
     /// [`OpenError::Segment`] when the name is gone, is another ring's by now, or may not be removed.
     pub fn unlink(&self) -> Result<(), OpenError> {
         match &self.inner.home {
-            Home::Named { segment, path } if segment.is_at(path) => Ok(segment::unlink(path)?),
-            Home::Named { path, .. } => {
-                Err(OpenError::Segment(crate::SegmentError::NotFound { path: path.clone() }))
-            }
+            Home::Named { segment, path } => Ok(segment.unlink(path)?),
             Home::Unnamed(_) | Home::Elsewhere => {
                 Err(OpenError::Name { name: String::new(), why: "this ring has no name" })
             }

@@ -37,6 +37,15 @@ impl Statistics {
         self.senders.iter().map(|sender| sender.high_water_bytes).max().unwrap_or(0)
     }
 
+    /// Bytes of the messages that were sent and not yet released by the receiver.
+    pub fn pending_bytes(&self) -> u64 {
+        self.sum(|sender| sender.bytes).saturating_sub(self.receiver.bytes)
+    }
+
+    pub(super) fn anybody_attached(&self) -> bool {
+        self.receiver.attached || self.senders.iter().any(|sender| sender.attached)
+    }
+
     fn sum(&self, of: impl Fn(&ParticipantStatistics) -> u64) -> u64 {
         self.senders.iter().map(of).sum()
     }

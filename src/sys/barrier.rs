@@ -10,12 +10,12 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 /// Registers this process to take part in the heavy fences of others; false where the kernel refuses.
 ///
-/// Asks once and remembers. A forked child inherits the registration together with the answer.
+/// Asks until it is so, and remembers. A forked child inherits the registration together with the answer.
 pub(crate) fn register() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    static REGISTERED: OnceLock<()> = OnceLock::new();
     // Miri has no such call, and needs none: it runs the full fences.
     let ask = || !cfg!(miri) && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
-    *REGISTERED.get_or_init(ask)
+    REGISTERED.get().is_some() || ask() && REGISTERED.set(()).is_ok() || REGISTERED.get().is_some()
 }
 
 /// Stops the compiler from moving what follows before what precedes. Together with [`heavy`] in another process it orders

@@ -3,13 +3,15 @@
 //! Death is never guessed. [`life`] says [`Life::Dead`] only with proof, and everything unclear is
 //! [`Life::Alive`].
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::{fs, io};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, test_kill_process};
 use rustix::thread::sched_getaffinity;
+
+use super::segment::SegmentError;
 
 /// A process id fits 22 bits: the kernel hands out none above 4194304 (`PID_MAX_LIMIT`).
 const START_TICKS_BITS: u32 = 34;
@@ -68,17 +70,29 @@ fn has_ended(pid: Pid) -> bool {
     }
 }
 
-/// The random number that the kernel drew when it booted; zeros when it can't be read.
-pub(crate) fn boot_id() -> [u8; 16] {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0).to_be_bytes()
+/// The random number that the kernel drew when it booted; zeros without a `/proc`.
+pub(crate) fn boot_id() -> Result<[u8; 16], SegmentError> {
+    let text = known(fs::read_to_string("/proc/sys/kernel/random/boot_id"), "read the boot id")?;
+    Ok(u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0).to_be_bytes())
 }
 
 /// Tells apart where process ids and start times mean something else: the inodes of the PID namespace (upper half) and of
-/// the time namespace (lower half); 0 where one can't be read.
-pub(crate) fn namespaces() -> u64 {
-    let inode = |path| fs::metadata(path).map_or(0, |namespace| namespace.ino() & 0xffff_ffff);
-    inode("/proc/self/ns/pid") << 32 | inode("/proc/self/ns/time")
+/// the time namespace (lower half); 0 without a `/proc`.
+pub(crate) fn namespaces() -> Result<u64, SegmentError> {
+    let inode = |path| {
+        let inode = fs::metadata(path).map(|namespace| namespace.ino() & 0xffff_ffff);
+        known(inode, "look at the namespaces of this process")
+    };
+    Ok(inode("/proc/self/ns/pid")? << 32 | inode("/proc/self/ns/time")?)
+}
+
+/// What is not there is not known; what can't be had now would be taken for something else later.
+fn known<T: Default>(found: io::Result<T>, operation: &'static str) -> Result<T, SegmentError> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        other => other
+            .map_err(|error| SegmentError::os(operation, Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+    }
 }
 
 /// How many processors the calling thread may run on; at least 1.
@@ -379,9 +393,9 @@ mod process_tests {
 
     #[test]
     fn the_machine_and_the_namespace_are_known_and_do_not_change() {
-        assert_ne!(boot_id(), [0; 16]);
-        assert_eq!(boot_id(), boot_id());
-        assert_ne!(namespaces(), 0);
-        assert_eq!(namespaces(), namespaces());
+        assert_ne!(boot_id().unwrap(), [0; 16]);
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
+        assert_ne!(namespaces().unwrap(), 0);
+        assert_eq!(namespaces().unwrap(), namespaces().unwrap());
     }
 }

@@ -8,7 +8,7 @@ use core::num::NonZeroUsize;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
@@ -20,6 +20,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::system::sysinfo;
 
 mod error;
+mod hold;
 mod mapping;
 #[cfg(all(test, not(miri)))]
 mod tests;
@@ -36,6 +37,10 @@ const FIXED_SIZE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 const ALLOCATE: &str = "allocate memory for the segment";
 
 const WORLD_WRITABLE: u32 = 0o002;
+
+/// NONBLOCK and NOCTTY: whatever stands at a path, opening it must neither wait nor have an effect.
+const OPEN: OFlags =
+    OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// An open file that holds, or will hold, a ring.
 #[derive(Debug)]
@@ -55,6 +60,7 @@ impl Segment {
         let fd = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::empty())).map_err(fail)?;
         fchmod(&fd, Mode::from_raw_mode(mode)).map_err(fail)?;
         let segment = Self { file: fd.into() };
+        hold::share(&segment.file)?;
         segment.allocate(len).map_err(|error| match error {
             SegmentError::NoSpace { needed, available, .. } => {
                 SegmentError::NoSpace { dir: Some(dir.into()), needed, available }
@@ -78,10 +84,22 @@ impl Segment {
     /// Opens the segment at `path` if nobody but the user `owner`, and the group if the mode says so, can
     /// have written to it.
     pub(crate) fn open(path: &Path, owner: u32) -> Result<Self, SegmentError> {
-        // NONBLOCK and NOCTTY: whatever else stands there, opening it must neither wait nor have an effect.
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Self::open_held(path, owner, hold::share, |path| SegmentError::BeingRemoved { path })
+    }
+
+    /// The same, if nobody else has it open; and nobody can open it as long as it's open here.
+    pub(crate) fn open_alone(path: &Path, owner: u32) -> Result<Self, SegmentError> {
+        Self::open_held(path, owner, hold::exclude, |path| SegmentError::InUse { path })
+    }
+
+    fn open_held(
+        path: &Path,
+        owner: u32,
+        hold: impl FnOnce(&File) -> Result<bool, SegmentError>,
+        held: impl FnOnce(PathBuf) -> SegmentError,
+    ) -> Result<Self, SegmentError> {
         let fd =
-            retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|errno| match errno {
+            retry_on_intr(|| rustix::fs::open(path, OPEN, Mode::empty())).map_err(|errno| match errno {
                 Errno::LOOP => SegmentError::Symlink { path: path.into() },
                 Errno::ISDIR | Errno::NXIO | Errno::NODEV => {
                     SegmentError::NotRegular { path: Some(path.into()) }
@@ -100,7 +118,10 @@ impl Segment {
         if meta.mode() & WORLD_WRITABLE != 0 {
             return Err(SegmentError::WorldWritable { path, mode: meta.mode() & 0o7777 });
         }
-        match meta.nlink() {
+        if !hold(&segment.file)? {
+            return Err(held(path));
+        }
+        match segment.metadata()?.nlink() {
             1 => Ok(segment),
             // Its name was taken away while we opened it.
             0 => Err(SegmentError::NotFound { path }),
@@ -192,12 +213,29 @@ impl Segment {
         Mapping::new(&self.file, control_len, data_len)
     }
 
+    /// Bytes of memory that back the file; 0 when that can't be told.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.metadata().map_or(0, |meta| allocated(&meta))
+    }
+
     /// Whether this is the file that stands at `path` now, and not one that was removed or replaced.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         match (self.file.metadata(), fs::symlink_metadata(path)) {
             (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
             _ => false,
         }
+    }
+
+    /// Takes the name `path` away from this file; `NotFound` when it's gone, or another file's by now. Nobody else who
+    /// takes a name away in this manner comes between the look and the act.
+    pub(crate) fn unlink(&self, path: &Path) -> Result<(), SegmentError> {
+        // Opened anew: two locks of one open file don't exclude each other, be it of two threads or of parent and child.
+        let file = rustix::fs::open(path, OPEN, Mode::empty()).map(File::from);
+        if let Ok(file) = &file {
+            // Where it's not to be had, another may come between.
+            let _ = hold::own_name(file);
+        }
+        if self.is_at(path) { unlink(path) } else { Err(SegmentError::NotFound { path: path.into() }) }
     }
 
     /// The open file.
@@ -249,8 +287,7 @@ impl Segment {
             Ok(space) if space.f_blocks > 0 => space.f_bavail.saturating_mul(space.f_frsize),
             _ => u64::MAX,
         };
-        let own = self.metadata().map_or(0, |meta| allocated(&meta));
-        free.saturating_add(own)
+        free.saturating_add(self.allocated())
     }
 }
 
@@ -260,7 +297,7 @@ fn total_memory() -> u64 {
     (machine.totalram as u64).saturating_mul(machine.mem_unit.into())
 }
 
-/// Removes the name; the memory stays while somebody has it open or mapped.
+/// Removes the name, whatever stands there; the memory stays while somebody has it open or mapped.
 pub(crate) fn unlink(path: &Path) -> Result<(), SegmentError> {
     rustix::fs::unlink(path).map_err(|errno| SegmentError::at(path, "remove", errno))
 }

@@ -96,7 +96,11 @@ impl Alarm {
             thread::Builder::new().name("ringpost-watch".into()).stack_size(128 << 10).spawn(watch).ok()?;
         match armed.recv() {
             Ok(true) => Some(Self { thread: Some(thread), quit, process: getpid() }),
-            _ => None,
+            _ => {
+                // It gives back what it has of the segment.
+                let _ = thread.join();
+                None
+            }
         }
     }
 }

@@ -19,6 +19,16 @@ pub enum SegmentError {
         /// The path.
         path: PathBuf,
     },
+    /// Somebody has the file open.
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Somebody removes the file, and doesn't come to an end.
+    BeingRemoved {
+        /// The path.
+        path: PathBuf,
+    },
     /// The path names a symbolic link.
     Symlink {
         /// The path.
@@ -178,6 +188,12 @@ impl fmt::Display for SegmentError {
         match self {
             Self::NotFound { path } => write!(f, "{} does not exist", path.display()),
             Self::AlreadyExists { path } => write!(f, "{} exists already", path.display()),
+            Self::InUse { path } => write!(f, "{} is in use: somebody has it open", path.display()),
+            Self::BeingRemoved { path } => write!(
+                f,
+                "{} is being removed by a process that doesn't come to an end (lsof {0}): let it go on, or end it",
+                path.display()
+            ),
             Self::Symlink { path } => {
                 write!(f, "{} is a symbolic link, and those are never followed", path.display())
             }

@@ -105,7 +105,7 @@ impl Drop for Mirror {
     fn drop(&mut self) {
         // SAFETY: the range is exactly the reservation that `new` made and nobody has unmapped since; whoever
         // still held an address inside it would have borrowed the `Mapping`.
-        let unmapped = unsafe { munmap(self.base, 2 * self.capacity.get()) };
-        debug_assert_eq!(unmapped, Ok(()));
+        // If it failed, the addresses would stay taken: nobody could do anything about it.
+        let _ = unsafe { munmap(self.base, 2 * self.capacity.get()) };
     }
 }
