@@ -56,9 +56,13 @@ enum Taken {
     FromTheDead,
 }
 
+/// How often a place may change hands while it is being taken. Only a hostile process makes it more than a few times.
+const HANDS: u32 = 100;
+
 /// Takes a place whose last owner is closed or dead, if `spent` then agrees.
 fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Taken, Option<Owner>> {
-    loop {
+    let mut last = None;
+    for _ in 0..HANDS {
         let seen = claim::seen(word);
         let taken = match seen.claim() {
             Claim::Never => Taken::InOrder,
@@ -70,7 +74,9 @@ fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Take
         if claim::take(word, seen, owner) {
             return Ok(taken);
         }
+        last = seen.claim().owner();
     }
+    Err(last)
 }
 
 impl Attachment {
@@ -167,5 +173,28 @@ impl Drop for Attachment {
                 self.inner.bell_of_receiver().ring(&mut waker, |_| true);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_place_that_changes_hands_all_the_time_is_not_waited_for() {
+        let (word, hands) = (AtomicU64::new(0), Cell::new(1));
+        let close_as = |pid| {
+            word.store(0, Relaxed);
+            assert!(claim::take(&word, claim::seen(&word), Owner::new(pid, 1)));
+            claim::close(&word);
+        };
+        close_as(hands.get());
+        let taken = take(&word, Owner::new(7, 7), || {
+            hands.set(hands.get() + 1);
+            close_as(hands.get());
+            true
+        });
+        assert_eq!(taken.err(), Some(Some(Owner::new(hands.get() - 1, 1))));
     }
 }

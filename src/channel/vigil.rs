@@ -17,6 +17,7 @@ use crate::{
     sync::AtomicU64,
     sys::{
         futex::{self, Scope},
+        peer,
         watch::{self, Alarm, Bed, Hint},
     },
     wait::News,
@@ -55,10 +56,16 @@ impl Deaths {
         self.any() && self.lock().contains(&owner)
     }
 
-    fn report(&self, owner: Owner) {
-        self.lock().push(owner);
+    /// Notes a proof, and forgets those of whom none of the `places` speaks any more: a hostile process can name any number
+    /// of the dead.
+    fn report<'m>(&self, owner: Owner, places: impl Iterator<Item = &'m AtomicU64>) {
+        let held: Vec<_> = places.map(claim::read).collect();
+        let mut proven = self.lock();
+        proven.retain(|&owner| held.contains(&Claim::Attached(owner)));
+        proven.push(owner);
         // ORDERING: Release, of one process; pairs with the Acquire in `any`.
         self.any.store(true, Release);
+        drop(proven);
         self.news.tell();
     }
 
@@ -156,7 +163,7 @@ fn alarms_of_receiver(memory: &Memory) -> impl Iterator<Item = &AlarmWord> {
 /// What the watching thread remembers from round to round.
 #[derive(Default)]
 struct Rounds {
-    /// Who died after closing, perhaps before waking anybody.
+    /// Who had died after closing, perhaps before waking anybody, when the last round was made.
     ended: Vec<Owner>,
     /// How often a hint was looked into in vain: of a process that has called exec, it never comes true while that lives.
     hinted: u32,
@@ -176,15 +183,18 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
     // ORDERING: Acquire; pairs with the Release in `look_again`.
     words.push((&deaths.asked, deaths.asked.load(Acquire)));
     let mut slice: Option<Duration> = None;
+    let mut ended = Vec::new();
     for (claim, AlarmWord(word)) in others(memory, place) {
         let owner = match claim::read(claim) {
             Claim::Attached(owner) if !deaths.knows(owner) => owner,
             Claim::Closed(owner) => {
                 // It may have died before it rang.
                 // ORDERING: Acquire; as below.
-                if watch::hint(word.load(Acquire)) == Hint::Died && !rounds.ended.contains(&owner) {
-                    rounds.ended.push(owner);
-                    deaths.news.tell();
+                if watch::hint(word.load(Acquire)) == Hint::Died {
+                    ended.push(owner);
+                    if !rounds.ended.contains(&owner) {
+                        deaths.news.tell();
+                    }
                 }
                 continue;
             }
@@ -193,10 +203,12 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
         // ORDERING: Acquire; the claim that came before the word was armed is visible.
         let value = word.load(Acquire);
         let hint = watch::hint(value);
-        if hint == Hint::Armed && words.len() < Bed::MOST {
+        // A word that names another thread is not the owner's: the kernel would not change it.
+        let armed = hint == Hint::Armed && peer::has_thread(owner.pid(), watch::thread(value));
+        if armed && words.len() < Bed::MOST {
             words.push((word, value));
         } else if attach::is_dead(owner) {
-            deaths.report(owner);
+            deaths.report(owner, others(memory, place).map(|(claim, _)| claim));
             rounds.hinted = 0;
         } else {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
@@ -205,6 +217,7 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
             slice = Some(slice.map_or(next, |other| other.min(next)));
         }
     }
+    rounds.ended = ended;
     if deaths.news.unheard() {
         // It looked just before the news came. Once more if it was not asleep yet.
         futex::wake_all(granted, Scope::Shared);
@@ -240,4 +253,23 @@ pub(super) fn announce(memory: &Memory, place: Place) {
         Place::Slot(_) => &memory.senders().granted,
     };
     futex::wake_all(granted, Scope::Shared);
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_any_number_of_dead_only_those_who_still_hold_a_place_are_remembered() {
+        let (first, second) = (AtomicU64::new(0), AtomicU64::new(0));
+        let stays = Owner::new(1, 1);
+        assert!(claim::take(&first, claim::seen(&first), stays));
+        let deaths = Deaths::default();
+        deaths.report(stays, [&first, &second].into_iter());
+        for number in 2..1000 {
+            deaths.report(Owner::new(number, 1), [&first, &second].into_iter());
+        }
+        assert!(deaths.knows(stays) && deaths.knows(Owner::new(999, 1)));
+        assert_eq!(deaths.lock().len(), 2);
+    }
 }

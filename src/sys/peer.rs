@@ -70,6 +70,13 @@ fn has_ended(pid: Pid) -> bool {
     }
 }
 
+/// Whether the process `pid` has this thread, or had it and was not waited for; true where the kernel does not say.
+pub(crate) fn has_thread(pid: u32, thread: u32) -> bool {
+    // SAFETY: signal 0 is none: the call only looks.
+    let found = unsafe { libc::syscall(libc::SYS_tgkill, pid as i32, thread as i32, 0) == 0 };
+    found || Errno::from_io_error(&io::Error::last_os_error()) == Some(Errno::PERM)
+}
+
 /// The random number that the kernel drew when it booted; zeros without a `/proc`.
 pub(crate) fn boot_id() -> Result<[u8; 16], SegmentError> {
     let text = known(fs::read_to_string("/proc/sys/kernel/random/boot_id"), "read the boot id")?;
@@ -239,6 +246,15 @@ mod process_tests {
         fn drop(&mut self) {
             let _ = self.0.kill();
             let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_has_its_own_threads_and_no_others() {
+        let (own, thread) = (std::process::id(), rustix::thread::gettid().as_raw_nonzero().get() as u32);
+        assert!(has_thread(own, own) && has_thread(own, thread));
+        for (pid, thread) in [(1, own), (own, 1), (0, own), (own, 0), (u32::MAX, own), (own, 0x3fff_ffff)] {
+            assert!(!has_thread(pid, thread), "{thread} of {pid}");
         }
     }
 

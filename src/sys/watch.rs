@@ -51,6 +51,11 @@ pub(crate) fn hint(word: u32) -> Hint {
     }
 }
 
+/// The thread that has armed a word.
+pub(crate) fn thread(word: u32) -> u32 {
+    word & !(FUTEX_OWNER_DIED | FUTEX_WAITERS)
+}
+
 /// Words that change when this process dies, and the thread that owns them and watches others' meanwhile. Dropping it
 /// disarms them.
 pub(crate) struct Alarm {
