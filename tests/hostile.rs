@@ -515,8 +515,9 @@ fn lie_to(kind: &str, side: &str, way: Way) {
     println!("seed {seed}");
     let mut hostile = child_at(&ring, "hostile", &format!("{seed}"));
     let victim = child_at(&ring, "victim", &format!("{kind} {side} {seed} {}", operations()));
-    (hostile.hear(), victim.hear());
-    (hostile.tell(0), victim.tell(0));
+    let both = [&hostile, &victim];
+    both.iter().for_each(|child| assert_eq!(child.hear(), 0));
+    both.iter().for_each(|child| child.tell(0));
     let tally = [(); 3].map(|()| victim.hear());
     hostile.kill();
     victim.tell(0);
