@@ -40,6 +40,15 @@ soak:
 system-calls-long:
     RINGPOST_LONG=1 cargo test --package ringpost --test system_calls -- --nocapture
 
+kills-long:
+    RINGPOST_LONG=1 cargo test --release --package ringpost --test kill_campaign -- --nocapture --test-threads=1
+
+hostile-long:
+    RUSTFLAGS="-C debug-assertions -C overflow-checks=on" RINGPOST_LONG=1 cargo test --release --package ringpost --target-dir target/checked --test hostile -- --nocapture --test-threads=1
+
+fuzz target="receive" seconds="900":
+    cargo +nightly fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}} -max_len=1024 -timeout=25
+
 miri:
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..8" cargo +nightly miri test --package ringpost --lib
 

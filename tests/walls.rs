@@ -354,7 +354,7 @@ fn trees(directories: &[&str]) -> Vec<Source> {
 
 /// Every source of the repository.
 fn everything() -> Vec<Source> {
-    trees(&["src", "tests", "benches", "examples", "cli", "loom-tests"])
+    trees(&["src", "tests", "benches", "examples", "cli", "loom-tests", "fuzz/src", "fuzz/fuzz_targets"])
 }
 
 #[track_caller]
