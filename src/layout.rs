@@ -27,7 +27,8 @@ pub(crate) struct ReceiverArea {
     pub(crate) granted: AtomicU32,
     /// The `closings` of the senders area whose end this receiver has reported.
     pub(crate) closings_seen: AtomicU32,
-    /// Futex word: how many receivers have ever attached, modulo 2^32. For the threads that watch for a death.
+    /// Futex word for the threads that watch for a death: bits 0 to 15 how many receivers are about to attach, the others
+    /// count each change of that.
     pub(crate) attachments: AttachWord,
     /// 1 while the receiver releases without a fence.
     pub(crate) bare: AtomicU32,
@@ -65,7 +66,8 @@ pub(crate) struct SendersArea {
     pub(crate) granted: AtomicU32,
     /// How many senders have ever closed, modulo 2^32.
     pub(crate) closings: AtomicU32,
-    /// Futex word: how many senders have ever attached, modulo 2^32. For the threads that watch for a death.
+    /// Futex word for the threads that watch for a death: bits 0 to 15 how many senders are about to attach, the others
+    /// count each change of that.
     pub(crate) attachments: AttachWord,
     /// How many senders publish without a fence. One that was killed stays counted: that costs the receiver a needless
     /// `membarrier` when it goes to sleep, and never a wake.

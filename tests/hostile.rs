@@ -124,7 +124,7 @@ impl Segment {
                 .store((before >> 30).wrapping_add(1) << 30 | claim_of(IMPOSSIBLE, 1) & 0xff, Release);
         }
         for attachments in [RECEIVER_AREA + 144, SENDERS_AREA + 144] {
-            self.half(attachments).fetch_add(1, Release);
+            self.half(attachments).fetch_add(1 << 16, Release);
             let _ = futex::wake(self.half(attachments), futex::Flags::empty(), 1 << 20);
         }
     }

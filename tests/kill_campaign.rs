@@ -52,6 +52,7 @@ fn child_process() {
         ["time", ring, side, rounds, megabytes] => {
             time_deaths(&open(ring, &line), side, number(rounds), number(megabytes), &line)
         }
+        ["attach", ring, side, rounds] => kill_who_attaches(&open(ring, &line), side, number(rounds), &line),
         _ => panic!("no such role: {words:?}"),
     }
 }
@@ -187,7 +188,7 @@ impl Plan {
         if self.point != Some(point) {
             return;
         }
-        if point == Point::Attached || self.passes == 0 {
+        if self.passes == 0 || point == Point::Attached {
             self.point = None;
             raise(Signal::SIGSTOP).unwrap();
         } else {
@@ -363,6 +364,9 @@ fn begin(act: impl FnOnce()) -> Pid {
 
 // ---- the conductor ----
 
+/// How often a ring is filled while nobody is killed.
+const LAPS: u64 = 3;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Role {
     Sender { id: u64 },
@@ -423,7 +427,9 @@ impl Campaign {
         let awaited = self.chance(2) == 0;
         let points = if role == Role::Receiver { &OF_RECEIVERS[..] } else { &OF_SENDERS };
         let point = points[self.chance(points.len() as u64) as usize];
-        let plan = Plan { point: awaited.then_some(point), passes: self.chance(30) };
+        // Often at once: then nothing that comes later hides what a predecessor has left.
+        let passes = if self.chance(2) == 0 { 0 } else { self.chance(30) };
+        let plan = Plan { point: awaited.then_some(point), passes };
         let (ring, ledger, many, seed) = (&self.ring, self.ledger, self.many, self.seed ^ self.steps);
         let id = self.next_id;
         let (pid, role) = match role {
@@ -443,7 +449,9 @@ impl Campaign {
     fn run(&mut self, kills: u64) {
         let mut last = Instant::now();
         while self.kills < kills {
-            if let Some(stopped) = self.stopped() {
+            if self.chance(100) == 0 {
+                self.watch_them_work();
+            } else if let Some(stopped) = self.stopped() {
                 self.serve(stopped);
             } else if self.chance(50) == 0 {
                 (0..self.actors.len()).for_each(|index| self.end(index));
@@ -472,6 +480,24 @@ impl Campaign {
         }
     }
 
+    /// Leaves them alone until the ring was filled and emptied some times: all who wait are woken by each other.
+    fn watch_them_work(&mut self) {
+        let (before, start) = (self.ledger.last.load(Acquire), Instant::now());
+        while self.ledger.last.load(Acquire) < before + LAPS * self.ring.info().capacity / 8 {
+            assert!(start.elapsed() < STUCK, "nobody gets on\n{}", self.dump());
+            match self.stopped() {
+                Some(stopped) => self.resume(stopped),
+                None => thread::sleep(Duration::from_micros(50)),
+            }
+        }
+    }
+
+    fn resume(&mut self, index: usize) {
+        kill(self.actors[index].pid, Signal::SIGCONT).unwrap();
+        self.actors[index].awaited = false;
+        self.resumed += 1;
+    }
+
     /// Kills who has stopped at a named point; or lets it go on after a while, in which nobody takes it for dead.
     fn serve(&mut self, index: usize) {
         self.at_points += 1;
@@ -485,9 +511,7 @@ impl Campaign {
             let (about, received) = (account.about.load(Relaxed), account.received.load(Acquire));
             assert!(received <= about, "sender {id} is stopped\n{}", self.dump());
         }
-        kill(self.actors[index].pid, Signal::SIGCONT).unwrap();
-        self.actors[index].awaited = false;
-        self.resumed += 1;
+        self.resume(index);
     }
 
     /// One of those who will not stop themselves.
@@ -611,6 +635,77 @@ fn the_only_sender_and_its_receiver_are_killed_all_the_time() {
 #[test]
 fn many_senders_and_their_receiver_are_killed_all_the_time() {
     campaign("many", &[4, 2, 3, 1]);
+}
+
+// ---- killed while attaching ----
+
+/// Kills who is about to attach, at whatever instruction; whenever it has taken a place, the other side, which sleeps or is
+/// about to, must be told of its death. Tells how often that was.
+fn kill_who_attaches(ring: &Ring, side: &str, rounds: u64, line: &Line) {
+    let ledger = Ledger::new();
+    let watcher = begin(|| {
+        let mut receiver = (side == "sender").then(|| ring.receiver().unwrap());
+        let mut sender = (side == "receiver").then(|| ring.sender().unwrap());
+        loop {
+            let died = match (&mut receiver, &mut sender) {
+                (Some(receiver), _) => match receiver.recv() {
+                    Err(RecvError::PeerDied { pid }) => pid,
+                    other => panic!("{other:?}"),
+                },
+                (_, Some(sender)) => match sender.send(&[0; 1000]) {
+                    Ok(()) => continue,
+                    Err(SendError::PeerDied { pid }) => pid,
+                    other => panic!("{other:?}"),
+                },
+                _ => unreachable!(),
+            };
+            ledger.noticed_at.store(died.into(), Release);
+        }
+    });
+    let mut noticed = 0;
+    for round in 0..rounds {
+        let victim = begin(|| {
+            let _sender = (side == "sender").then(|| ring.sender().unwrap());
+            let _receiver = (side == "receiver").then(|| ring.receiver().unwrap());
+            loop {
+                thread::park();
+            }
+        });
+        thread::sleep(Duration::from_micros(scatter(round) % 400));
+        kill(victim, Signal::SIGKILL).unwrap();
+        waitpid(victim, None).unwrap();
+        let statistics = ring.statistics();
+        let place = if side == "sender" { statistics.senders.first() } else { Some(&statistics.receiver) };
+        if place.is_some_and(|place| place.pid == Some(victim.as_raw() as u32)) {
+            wait_until(|| ledger.noticed_at.load(Acquire) == victim.as_raw() as u64);
+            noticed += 1;
+        }
+    }
+    kill(watcher, Signal::SIGKILL).unwrap();
+    assert!(matches!(waitpid(watcher, None), Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _))));
+    line.tell(noticed);
+}
+
+fn attach_and_die(side: &str) {
+    let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16));
+    let invitation = ring.invite();
+    let rounds = if common::long() { 20_000 } else { 400 };
+    let words = format!("attach {} {side} {rounds}", invitation.word);
+    let conductor = Child::start_with(&words, |command| command.arg("--test-threads=1"));
+    let noticed = conductor.hear();
+    conductor.finish();
+    println!("of {rounds} that were killed while attaching as {side}, {noticed} had a place");
+    assert!(noticed > 0);
+}
+
+#[test]
+fn the_receiver_learns_of_a_sender_that_was_killed_while_it_attached() {
+    attach_and_die("sender");
+}
+
+#[test]
+fn a_sender_learns_of_a_receiver_that_was_killed_while_it_attached() {
+    attach_and_die("receiver");
 }
 
 // ---- how long until a death is known ----

@@ -2,7 +2,7 @@
 
 use super::{
     ring::Inner,
-    vigil::{self, Vigil},
+    vigil::{Arrival, Vigil},
 };
 use crate::{
     error::OpenError,
@@ -83,6 +83,7 @@ impl Attachment {
     /// Takes the receiver's place.
     pub(crate) fn receiver(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let owner = this_process();
+        let _arrival = Arrival::begin(&inner.memory, true);
         let area = inner.memory.receiver();
         take(&area.claim, owner, || true)
             .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
@@ -97,6 +98,7 @@ impl Attachment {
             return Err(wrong_kind("many senders", "one sender"));
         };
         let owner = this_process();
+        let _arrival = Arrival::begin(&inner.memory, false);
         let taken = {
             let Some(slot) = inner.memory.slot(spsc::SLOT) else {
                 return Err(OpenError::TooManySenders { most: 0 });
@@ -117,6 +119,7 @@ impl Attachment {
             return Err(wrong_kind("one sender", "many senders"));
         };
         let owner = this_process();
+        let _arrival = Arrival::begin(&inner.memory, false);
         let memory: &Memory = &inner.memory;
         let free = memory
             .all_slots()
@@ -131,7 +134,6 @@ impl Attachment {
     fn armed(inner: Arc<Inner>, place: Place) -> Self {
         // SAFETY: both go into one value, and the vigil is dropped first.
         let vigil = unsafe { Vigil::begin(&inner, place) };
-        vigil::announce(&inner.memory, place);
         Self { vigil, inner, place, generation: Generation::current() }
     }
 

@@ -178,11 +178,12 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
         Place::Receiver => (&memory.senders().attachments, &memory.senders().granted),
         Place::Slot(_) => (&memory.receiver().attachments, &memory.receiver().granted),
     };
-    // ORDERING: Acquire; pairs with the Release in `attach`: whoever has attached by then has armed its words.
-    let mut words = vec![(attachments, attachments.load(Acquire))];
+    // ORDERING: Acquire; pairs with the AcqRel in `tell`: whoever has come by then has armed its words.
+    let arrivals = attachments.load(Acquire);
     // ORDERING: Acquire; pairs with the Release in `look_again`.
-    words.push((&deaths.asked, deaths.asked.load(Acquire)));
-    let mut slice: Option<Duration> = None;
+    let asked = deaths.asked.load(Acquire);
+    let mut words = vec![(attachments, arrivals), (&deaths.asked, asked)];
+    let mut slice: Option<Duration> = is_coming(arrivals).then_some(Bed::BLIND);
     let mut ended = Vec::new();
     for (claim, AlarmWord(word)) in others(memory, place) {
         let owner = match claim::read(claim) {
@@ -238,21 +239,48 @@ fn others(memory: &Memory, place: Place) -> impl Iterator<Item = (&AtomicU64, &A
     senders.chain(receiver)
 }
 
-/// Tells those at the other end that there is somebody new in `place` to be watched.
-pub(super) fn announce(memory: &Memory, place: Place) {
-    let attachments = match place {
-        Place::Receiver => &memory.receiver().attachments,
-        Place::Slot(_) => &memory.senders().attachments,
-    };
-    // ORDERING: Release; pairs with the Acquire in `keep`.
-    attachments.fetch_add(1, Release);
-    futex::wake_all(attachments, Scope::Shared);
-    // A predecessor may have died between its grant and its wake.
-    let granted = match place {
-        Place::Receiver => &memory.receiver().granted,
-        Place::Slot(_) => &memory.senders().granted,
-    };
-    futex::wake_all(granted, Scope::Shared);
+/// In `attachments`: one more is about to attach; the upper half counts every change.
+const COMING: u32 = 1 << 16 | 1;
+/// In `attachments`: one of them has come, or has given up.
+const HAS_COME: u32 = (1 << 16) - 1;
+
+/// Whether somebody may have taken a place of which those at the other end were not told.
+fn is_coming(attachments: u32) -> bool {
+    attachments as u16 != 0
+}
+
+/// From before a place is taken until its alarms are armed: those at the other end look again and again meanwhile, so that
+/// whoever is killed in between is found. Dropping it tells them that they can watch.
+pub(super) struct Arrival {
+    memory: Arc<Memory>,
+    /// Whether it is the receiver who comes.
+    receives: bool,
+}
+
+impl Arrival {
+    pub(super) fn begin(memory: &Arc<Memory>, receives: bool) -> Self {
+        let arrival = Self { memory: Arc::clone(memory), receives };
+        arrival.tell(COMING);
+        arrival
+    }
+
+    fn tell(&self, change: u32) {
+        let (receiver, senders) = (self.memory.receiver(), self.memory.senders());
+        let attachments = if self.receives { &receiver.attachments } else { &senders.attachments };
+        // ORDERING: AcqRel; pairs with the Acquire in `keep`: who sees that somebody has come sees the claim and the alarms.
+        // The claim is taken after the system call below, which orders both.
+        attachments.fetch_add(change, AcqRel);
+        futex::wake_all(attachments, Scope::Shared);
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.tell(HAS_COME);
+        // A predecessor may have died between its grant and its wake.
+        let (receiver, senders) = (self.memory.receiver(), self.memory.senders());
+        futex::wake_all(if self.receives { &receiver.granted } else { &senders.granted }, Scope::Shared);
+    }
 }
 
 #[cfg(all(test, not(miri)))]
