@@ -547,6 +547,33 @@ fn counts_of_any_size_add_up() {
 }
 
 #[test]
+fn a_record_of_an_impossible_length_is_corrupt_and_no_endless_one() {
+    const CAPACITY: u64 = 4096;
+    let payloads = [CAPACITY - 15, CAPACITY, 1 << 31, u64::from(u32::MAX)].map(|length| (1, length));
+    let units = [0, 1, CAPACITY / 8 + 1, 1 << 31, u64::from(u32::MAX)].map(|length| (2, length));
+    for (state, length) in payloads.into_iter().chain(units) {
+        let ring = Shared::new(Way::Inherit, |builder| builder.capacity(CAPACITY)).ring;
+        let mut receiver = ring.receiver().unwrap();
+        Segment::of(&ring).forge(0, state, length << 32);
+        let corrupt = RecvError::Corrupt { sequence: 0, length: length as u32 };
+        assert_eq!(receiver.try_recv().unwrap_err(), corrupt);
+        assert_eq!(receiver.recv().unwrap_err(), corrupt);
+        assert_eq!(receiver.try_recv_many(5).unwrap_err(), corrupt);
+        assert_eq!(receiver.recv_into(&mut [0; 8]).unwrap_err(), corrupt);
+    }
+}
+
+#[test]
+fn a_ring_full_of_records_to_be_passed_over_ends() {
+    let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096)).ring;
+    let (mut receiver, segment) = (ring.receiver().unwrap(), Segment::of(&ring));
+    let filler = |position: u64| segment.key ^ (position << 8 | 3);
+    (0..512).for_each(|position| segment.word(segment.unit(position)).store(filler(position), Relaxed));
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(segment.word(RECEIVER_AREA).load(Relaxed), 512);
+}
+
+#[test]
 fn who_attaches_comes_to_an_end_though_the_places_are_claimed_anew_all_the_time() {
     let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096).many_senders(3));
     let hostile = child_at(&ring, "renaming", "");

@@ -10,7 +10,7 @@ mod common;
 
 use common::{
     Child, Line,
-    rings::{Attach, Shared, Way, open},
+    rings::{Attach, Shared, Way, child_at, open},
     stream::scatter,
 };
 use nix::{
@@ -51,6 +51,13 @@ fn child_process() {
         }
         ["time", ring, side, rounds, megabytes] => {
             time_deaths(&open(ring, &line), side, number(rounds), number(megabytes), &line)
+        }
+        ["batch", ring] => {
+            let mut sender = open(ring, &line).sender().unwrap();
+            let mut batch = sender.batch(1000).unwrap();
+            (0..3).for_each(|_| batch.push(1, b"of a batch").unwrap());
+            line.tell(0);
+            line.hear();
         }
         ["attach", ring, side, rounds] => kill_who_attaches(&open(ring, &line), side, number(rounds), &line),
         _ => panic!("no such role: {words:?}"),
@@ -635,6 +642,19 @@ fn the_only_sender_and_its_receiver_are_killed_all_the_time() {
 #[test]
 fn many_senders_and_their_receiver_are_killed_all_the_time() {
     campaign("many", &[4, 2, 3, 1]);
+}
+
+#[test]
+fn what_a_killed_sender_has_placed_of_its_batch_is_never_seen() {
+    let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096));
+    let mut child = child_at(&ring, "batch", "");
+    child.hear();
+    child.kill();
+    let (mut sender, mut receiver) = (ring.ring.sender().unwrap(), ring.ring.receiver().unwrap());
+    // As long as the first of the batch, so that it ends where the second begins.
+    sender.send(b"after that").unwrap();
+    assert_eq!(receiver.try_recv().unwrap().to_vec(), b"after that");
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
 }
 
 // ---- killed while attaching ----
