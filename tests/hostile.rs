@@ -505,7 +505,7 @@ fn receive_once(receiver: &mut Receiver, noise: &mut Noise, tally: &mut Tally) -
 // ---- the tests ----
 
 fn operations() -> u64 {
-    if common::long() { 500_000 } else { 20_000 }
+    if common::long() { 10_000_000 } else { 20_000 }
 }
 
 /// A liar and its victim at one ring.
