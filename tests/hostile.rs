@@ -479,6 +479,7 @@ fn receive_once(receiver: &mut Receiver, noise: &mut Noise, tally: &mut Tally) -
             2 => receiver.try_iter().take(50).last().map(drop).ok_or(RecvError::Empty),
             3 => {
                 receiver.reopen();
+                let _ = (receiver.next_death(), receiver.stalled());
                 receiver.set_wait(noise.one_of(&[
                     WaitStrategy::Spin,
                     WaitStrategy::Sleep,

@@ -14,9 +14,6 @@ use crate::ring::{
 use core::{fmt, marker::PhantomData, ops::Deref, slice};
 
 /// Who sent a message, as the ring knows it: not taken from the payload.
-///
-/// In a ring for one sender: who holds its place, or held it last. Messages that a predecessor left name its successor once
-/// that has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub struct SenderId {
