@@ -253,7 +253,10 @@ fn receive(receiver: &mut Receiver, script: &mut Script<'_>) -> Option<()> {
                 assert!(count <= messages.len());
             }
         }
-        4 => receiver.reopen(),
+        4 => {
+            receiver.reopen();
+            let _ = (receiver.next_death(), receiver.stalled());
+        }
         5 => drop(receiver.try_iter().take(usize::from(what)).last()),
         _ => drop(receiver.recv_timeout(AT_ONCE).map(|message| message.len())),
     }
