@@ -184,9 +184,10 @@ struct Link {
 }
 
 impl Link {
-    fn is_struck(&self) -> bool {
+    /// Whether it has ended, or nobody would tell: its alarm says nothing, since it could have been set so that it never rings.
+    fn may_be_over(&self) -> bool {
         // ORDERING: Acquire, of one process; pairs with the Release in `sys/pidfd.rs`.
-        self.struck.as_ref().is_some_and(|word| word.load(Acquire) != 0)
+        self.struck.as_ref().is_none_or(|word| word.load(Acquire) != 0)
     }
 }
 
@@ -242,13 +243,15 @@ fn keep(
         // ORDERING: Acquire; the claim that came before the word was armed is visible.
         let value = word.load(Acquire);
         let hint = watch::hint(value);
-        let struck = link.is_some_and(Link::is_struck);
-        if hint == Hint::Armed && !struck && words.len() < Bed::MOST {
+        let armed = hint == Hint::Armed && words.len() < Bed::MOST;
+        if armed {
             words.push((word, value));
-        } else if link.map_or_else(|| attach::is_dead(owner), |link| link.peer.process.is_dead()) {
+        }
+        let is_dead = || link.map_or_else(|| attach::is_dead(owner), |link| link.peer.process.is_dead());
+        if (!armed || link.is_some_and(Link::may_be_over)) && is_dead() {
             deaths.report(owner);
             rounds.hinted = 0;
-        } else {
+        } else if !armed {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
             let soon = hint == Hint::Died && rounds.hinted <= IMPATIENT;
             let next = if soon { HINTED } else { Bed::BLIND };
@@ -258,7 +261,6 @@ fn keep(
         }
     }
     if let Some(link) = link.filter(|link| !deaths.knows(link.peer.owner)) {
-        // In any case, also when the alarm is a hostile one.
         match &link.struck {
             Some(struck) => words.push((struck, 0)),
             None => slice = slice.or(Some(Bed::BLIND)),
