@@ -8,9 +8,10 @@ pub mod rings;
 pub mod stream;
 
 use std::{
-    env,
+    env, io,
     io::{IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
+    net::Shutdown,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -96,13 +97,14 @@ impl Line {
         number
     }
 
+    /// Says no more: the other side's [`next`](Line::next) then gives nothing.
+    pub fn hang_up(&self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
+    }
+
     /// Passes a descriptor (SCM_RIGHTS).
     pub fn pass(&self, fd: BorrowedFd<'_>) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [fd];
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
-        assert_eq!(sendmsg(&self.0, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::empty()), Ok(1));
+        assert_eq!(pass_over(self.0.as_fd(), b"!", fd), 1);
     }
 
     /// Takes a descriptor that the other side has passed.
@@ -121,6 +123,15 @@ impl Line {
         });
         fds.expect("a descriptor was passed")
     }
+}
+
+/// Passes a descriptor over a socket, with some bytes; gives how many went.
+pub fn pass_over(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> usize {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty()).unwrap()
 }
 
 /// Another process. Killed when it is dropped before its end was awaited.
@@ -144,12 +155,17 @@ impl Child {
 
     /// Starts it with further settings, as another user say.
     pub fn start_with(role: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        Self::try_start_with(role, set).unwrap()
+    }
+
+    /// As before; an error where the system refuses one of these settings.
+    pub fn try_start_with(role: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", "child_process", "--nocapture"]).env(ROLE, role);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-        let process = set(&mut command).spawn().unwrap();
-        Self { process, line: Line(ours) }
+        let process = set(&mut command).spawn()?;
+        Ok(Self { process, line: Line(ours) })
     }
 
     pub fn id(&self) -> u32 {
