@@ -143,6 +143,11 @@ impl Vigil {
         self.deaths.any() || self.slice().is_some()
     }
 
+    /// The process at the other end of a link when it is dead, by proof: whatever it has claimed.
+    pub(crate) fn dead_peer(&self) -> Option<Owner> {
+        self.peer.as_ref().map(|peer| peer.owner).filter(|&owner| self.is_dead(owner))
+    }
+
     /// Forgets the dead whose places others have taken.
     pub(crate) fn bury<'m>(&self, places: impl Iterator<Item = &'m AtomicU64>) {
         if self.peer.is_some() {
