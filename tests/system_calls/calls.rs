@@ -35,6 +35,7 @@ pub fn faults(call: &Call) -> Vec<Fault> {
         libc::SYS_pidfd_open => &[EMFILE, ENFILE, ENOMEM, ENODEV, ENOSYS, EPERM],
         libc::SYS_poll | libc::SYS_ppoll => &[EINTR, ENOMEM],
         libc::SYS_kill => &[EPERM],
+        libc::SYS_tgkill => &[EPERM, ENOSYS],
         libc::SYS_sched_getaffinity => &[EPERM, ENOSYS, EINVAL],
         libc::SYS_clone | libc::SYS_clone3 => &[EAGAIN, ENOMEM, ENOSYS, EPERM],
         libc::SYS_rt_sigprocmask => &[EPERM],
