@@ -209,7 +209,8 @@ fn keep(
     // ORDERING: Acquire; pairs with the AcqRel in `tell`: whoever has come by then has armed its words.
     let arrivals = attachments.load(Acquire);
     let mut words = vec![(attachments, arrivals)];
-    let mut slice: Option<Duration> = is_coming(arrivals).then_some(Bed::BLIND);
+    // Whoever dies on its way to a link strikes the knell.
+    let mut slice: Option<Duration> = (link.is_none() && is_coming(arrivals)).then_some(Bed::BLIND);
     let mut ended = Vec::new();
     for (claim, AlarmWord(word)) in others(memory, place) {
         let claimed = match link {
