@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-pub use crate::sys::segment::SegmentError;
+pub use crate::sys::{segment::SegmentError, socket::LinkError};
 
 /// What differs in the [`OpenError::Mismatch`] of a ring that was made before the machine last started.
 pub(crate) const BOOT: &str = "boot";
@@ -36,6 +36,8 @@ pub enum OpenError {
     },
     /// The segment could not be made, found, trusted or mapped.
     Segment(SegmentError),
+    /// The two processes of a link did not come to terms.
+    Link(LinkError),
     /// What was opened is not a ring of ringpost.
     NotARing {
         /// What tells so.
@@ -85,6 +87,7 @@ impl fmt::Display for OpenError {
                  there are no special bits (0600 is usual, 0660 lets a group in)"
             ),
             Self::Segment(error) => error.fmt(f),
+            Self::Link(error) => error.fmt(f),
             Self::NotARing { why } => write!(f, "this is not a ring: {why}"),
             Self::Mismatch { what, found, expected } => {
                 write!(f, "{what}: the ring has {found}, expected was {expected}")?;
@@ -118,6 +121,7 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Segment(error) => Some(error),
+            Self::Link(error) => Some(error),
             _ => None,
         }
     }
@@ -126,6 +130,12 @@ impl std::error::Error for OpenError {
 impl From<SegmentError> for OpenError {
     fn from(error: SegmentError) -> Self {
         Self::Segment(error)
+    }
+}
+
+impl From<LinkError> for OpenError {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
     }
 }
 
@@ -140,6 +150,19 @@ impl From<OpenError> for io::Error {
             }
             OpenError::Segment(SegmentError::NoSpace { .. }) => io::ErrorKind::StorageFull,
             OpenError::Segment(_) => io::ErrorKind::Other,
+            OpenError::Link(error) => match error {
+                LinkError::NotListening { .. } => io::ErrorKind::ConnectionRefused,
+                LinkError::InUse { .. } => io::ErrorKind::AddrInUse,
+                LinkError::NotAccepted { .. }
+                | LinkError::WrongListener { .. }
+                | LinkError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
+                LinkError::Refused { .. } => io::ErrorKind::ConnectionRefused,
+                LinkError::TimedOut { .. } => io::ErrorKind::TimedOut,
+                LinkError::HungUp { .. } => io::ErrorKind::UnexpectedEof,
+                LinkError::Malformed { .. } => io::ErrorKind::InvalidData,
+                LinkError::PathTooLong { .. } | LinkError::NotASocket { .. } => io::ErrorKind::InvalidInput,
+                _ => io::ErrorKind::Other,
+            },
             OpenError::Name { .. } | OpenError::Setting { .. } | OpenError::Mode { .. } => {
                 io::ErrorKind::InvalidInput
             }

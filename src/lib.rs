@@ -49,7 +49,8 @@ mod wait;
 struct Readme;
 
 pub use channel::*;
-pub use error::{OpenError, RecvError, SegmentError, SendError};
+pub use error::{LinkError, OpenError, RecvError, SegmentError, SendError};
+pub use sys::socket::PeerCredentials;
 pub use wait::WaitStrategy;
 
 /// Attaches as the only sender of the ring `name`, which is made when it does not exist.

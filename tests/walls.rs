@@ -12,7 +12,7 @@ use std::{
 /// is forbidden.
 const MAY_NAME: [(&str, &[&str]); 9] = [
     ("lib", &["crate"]),
-    ("error", &["std", "crate::sys::segment"]),
+    ("error", &["std", "crate::sys::segment", "crate::sys::socket"]),
     ("sync", &["core", "crate::mortal"]),
     ("layout", &["core", "crate::sync"]),
     ("header", &["core", "std", "crate::error", "crate::layout", "crate::ring::position"]),
@@ -51,11 +51,12 @@ const OWN_ATOMICS: [&str; 5] = ["sync.rs", "layout.rs", "wait.rs", "channel/vigi
 const BOTH_ATOMICS: [&str; 2] = ["layout.rs", "wait.rs"];
 
 /// The files with unsafe code. All else is safe Rust.
-const UNSAFE: [&str; 17] = [
+const UNSAFE: [&str; 19] = [
     "channel/attach.rs",
     "channel/batch.rs",
     "channel/builder.rs",
     "channel/copy.rs",
+    "channel/link.rs",
     "channel/message.rs",
     "channel/reservation.rs",
     "channel/ring.rs",
@@ -68,6 +69,7 @@ const UNSAFE: [&str; 17] = [
     "sys/segment/mapping.rs",
     "sys/segment/tests/limited.rs",
     "sys/segment/tests/mapped.rs",
+    "sys/socket.rs",
     "sys/watch.rs",
 ];
 

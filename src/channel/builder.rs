@@ -29,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
     ptr::NonNull,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
@@ -76,7 +76,8 @@ pub struct Builder {
     owner: Option<u32>,
     lifetime: Lifetime,
     wait: WaitStrategy,
-    start: Position,
+    pub(super) handshake: Option<Duration>,
+    pub(super) start: Position,
 }
 
 /// A builder for the ring of this name, which other processes open by it.
@@ -94,6 +95,7 @@ pub fn builder(name: impl Into<String>) -> Builder {
         owner: None,
         lifetime: Lifetime::default(),
         wait: WaitStrategy::default(),
+        handshake: None,
         start: Position::new(0),
     }
 }
@@ -133,14 +135,14 @@ impl Builder {
         self
     }
 
-    /// Permission bits of a named ring, whatever the umask. Default 0600: this user only. The bit for writing by others
+    /// Permission bits of a named ring, or of the socket of a listener, whatever the umask. Default 0600: this user only. The bit for writing by others
     /// (0002) is refused, and so is whatever the owner can't read and write.
     pub fn mode(mut self, bits: u32) -> Self {
         self.mode = bits;
         self
     }
 
-    /// The user to whom a named ring must belong when it is opened. Default: the effective user of this process.
+    /// The user to whom a named ring must belong when it is opened, or who must listen when a link is made. Default: the effective user of this process.
     pub fn owner(mut self, uid: u32) -> Self {
         self.owner = Some(uid);
         self
@@ -162,6 +164,13 @@ impl Builder {
     /// How the handles of this process wait. Default [`WaitStrategy::SpinThenSleep`].
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
+        self
+    }
+
+    /// How long the other side of a new link may take to say who it is and to pass its memory. Default: 1 s for who
+    /// listens, 5 s for who connects.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake = Some(timeout);
         self
     }
 
@@ -308,7 +317,13 @@ impl Builder {
         Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
     }
 
-    /// The user to whom a named ring must belong when it is opened.
+    /// Permission bits of a socket. Others may write to it: that is to connect, and whom it accepts is asked then.
+    pub(super) fn socket_mode(&self) -> Result<u32, OpenError> {
+        let possible = self.mode & !0o777 == 0 && self.mode & 0o600 == 0o600;
+        if possible { Ok(self.mode) } else { Err(OpenError::Mode { bits: self.mode }) }
+    }
+
+    /// The user to whom what is opened must belong.
     pub(super) fn expected_owner(&self) -> u32 {
         self.owner.unwrap_or_else(process::effective_user)
     }
@@ -326,7 +341,7 @@ impl Builder {
     }
 
     /// What a new ring is to be.
-    fn header(&self, mirrored: bool) -> Result<Header, OpenError> {
+    pub(super) fn header(&self, mirrored: bool) -> Result<Header, OpenError> {
         let page = process::page_bytes();
         let capacity = rounded(self.capacity.unwrap_or(DEFAULT_CAPACITY), mirrored)?;
         let geometry = Geometry::new(capacity, mirrored);
@@ -372,13 +387,19 @@ impl Builder {
 
     /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
     fn accept(&self, found: &Header) -> Result<(), OpenError> {
-        let (boot, namespace, page) = (peer::boot_id()?, peer::namespaces()?, process::page_bytes() as u32);
+        let (boot, namespace) = (peer::boot_id()?, peer::namespaces()?);
         if found.boot_id != boot {
             return Err(mismatch(BOOT, hex(found.boot_id), hex(boot)));
         }
         if found.namespaces != namespace {
             return Err(mismatch("PID and time namespace", found.namespaces, namespace));
         }
+        self.agree(found)
+    }
+
+    /// Whether this process can map a ring with this header, and whether it is the one that was asked for.
+    pub(super) fn agree(&self, found: &Header) -> Result<(), OpenError> {
+        let page = process::page_bytes() as u32;
         if found.page != page && found.geometry.mirrored() {
             return Err(mismatch("page size in bytes", found.page, page));
         }
@@ -426,8 +447,9 @@ impl Builder {
         Ok((header, mapped(&header, mapping)))
     }
 
-    fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {
-        Inner { memory: Arc::new(memory), header, home, owned_by: None, scope, wait: self.wait }
+    pub(super) fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {
+        let (memory, wait) = (Arc::new(memory), self.wait);
+        Inner { memory, header, home, owned_by: None, scope, wait, peer: None }
     }
 }
 
@@ -454,7 +476,7 @@ fn mapped(header: &Header, mapping: Mapping) -> Memory {
 
 /// # Safety
 /// As for [`Memory::new`].
-unsafe fn memory(
+pub(super) unsafe fn memory(
     header: &Header,
     control: NonNull<u8>,
     data: NonNull<u8>,

@@ -3,6 +3,7 @@
 use super::{
     copy,
     receiver::Receiver,
+    ring::Inner,
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::ring::{
@@ -20,7 +21,8 @@ pub struct SenderId {
     /// Number of its slot, from 1.
     pub slot: u8,
     /// Its process. 0 when it is not known: in a ring with one sender, when 32 others have come since and the message still
-    /// lay there; or when a hostile sender has made its name up.
+    /// lay there; when a hostile sender has made its name up; and at the other end of a link, when it is in a PID namespace
+    /// that this one does not see.
     pub pid: u32,
     /// When that process started, in clock ticks since boot: no two processes agree in both.
     pub start_ticks: u64,
@@ -36,13 +38,14 @@ impl SenderId {
 /// One record in place.
 pub(super) struct View<'m> {
     memory: &'m Memory,
+    inner: &'m Inner,
     record: Record,
 }
 
 impl<'m> View<'m> {
     #[inline]
-    pub(super) fn new(memory: &'m Memory, record: Record) -> Self {
-        Self { memory, record }
+    pub(super) fn new<P: Trust>(receiver: &'m Receiver<P>, record: Record) -> Self {
+        Self { memory: receiver.memory(), inner: receiver.inner(), record }
     }
 
     #[inline]
@@ -51,7 +54,12 @@ impl<'m> View<'m> {
     }
 
     fn sender(&self) -> SenderId {
-        SenderId::new(self.slot(), claim::sender(self.memory, self.record.info.owner()))
+        let owner = match &self.inner.peer {
+            // Who it is does not depend on what it writes.
+            Some(peer) => Some(peer.owner),
+            None => claim::sender(self.memory, self.record.info.owner()),
+        };
+        SenderId::new(self.slot(), owner)
     }
 
     #[inline]
@@ -180,7 +188,7 @@ impl<'a, P: Trust> Message<'a, P> {
 
     #[inline]
     fn view(&self) -> View<'_> {
-        View::new(self.receiver.memory(), self.record)
+        View::new(self.receiver, self.record)
     }
 }
 
@@ -264,7 +272,10 @@ impl<'a, P: Trust> Messages<'a, P> {
                     Ok(Look::Message(record)) => {
                         at = record.end;
                         left -= 1;
-                        return Some(BatchedMessage { view: View::new(memory, record), trust: PhantomData });
+                        return Some(BatchedMessage {
+                            view: View::new(self.receiver, record),
+                            trust: PhantomData,
+                        });
                     }
                     Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => {
                         at = behind

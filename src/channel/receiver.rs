@@ -15,6 +15,7 @@ use crate::{
         position::{Position, UNIT},
         receive::{Consumer, Record, Violation},
         recovery::{self, Pending},
+        spsc,
     },
     sync::Ordering::*,
     sys::{clock::Deadline, fork::Generation, futex::Scope},
@@ -210,7 +211,7 @@ impl<P: Trust> Receiver<P> {
         let record = self.next(Patience::Until(None))?;
         let length = record.length() as usize;
         let Some(target) = buffer.get_mut(..length) else { return Err(RecvError::BufferTooSmall { length }) };
-        View::new(self.memory(), record).read_at(0, target);
+        View::new(self, record).read_at(0, target);
         self.release(record.end, 1, record.length() as u64);
         Ok(length)
     }
@@ -288,7 +289,7 @@ impl<P: Trust> Receiver<P> {
 
     fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {
         let record = self.next(patience)?;
-        let message = View::new(self.memory(), record).to_owned();
+        let message = View::new(self, record).to_owned();
         self.release(record.end, 1, record.length() as u64);
         Ok(message)
     }
@@ -417,6 +418,11 @@ impl Listening {
         let closings = memory.senders().closings.load(Acquire);
         // ORDERING: Relaxed; written by receivers only, and this is the one.
         let seen = memory.receiver().closings_seen.load(Relaxed);
+        let link = attachment.inner.peer.is_some();
+        if link && !self.fallen.is_empty() {
+            // Nobody comes after the other end of a link, whatever that has written.
+            return Some(closings);
+        }
         if self.ended.is_none() && closings == seen && self.fallen.iter().all(|fallen| fallen.told) {
             return None;
         }
@@ -425,7 +431,7 @@ impl Listening {
             Claim::Closed(_) | Claim::Never => false,
         });
         let Some((_, slot)) = living.next() else { return Some(closings) };
-        if living.chain([(0, slot)]).any(|(_, slot)| !attachment.vigil.is_told_by(&slot.alarm)) {
+        if !link && living.chain([(0, slot)]).any(|(_, slot)| !attachment.vigil.is_told_by(&slot.alarm)) {
             attachment.vigil.look_again();
         }
         self.ended = None;
@@ -452,6 +458,12 @@ impl Listening {
         let Attachment { inner, vigil, .. } = attachment;
         let memory = &inner.memory;
         let held = |slot: u8| memory.slot(slot).map(|slot| claim::read(&slot.claim));
+        if inner.peer.is_some() {
+            if let Some(owner) = vigil.dead_peer().filter(|_| !self.has_closed(held(spsc::SLOT))) {
+                self.fallen_in(spsc::SLOT, owner);
+            }
+            return;
+        }
         self.fallen.retain(|fallen| held(fallen.slot) == Some(Claim::Attached(fallen.owner)));
         for (number, slot) in memory.all_slots() {
             if let Some(owner) = vigil.died_in(&slot.claim) {
@@ -469,6 +481,16 @@ impl Listening {
             }
         }
         vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
+    }
+
+    /// Whether the other end of a link, which is dead, had closed in order, and that is or was reported.
+    fn has_closed(&self, claim: Option<Claim>) -> bool {
+        let memory = self.consumer.memory();
+        // ORDERING: Relaxed; the proof of its death came first.
+        let closings = memory.senders().closings.load(Relaxed);
+        // ORDERING: Relaxed; written by receivers only, and this is the one.
+        let told = self.ended.is_some() || closings != memory.receiver().closings_seen.load(Relaxed);
+        told && matches!(claim, Some(Claim::Closed(_)))
     }
 
     fn fallen_in(&mut self, slot: u8, owner: Owner) -> &mut Fallen {

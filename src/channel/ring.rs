@@ -3,6 +3,7 @@
 use super::{
     Receiver, Statistics,
     attach::Attachment,
+    link::Peer,
     sender::{MultiSender, Sender},
     trust::{Trust, Trusted, Untrusted},
 };
@@ -40,6 +41,8 @@ pub struct Inner {
     pub(super) owned_by: Option<Generation>,
     pub(super) scope: Scope,
     pub(super) wait: WaitStrategy,
+    /// The process at the other end of a link: the only one there ever is.
+    pub(super) peer: Option<Arc<Peer>>,
 }
 
 impl Inner {

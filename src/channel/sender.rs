@@ -123,7 +123,11 @@ enum Patience {
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
-        let before = claim::seen(&inner.memory.receiver().claim);
+        let before = match inner.peer {
+            None => claim::seen(&inner.memory.receiver().claim),
+            // There is no receiver of a link before or after the one.
+            Some(_) => claim::Seen::NEVER,
+        };
         let (attachment, producer) = K::join(inner)?;
         Ok(Self::new(Arc::new(attachment), Some(producer), before))
     }

@@ -6,6 +6,7 @@
 
 use super::{
     attach::{self, Place},
+    link::Peer,
     ring::Inner,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     sys::{
         futex::{self, Scope},
         peer,
+        pidfd::Knell,
         watch::{self, Alarm, Bed, Hint},
     },
     wait::News,
@@ -80,6 +82,10 @@ pub(crate) struct Vigil {
     /// `None` in a ring inside one process, whose users die together; and where the kernel refuses.
     alarm: Option<Alarm>,
     scope: Scope,
+    /// The other end of a link.
+    peer: Option<Arc<Peer>>,
+    /// Strikes when that one has ended, however it has set its alarm.
+    _knell: Option<Knell>,
 }
 
 impl Vigil {
@@ -89,6 +95,9 @@ impl Vigil {
     /// `inner` must live until the result is dropped.
     pub(super) unsafe fn begin(inner: &Arc<Inner>, place: Place) -> Self {
         let deaths = Arc::new(Deaths::default());
+        let peer = inner.peer.clone();
+        let knell = peer.as_ref().and_then(|peer| Knell::of(&peer.process));
+        let link = peer.clone().map(|peer| Link { peer, struck: knell.as_ref().map(Knell::struck).cloned() });
         let arm = || {
             let (memory, watched, deaths) = (&inner.memory, Arc::clone(&inner.memory), Arc::clone(&deaths));
             let own: Vec<NonNull<AtomicU32>> = match place {
@@ -99,10 +108,12 @@ impl Vigil {
             };
             let mut rounds = Rounds::default();
             // SAFETY: the words lie in the mapping, which `inner` holds (the caller).
-            unsafe { Alarm::arm(own, move |bed| keep(&watched, place, &deaths, &mut rounds, bed)) }
+            unsafe {
+                Alarm::arm(own, move |bed| keep(&watched, place, &deaths, link.as_ref(), &mut rounds, bed))
+            }
         };
         let alarm = if inner.scope == Scope::Shared { arm() } else { None };
-        Self { deaths, alarm, scope: inner.scope }
+        Self { deaths, alarm, scope: inner.scope, peer, _knell: knell }
     }
 
     /// How long a sleep lasts at most, because nobody would tell of a death.
@@ -112,6 +123,9 @@ impl Vigil {
 
     /// The process that holds this place and is dead, by proof.
     pub(crate) fn died_in(&self, claim: &AtomicU64) -> Option<Owner> {
+        if self.peer.is_some() {
+            return self.dead_peer();
+        }
         match claim::read(claim) {
             Claim::Attached(owner) if self.is_dead(owner) => Some(owner),
             _ => None,
@@ -122,7 +136,7 @@ impl Vigil {
     pub(crate) fn is_dead(&self, owner: Owner) -> bool {
         match self.alarm {
             Some(_) => self.deaths.knows(owner),
-            None => attach::is_dead(owner),
+            None => self.peer.as_ref().map_or_else(|| attach::is_dead(owner), |peer| peer.process.is_dead()),
         }
     }
 
@@ -146,8 +160,17 @@ impl Vigil {
         futex::wake_all(&self.deaths.asked, Scope::Shared);
     }
 
+    /// The process at the other end of a link when it is dead, by proof: whatever it has claimed.
+    pub(crate) fn dead_peer(&self) -> Option<Owner> {
+        self.peer.as_ref().map(|peer| peer.owner).filter(|&owner| self.is_dead(owner))
+    }
+
     /// Forgets the dead whose places others have taken.
     pub(crate) fn bury<'m>(&self, places: impl Iterator<Item = &'m AtomicU64>) {
+        if self.peer.is_some() {
+            // Nobody takes the place of a link's dead.
+            return;
+        }
         let mut proven = self.deaths.lock();
         let held: Vec<_> = places.map(claim::read).collect();
         proven.retain(|&owner| held.contains(&Claim::Attached(owner)));
@@ -158,6 +181,21 @@ impl Vigil {
 
 fn alarms_of_receiver(memory: &Memory) -> impl Iterator<Item = &AlarmWord> {
     memory.receiver().alarms[..memory.slots().into()].iter()
+}
+
+/// What the watching thread has of the other end of a link.
+struct Link {
+    peer: Arc<Peer>,
+    /// `None` where the kernel refuses a thread: then this one looks from time to time.
+    struck: Option<Arc<AtomicU32>>,
+}
+
+impl Link {
+    /// Whether it has ended, or nobody would tell: its alarm says nothing, since it could have been set so that it never rings.
+    fn may_be_over(&self) -> bool {
+        // ORDERING: Acquire, of one process; pairs with the Release in `sys/pidfd.rs`.
+        self.struck.as_ref().is_none_or(|word| word.load(Acquire) != 0)
+    }
 }
 
 /// What the watching thread remembers from round to round.
@@ -173,7 +211,14 @@ struct Rounds {
 const IMPATIENT: u32 = 200;
 
 /// One round of the watching thread: looks at everybody at the other end, and sleeps until something changes.
-fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed: &Bed<'_>) {
+fn keep(
+    memory: &Memory,
+    place: Place,
+    deaths: &Deaths,
+    link: Option<&Link>,
+    rounds: &mut Rounds,
+    bed: &Bed<'_>,
+) {
     let (attachments, granted) = match place {
         Place::Receiver => (&memory.senders().attachments, &memory.senders().granted),
         Place::Slot(_) => (&memory.receiver().attachments, &memory.receiver().granted),
@@ -183,10 +228,16 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
     // ORDERING: Acquire; pairs with the Release in `look_again`.
     let asked = deaths.asked.load(Acquire);
     let mut words = vec![(attachments, arrivals), (&deaths.asked, asked)];
-    let mut slice: Option<Duration> = is_coming(arrivals).then_some(Bed::BLIND);
+    // Whoever dies on its way to a link strikes the knell.
+    let mut slice: Option<Duration> = (link.is_none() && is_coming(arrivals)).then_some(Bed::BLIND);
     let mut ended = Vec::new();
     for (claim, AlarmWord(word)) in others(memory, place) {
-        let owner = match claim::read(claim) {
+        let claimed = match link {
+            // It is who the kernel says, whatever it claims.
+            Some(link) => Claim::Attached(link.peer.owner),
+            None => claim::read(claim),
+        };
+        let owner = match claimed {
             Claim::Attached(owner) if !deaths.knows(owner) => owner,
             Claim::Closed(owner) => {
                 // It may have died before it rang.
@@ -204,18 +255,30 @@ fn keep(memory: &Memory, place: Place, deaths: &Deaths, rounds: &mut Rounds, bed
         // ORDERING: Acquire; the claim that came before the word was armed is visible.
         let value = word.load(Acquire);
         let hint = watch::hint(value);
-        // A word that names another thread is not the owner's: the kernel would not change it.
-        let armed = hint == Hint::Armed && peer::has_thread(owner.pid(), watch::thread(value));
-        if armed && words.len() < Bed::MOST {
+        // A word that names another thread is not the owner's: the kernel would not change it. Of a link that need not be
+        // asked: the knell tells in any case.
+        let named = || link.is_some() || peer::has_thread(owner.pid(), watch::thread(value));
+        let armed = hint == Hint::Armed && words.len() < Bed::MOST && named();
+        if armed {
             words.push((word, value));
-        } else if attach::is_dead(owner) {
+        }
+        let is_dead = || link.map_or_else(|| attach::is_dead(owner), |link| link.peer.process.is_dead());
+        if (!armed || link.is_some_and(Link::may_be_over)) && is_dead() {
             deaths.report(owner, others(memory, place).map(|(claim, _)| claim));
             rounds.hinted = 0;
-        } else {
+        } else if !armed {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
             let soon = hint == Hint::Died && rounds.hinted <= IMPATIENT;
             let next = if soon { HINTED } else { Bed::BLIND };
-            slice = Some(slice.map_or(next, |other| other.min(next)));
+            if soon || link.is_none() {
+                slice = Some(slice.map_or(next, |other| other.min(next)));
+            }
+        }
+    }
+    if let Some(link) = link.filter(|link| !deaths.knows(link.peer.owner)) {
+        match &link.struck {
+            Some(struck) => words.push((struck, 0)),
+            None => slice = slice.or(Some(Bed::BLIND)),
         }
     }
     rounds.ended = ended;

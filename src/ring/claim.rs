@@ -56,6 +56,9 @@ impl Claim {
 pub(crate) struct Seen(u64);
 
 impl Seen {
+    /// Nobody ever held the place.
+    pub(crate) const NEVER: Self = Self(0);
+
     const ATTACHED: u64 = 1;
     const CLOSED: u64 = 2;
     const STATE: u64 = 3;

@@ -31,6 +31,11 @@ impl Deadline {
         now() >= self.nanoseconds
     }
 
+    /// How long it is until then.
+    pub(crate) fn remaining(self) -> Duration {
+        Duration::from_nanos(self.nanoseconds.saturating_sub(now()))
+    }
+
     /// As the kernel takes it.
     pub(super) fn timespec(self) -> Timespec {
         Timespec {

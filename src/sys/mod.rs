@@ -9,9 +9,11 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod heap;
 pub(crate) mod peer;
+pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod segment;
+pub(crate) mod socket;
 #[cfg(all(test, not(miri)))]
 mod testing;
 pub(crate) mod watch;

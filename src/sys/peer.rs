@@ -3,6 +3,7 @@
 //! Death is never guessed. [`life`] says [`Life::Dead`] only with proof, and everything unclear is
 //! [`Life::Alive`].
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::{fs, io};
 
@@ -57,12 +58,7 @@ pub(crate) fn life(of: Identity) -> Life {
 /// Whether nobody who has the id `pid` runs any more.
 fn has_ended(pid: Pid) -> bool {
     match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => {
-            // Readable when the whole thread group is gone, also before the parent has waited for it. Not so
-            // when only the main thread has exited, which /proc shows as a zombie too.
-            let mut pidfd = [PollFd::new(&pidfd, PollFlags::IN)];
-            poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
-        }
+        Ok(pidfd) => is_over(pidfd.as_fd()),
         Err(Errno::SRCH) => true,
         // No pidfds in this kernel or sandbox, no descriptor left, or a thread of another process has the id
         // now.
@@ -75,6 +71,13 @@ pub(crate) fn has_thread(pid: u32, thread: u32) -> bool {
     // SAFETY: signal 0 is none: the call only looks.
     let found = unsafe { libc::syscall(libc::SYS_tgkill, pid as i32, thread as i32, 0) == 0 };
     found || Errno::from_io_error(&io::Error::last_os_error()) == Some(Errno::PERM)
+}
+
+/// Whether the process of a pidfd has ended: readable when the whole thread group is gone, also before the parent has waited
+/// for it. Not so when only the main thread has exited, which /proc shows as a zombie too.
+pub(super) fn is_over(pidfd: BorrowedFd<'_>) -> bool {
+    let mut pidfd = [PollFd::new(&pidfd, PollFlags::IN)];
+    poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
 }
 
 /// The random number that the kernel drew when it booted; zeros without a `/proc`.
@@ -121,7 +124,7 @@ const PF_EXITING: u64 = 4;
 /// second finds beyond the first may have been started so. (Threads that keep starting one another and exiting could
 /// still slip through. The thread that watches for death never exits by itself, so a process that has one does not die
 /// in this way.)
-fn is_exiting(pid: Pid) -> bool {
+pub(super) fn is_exiting(pid: Pid) -> bool {
     let Some(first) = exiting_threads(pid) else { return false };
     exiting_threads(pid).is_some_and(|second| second.iter().all(|thread| first.contains(thread)))
 }
@@ -145,7 +148,7 @@ fn exiting_threads(pid: Pid) -> Option<Vec<u64>> {
 
 /// Start time of the process or thread `pid`. None without a `/proc` that speaks of this PID namespace: in
 /// another one the same number names another process, which would be a false proof of death.
-fn start_ticks(pid: Pid) -> Option<u64> {
+pub(super) fn start_ticks(pid: Pid) -> Option<u64> {
     let (own, own_start) = read_stat("self")?;
     match own == getpid().as_raw_nonzero().get() {
         true if own == pid.as_raw_nonzero().get() => Some(own_start),

@@ -20,12 +20,14 @@ use rustix::process::{Resource, getrlimit};
 use rustix::system::sysinfo;
 
 mod error;
+mod halves;
 mod hold;
 mod mapping;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
 pub use error::SegmentError;
+pub(crate) use halves::{Half, Halves, OtherHalf, Plan, Which};
 pub(crate) use mapping::Mapping;
 
 /// Allocated at a time, so that a process with a fast interval timer gets on between two signals.
@@ -35,6 +37,8 @@ const ALLOCATION_STEP: u64 = 8 << 20;
 const FIXED_SIZE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 const ALLOCATE: &str = "allocate memory for the segment";
+
+const MAKE_MEMFD: &str = "make a memfd";
 
 const WORLD_WRITABLE: u32 = 0o002;
 
@@ -132,14 +136,22 @@ impl Segment {
     /// Makes a file of `len` allocated bytes that never has a name and whose size nobody can change. `name`
     /// is for people who look at `/proc/<pid>/maps`.
     pub(crate) fn memfd(name: &str, len: u64) -> Result<Self, SegmentError> {
-        let fail = |errno| SegmentError::memory("make a memfd", len, errno);
+        let file = Self::allocated_memfd(name, len)?;
+        fcntl_add_seals(&file, FIXED_SIZE | SealFlags::SEAL)
+            .map_err(|errno| SegmentError::memory(MAKE_MEMFD, len, errno))?;
+        Ok(Self { file })
+    }
+
+    /// A memfd of `len` allocated bytes that can be sealed.
+    fn allocated_memfd(name: &str, len: u64) -> Result<File, SegmentError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
             // Linux before 6.3 doesn't know NOEXEC_SEAL.
             Err(Errno::INVAL) => memfd_create(name, flags),
             made => made,
         };
-        let segment = Self { file: fd.map_err(fail)?.into() };
+        let fd = fd.map_err(|errno| SegmentError::memory(MAKE_MEMFD, len, errno))?;
+        let segment = Self { file: fd.into() };
         segment.allocate(len).map_err(|error| match error {
             // There is no file system to fill: it's the system's memory.
             SegmentError::NoSpace { needed, .. } => {
@@ -147,8 +159,7 @@ impl Segment {
             }
             other => other,
         })?;
-        fcntl_add_seals(&segment.file, FIXED_SIZE | SealFlags::SEAL).map_err(fail)?;
-        Ok(segment)
+        Ok(segment.file)
     }
 
     /// Takes a descriptor that somebody passed. Only a memfd that is sealed against shrinking and growing
@@ -158,11 +169,7 @@ impl Segment {
         if !segment.metadata()?.is_file() {
             return Err(SegmentError::NotRegular { path: None });
         }
-        // INVAL: a file of a file system without seals.
-        let seals = match fcntl_get_seals(&segment.file) {
-            Err(Errno::INVAL) => Ok(SealFlags::empty()),
-            known => known.map_err(|errno| SegmentError::os("read the seals of the descriptor", errno)),
-        }?;
+        let seals = segment.seals()?;
         match (seals.contains(SealFlags::SHRINK), seals.contains(SealFlags::GROW)) {
             (true, true) => Ok(segment),
             (false, true) => Err(SegmentError::NotSealed { missing: "shrinking" }),
@@ -247,6 +254,14 @@ impl Segment {
     #[cfg(test)]
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.file.into()
+    }
+
+    fn seals(&self) -> Result<SealFlags, SegmentError> {
+        match fcntl_get_seals(&self.file) {
+            // A file of a file system without seals.
+            Err(Errno::INVAL) => Ok(SealFlags::empty()),
+            known => known.map_err(|errno| SegmentError::os("read the seals of the descriptor", errno)),
+        }
     }
 
     fn metadata(&self) -> Result<fs::Metadata, SegmentError> {

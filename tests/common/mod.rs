@@ -8,9 +8,10 @@ pub mod rings;
 pub mod stream;
 
 use std::{
-    env,
+    env, io,
     io::{IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
+    net::Shutdown,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -96,6 +97,11 @@ impl Line {
         number
     }
 
+    /// Says no more: the other side's [`next`](Line::next) then gives nothing.
+    pub fn hang_up(&self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
+    }
+
     /// Passes a descriptor (SCM_RIGHTS).
     pub fn pass(&self, fd: BorrowedFd<'_>) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -144,12 +150,17 @@ impl Child {
 
     /// Starts it with further settings, as another user say.
     pub fn start_with(role: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        Self::try_start_with(role, set).unwrap()
+    }
+
+    /// As before; an error where the system refuses one of these settings.
+    pub fn try_start_with(role: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", "child_process", "--nocapture"]).env(ROLE, role);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-        let process = set(&mut command).spawn().unwrap();
-        Self { process, line: Line(ours) }
+        let process = set(&mut command).spawn()?;
+        Ok(Self { process, line: Line(ours) })
     }
 
     pub fn id(&self) -> u32 {

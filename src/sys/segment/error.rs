@@ -114,7 +114,7 @@ pub enum SegmentError {
         /// What was tried.
         operation: &'static str,
     },
-    /// The descriptor that was passed can change its size while it's mapped.
+    /// The descriptor that was passed can change its size, or its contents, in ways that it must not.
     NotSealed {
         /// What it isn't sealed against.
         missing: &'static str,
@@ -124,6 +124,20 @@ pub enum SegmentError {
         /// Bytes that it has.
         found: u64,
         /// Bytes that it should have.
+        needed: u64,
+    },
+    /// The memory that was passed is longer than what was agreed on.
+    TooLong {
+        /// Bytes that it has.
+        found: u64,
+        /// Bytes that it should have.
+        needed: u64,
+    },
+    /// Not all of the memory that was passed is allocated: reading it could fail later.
+    Holes {
+        /// Bytes that are allocated.
+        found: u64,
+        /// Bytes that should be.
         needed: u64,
     },
     /// The parts of the segment are not whole pages.
@@ -261,13 +275,19 @@ impl fmt::Display for SegmentError {
             Self::NotSealed { missing } => write!(
                 f,
                 "the descriptor is not sealed against {missing}: it must be a memfd with F_SEAL_SHRINK and \
-                 F_SEAL_GROW"
+                 F_SEAL_GROW, and in a link also with F_SEAL_FUTURE_WRITE and F_SEAL_SEAL"
             ),
             Self::TooShort { found, needed } => {
                 write!(
                     f,
                     "the segment has {found} bytes and should have {needed}: it was truncated, or is no ring"
                 )
+            }
+            Self::TooLong { found, needed } => {
+                write!(f, "the memory that was passed has {found} bytes and should have {needed}")
+            }
+            Self::Holes { found, needed } => {
+                write!(f, "of the memory that was passed {found} bytes are allocated, and {needed} should be")
             }
             Self::Unaligned { control_len, capacity, page } => write!(
                 f,

@@ -21,7 +21,7 @@ use super::SegmentError;
 #[derive(Debug)]
 pub(crate) struct Mapping {
     control: MmapRaw,
-    data: Mirror,
+    data: Range,
 }
 
 impl Mapping {
@@ -32,7 +32,7 @@ impl Mapping {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
             SegmentError::memory("map the control area", control_len as u64, errno)
         })?;
-        Ok(Self { control, data: Mirror::new(file, control_len, capacity)? })
+        Ok(Self { control, data: Range::twice(file, control_len, capacity, Access::Own)? })
     }
 
     /// Start of the control area, at a page boundary.
@@ -48,64 +48,106 @@ impl Mapping {
 
     /// Start of the data area, at a page boundary.
     pub(crate) fn data(&self) -> NonNull<u8> {
-        self.data.base.cast()
+        self.data.base()
+    }
+}
+
+/// What a process may do with pages of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// Read and write them.
+    Own,
+    /// Read what another process writes there.
+    Peers,
+}
+
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::Own => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            Self::Peers => ProtFlags::PROT_READ,
+        }
+    }
+}
+
+/// Addresses that belong to this value, and the parts of files that are mapped there. Unmapped on drop.
+#[derive(Debug)]
+pub(super) struct Range {
+    base: NonNull<c_void>,
+    len: NonZeroUsize,
+    /// What it is for, in errors.
+    operation: &'static str,
+}
+
+// SAFETY: the address range belongs to this value alone and to no thread; it's unmapped by whichever thread
+// drops it.
+unsafe impl Send for Range {}
+// SAFETY: a shared `Range` gives away nothing but an address that never changes.
+unsafe impl Sync for Range {}
+
+impl Range {
+    /// Reserves `len` bytes of addresses, which can't be accessed yet.
+    pub(super) fn reserve(len: NonZeroUsize, operation: &'static str) -> Result<Self, SegmentError> {
+        let reserved = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: the kernel chooses an address where nothing is mapped, and the pages can't be accessed.
+        let base = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_NONE, reserved) }
+            .map_err(|errno| refused(operation, len.get(), errno))?;
+        Ok(Self { base, len, operation })
+    }
+
+    /// Maps `file[offset..][..len]` at byte `at` of the range.
+    pub(super) fn place(
+        &mut self,
+        at: usize,
+        len: NonZeroUsize,
+        file: &File,
+        offset: usize,
+        access: Access,
+    ) -> Result<(), SegmentError> {
+        assert!(at.checked_add(len.get()).is_some_and(|end| end <= self.len.get()));
+        // SAFETY: inside the range.
+        let start = unsafe { self.base.byte_add(at) };
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE | MapFlags::MAP_FIXED;
+        // SAFETY: the pages are this range's, so replacing them takes no memory from anybody else.
+        unsafe { mmap(Some(start.addr()), len, access.protection(), flags, file, offset as _) }
+            .map_err(|errno| refused(self.operation, self.len.get(), errno))?;
+        Ok(())
+    }
+
+    /// A range that holds `file[offset..][..capacity]` twice back to back.
+    pub(super) fn twice(
+        file: &File,
+        offset: usize,
+        capacity: NonZeroUsize,
+        access: Access,
+    ) -> Result<Self, SegmentError> {
+        let operation = "map the data area";
+        let len =
+            capacity.checked_mul(TWO).ok_or_else(|| refused(operation, usize::MAX, nix::Error::ENOMEM))?;
+        let mut range = Self::reserve(len, operation)?;
+        for at in [0, capacity.get()] {
+            range.place(at, capacity, file, offset, access)?;
+        }
+        Ok(range)
+    }
+
+    /// Start of the range, at a page boundary.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base.cast()
     }
 }
 
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-/// One part of a file, mapped twice back to back.
-#[derive(Debug)]
-struct Mirror {
-    base: NonNull<c_void>,
-    capacity: NonZeroUsize,
+fn refused(operation: &'static str, bytes: usize, errno: nix::Error) -> SegmentError {
+    SegmentError::memory(operation, bytes as u64, Errno::from_raw_os_error(errno as i32))
 }
 
-// SAFETY: the address range belongs to this value alone and to no thread; it's unmapped by whichever thread
-// drops it.
-unsafe impl Send for Mirror {}
-// SAFETY: a shared `Mirror` gives away nothing but an address that never changes.
-unsafe impl Sync for Mirror {}
-
-impl Mirror {
-    fn new(file: &File, offset: usize, capacity: NonZeroUsize) -> Result<Self, SegmentError> {
-        let fail = |operation| {
-            move |errno: nix::Error| {
-                let bytes = 2 * capacity.get() as u64;
-                SegmentError::memory(operation, bytes, Errno::from_raw_os_error(errno as i32))
-            }
-        };
-        let twice = capacity
-            .checked_mul(TWO)
-            .ok_or(nix::Error::ENOMEM)
-            .map_err(fail("reserve addresses for the data area"))?;
-        let reserved = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // SAFETY: the kernel chooses an address where nothing is mapped, and the pages can't be accessed.
-        let base = unsafe { mmap_anonymous(None, twice, ProtFlags::PROT_NONE, reserved) }
-            .map_err(fail("reserve addresses for the data area"))?;
-        let mirror = Self { base, capacity };
-        for half in [base, mirror.second_half()] {
-            let read_write = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE | MapFlags::MAP_FIXED;
-            // SAFETY: `half` begins `capacity` bytes of the reservation above, which nobody else knows of
-            // yet, so replacing its pages takes no memory from anybody.
-            unsafe { mmap(Some(half.addr()), capacity, read_write, flags, file, offset as _) }
-                .map_err(fail("map the data area"))?;
-        }
-        Ok(mirror)
-    }
-
-    fn second_half(&self) -> NonNull<c_void> {
-        // SAFETY: the reservation is twice `capacity` bytes long.
-        unsafe { self.base.byte_add(self.capacity.get()) }
-    }
-}
-
-impl Drop for Mirror {
+impl Drop for Range {
     fn drop(&mut self) {
-        // SAFETY: the range is exactly the reservation that `new` made and nobody has unmapped since; whoever
-        // still held an address inside it would have borrowed the `Mapping`.
+        // SAFETY: the range is exactly the reservation that `reserve` made and nobody has unmapped since; whoever
+        // still held an address inside it would have borrowed its owner.
         // If it failed, the addresses would stay taken: nobody could do anything about it.
-        let _ = unsafe { munmap(self.base, 2 * self.capacity.get()) };
+        let _ = unsafe { munmap(self.base, self.len.get()) };
     }
 }

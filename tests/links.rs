@@ -1,0 +1,351 @@
+//! Links: two processes that a socket has brought together, each with memory of its own.
+//!
+//! The host under test is often a child, because it counts its descriptors: nothing else opens any there.
+
+mod common;
+#[path = "links/handshake.rs"]
+mod handshake;
+#[path = "links/hostile.rs"]
+mod hostile;
+#[path = "links/namespaces.rs"]
+mod namespaces;
+#[path = "links/paths.rs"]
+mod paths;
+#[path = "links/raw.rs"]
+mod raw;
+
+use common::{
+    Child, FAR, Line,
+    stream::{Letter, Stream},
+};
+use ringpost::{LinkError, Listener, OpenError, Receiver, RecvError, SendError, Sender, Untrusted};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["send", path, messages] => {
+            let mut sender = ringpost::connect(path).unwrap();
+            send_letters(&mut sender, messages.parse().unwrap());
+            line.tell(sender.peer().unwrap().pid.into());
+        }
+        ["send-for-ever", path] => {
+            let mut sender = ringpost::connect(path).unwrap();
+            let error = (0..).find_map(|_| sender.send(b"again").err());
+            assert_eq!(error, Some(SendError::Disconnected));
+        }
+        // Sends some, says so, and holds the sender.
+        ["hold", path, messages] => {
+            let mut sender = ringpost::connect(path).unwrap();
+            send_letters(&mut sender, messages.parse().unwrap());
+            line.tell(0);
+            line.hear();
+        }
+        // As before, and leaves a child that has inherited all there is.
+        ["hold-and-fork", path] => {
+            let mut sender = ringpost::connect(path).unwrap();
+            sender.send(b"of the parent").unwrap();
+            // SAFETY: the child only sleeps, and ends when it is killed.
+            match unsafe { libc::fork() } {
+                0 => loop {
+                    thread::park();
+                },
+                heir => line.tell(heir as u64),
+            }
+            line.hear();
+        }
+        // Sends three messages to a listener of another user; or is refused.
+        ["connect-to-user", path, user] => {
+            match ringpost::unnamed().owner(user.parse().unwrap()).connect(path) {
+                Ok(mut sender) => send_letters(&mut sender, 3),
+                Err(OpenError::Link(LinkError::Refused { .. })) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        ["receive", path, messages] => {
+            let listener = ringpost::listen(path).unwrap();
+            line.tell(0);
+            let mut receiver = listener.accept().unwrap();
+            receive_letters(&mut receiver, messages.parse().unwrap());
+            line.tell(0);
+            line.hear();
+        }
+        ["host", path] => handshake::host(Path::new(path), &line),
+        ["connect-limited", path] => handshake::connect_limited(Path::new(path), &line),
+        ["accept-limited", path] => handshake::accept_limited(Path::new(path), &line),
+        ["connector", path] => handshake::connector(Path::new(path), &line),
+        // Fills the ring, and waits for the death of whoever receives.
+        ["fill", path, own] => {
+            let mut sender = ringpost::connect(path).unwrap();
+            assert_eq!(sender.peer().unwrap().pid, 0, "it is not seen from here");
+            assert_eq!(std::process::id().to_string(), own);
+            while sender.try_send(&[7; 1000]).is_ok() {}
+            line.tell(0);
+            let error = sender.send_timeout(&[7; 1000], FAR).unwrap_err();
+            assert!(matches!(error, SendError::PeerDied { pid: 0, unreceived: 1.. }), "{error}");
+            line.tell(0);
+        }
+        ["fork-listener", path] => paths::fork_listener(Path::new(path)),
+        ["killed-listener", path] => {
+            let _listener = ringpost::listen(path).unwrap();
+            line.tell(0);
+            line.hear();
+        }
+        ["die-after", path, step] => handshake::go_to(step, Path::new(path), &line),
+        ["close-without-descriptors", path] => {
+            let sender = ringpost::connect(path).unwrap();
+            handshake::limit_descriptors(0);
+            drop(sender);
+            line.hear();
+        }
+        ["write-theirs", path] => hostile::try_to_write(Path::new(path), &line),
+        ["play-dead", path, alarm] => hostile::play_dead(Path::new(path), alarm.parse().unwrap(), &line),
+        ["scribble", path, seed] => hostile::scribble(Path::new(path), seed.parse().unwrap(), &line),
+        _ => panic!("no such role: {words:?}"),
+    }
+}
+
+/// A path for a socket that no other test has, gone with this value.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Relaxed);
+        let file = format!("ringpost-test-{}-{number}", std::process::id());
+        Self(std::env::temp_dir().join(file))
+    }
+
+    /// A listener here, for small rings.
+    fn listen(&self) -> Listener {
+        ringpost::unnamed().capacity(4096).listen(&**self).unwrap()
+    }
+
+    fn child(&self, before: &str, after: &str) -> Child {
+        Child::start(&format!("{before} {} {after}", self.display()))
+    }
+}
+
+impl std::ops::Deref for Place {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The descriptors of this process.
+fn descriptors() -> Vec<PathBuf> {
+    let links =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    // The one with which they are listed is one, too.
+    let mut links: Vec<_> = links.filter(|link| !link.ends_with("fd")).collect();
+    links.sort();
+    links
+}
+
+fn send_letters(sender: &mut Sender, messages: u64) {
+    let stream = Stream::new(sender.longest_message());
+    for number in 0..messages {
+        let Letter { bytes, kind, .. } = stream.letter(0, number);
+        sender.send_kind(kind, bytes).unwrap();
+    }
+}
+
+#[track_caller]
+fn receive_letters(receiver: &mut Receiver, messages: u64) {
+    let stream = Stream::new(receiver.longest_message());
+    for number in 0..messages {
+        let expected = stream.letter(0, number);
+        let message = receiver.recv_timeout(FAR).unwrap();
+        assert_eq!(message.kind(), expected.kind);
+        assert!(message.to_vec() == expected.bytes, "message {number}");
+    }
+}
+
+/// The next error of a receiver, which must not be a time-out.
+#[track_caller]
+fn end_of(receiver: &mut Receiver<Untrusted>) -> RecvError {
+    let start = Instant::now();
+    let error = receiver.recv_timeout(FAR).expect_err("there is a message");
+    assert!(start.elapsed() < FAR, "only the deadline ended the wait");
+    error
+}
+
+#[test]
+fn every_message_comes_through_with_its_sender_and_then_the_end() {
+    for capacity in [4096, 1 << 20] {
+        let place = Place::new();
+        let listener = ringpost::unnamed().capacity(capacity).listen(&*place).unwrap();
+        let sender = place.child("send", "20000");
+        let mut receiver = listener.accept().unwrap();
+        assert_eq!(receiver.capacity(), capacity);
+        assert_eq!(receiver.peer().unwrap().pid, sender.id());
+        receive_letters(&mut receiver, 20_000);
+        assert_eq!(end_of(&mut receiver), RecvError::Disconnected);
+        assert_eq!(sender.hear(), u64::from(std::process::id()), "who listens");
+        sender.finish();
+        assert_eq!(end_of(&mut receiver), RecvError::Disconnected, "it had closed before it ended");
+    }
+}
+
+#[test]
+fn each_message_names_the_process_that_the_kernel_names() {
+    let place = Place::new();
+    let listener = place.listen();
+    let sender = place.child("hold", "1");
+    let mut receiver = listener.accept().unwrap();
+    let message = receiver.recv_timeout(FAR).unwrap();
+    assert_eq!(message.sender().pid, sender.id());
+    assert_ne!(message.sender().start_ticks, 0);
+}
+
+#[test]
+fn a_receiver_that_closes_is_told_to_a_sender_that_waits_for_room() {
+    let place = Place::new();
+    let listener = place.listen();
+    let sender = place.child("send-for-ever", "");
+    let mut receiver = listener.accept().unwrap();
+    assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"again");
+    drop(receiver);
+    sender.finish();
+}
+
+#[test]
+fn a_receiver_that_closes_at_once_is_told_to_the_sender() {
+    let place = Place::new();
+    let listener = place.listen();
+    let sender = place.child("send-for-ever", "");
+    drop(listener.accept().unwrap());
+    sender.finish();
+}
+
+#[test]
+fn all_that_a_killed_sender_had_sent_is_received_and_then_its_death() {
+    let place = Place::new();
+    let listener = ringpost::unnamed().capacity(1 << 20).longest_message(4096).listen(&*place).unwrap();
+    let mut sender = place.child("hold", "100");
+    let mut receiver = listener.accept().unwrap();
+    sender.hear();
+    let pid = sender.id();
+    sender.kill();
+    receive_letters(&mut receiver, 100);
+    assert_eq!(end_of(&mut receiver), RecvError::PeerDied { pid, unfinished: 0 });
+    assert_eq!(end_of(&mut receiver), RecvError::PeerDied { pid, unfinished: 0 }, "nobody takes its place");
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::PeerDied { pid, unfinished: 0 });
+}
+
+#[test]
+fn a_receiver_that_sleeps_is_woken_by_the_death_of_the_sender() {
+    let place = Place::new();
+    let listener = place.listen();
+    let mut sender = place.child("hold", "0");
+    let mut receiver = listener.accept().unwrap();
+    sender.hear();
+    let pid = sender.id();
+    let waiting = thread::spawn(move || end_of(&mut receiver));
+    thread::sleep(Duration::from_millis(20));
+    sender.kill();
+    assert_eq!(waiting.join().unwrap(), RecvError::PeerDied { pid, unfinished: 0 });
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_woken_by_the_death_of_the_receiver() {
+    let place = Place::new();
+    let mut host = place.child("receive", "0");
+    host.hear();
+    let mut sender = ringpost::connect(&*place).unwrap();
+    host.hear();
+    while sender.try_send(&[7; 1000]).is_ok() {}
+    let pid = host.id();
+    let waiting = thread::spawn(move || sender.send_timeout(&[7; 1000], FAR).unwrap_err());
+    thread::sleep(Duration::from_millis(20));
+    host.kill();
+    let error = waiting.join().unwrap();
+    assert!(matches!(error, SendError::PeerDied { pid: dead, unreceived: 1.. } if dead == pid), "{error}");
+}
+
+#[test]
+fn a_forked_child_of_the_sender_is_not_the_sender() {
+    let place = Place::new();
+    let listener = place.listen();
+    let mut sender = place.child("hold-and-fork", "");
+    let mut receiver = listener.accept().unwrap();
+    let (heir, pid) = (sender.hear(), sender.id());
+    sender.kill();
+    assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"of the parent");
+    assert_eq!(end_of(&mut receiver), RecvError::PeerDied { pid, unfinished: 0 });
+    let heir = rustix::process::Pid::from_raw(heir as i32).unwrap();
+    assert_eq!(rustix::process::test_kill_process(heir), Ok(()), "it lives, with all that it has inherited");
+    rustix::process::kill_process(heir, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_stopped_sender_is_alive() {
+    let place = Place::new();
+    let listener = place.listen();
+    let sender = place.child("hold", "1");
+    let mut receiver = listener.accept().unwrap();
+    sender.hear();
+    receive_letters(&mut receiver, 1);
+    sender.stop();
+    assert_eq!(receiver.recv_timeout(Duration::from_millis(300)).unwrap_err(), RecvError::TimedOut);
+    sender.resume();
+    sender.tell(0);
+    sender.finish();
+    assert_eq!(end_of(&mut receiver), RecvError::Disconnected);
+}
+
+#[test]
+fn an_end_without_a_free_descriptor_is_an_orderly_one() {
+    let place = Place::new();
+    let listener = place.listen();
+    let sender = place.child("close-without-descriptors", "");
+    let mut receiver = listener.accept().unwrap();
+    assert_eq!(end_of(&mut receiver), RecvError::Disconnected);
+    sender.tell(0);
+    sender.finish();
+}
+
+#[test]
+fn values_of_one_type_go_over_a_link() {
+    let place = Place::new();
+    let listener = ringpost::unnamed().fixed::<u64>().listen(&*place).unwrap();
+    let path = place.to_path_buf();
+    let sending = thread::spawn(move || {
+        let other = ringpost::unnamed().fixed::<u32>().connect(&path);
+        assert!(matches!(other, Err(OpenError::Mismatch { .. })));
+        let mut sender = ringpost::unnamed().fixed::<u64>().connect(&path).unwrap().typed::<u64>().unwrap();
+        sender.send(&77).unwrap();
+    });
+    assert!(listener.accept().is_err(), "it wants another type");
+    let mut receiver = listener.accept().unwrap().typed::<u64>().unwrap();
+    assert_eq!(receiver.recv().unwrap(), 77);
+    sending.join().unwrap();
+}
+
+#[test]
+fn positions_begin_again_on_a_link_too() {
+    let place = Place::new();
+    let near_the_wrap = (1 << 56) - 100;
+    let listener = ringpost::unnamed().capacity(4096).start_position(near_the_wrap).listen(&*place).unwrap();
+    let sender = place.child("send", "1000");
+    let mut receiver = listener.accept().unwrap();
+    receive_letters(&mut receiver, 1000);
+    assert_eq!(end_of(&mut receiver), RecvError::Disconnected);
+    sender.finish();
+}

@@ -1,0 +1,167 @@
+//! Where a listener stands: stale sockets, live ones, other files, and what is left behind.
+
+use super::{Place, raw};
+use ringpost::{LinkError, OpenError};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
+    path::Path,
+};
+
+fn link_error<T>(result: Result<T, OpenError>) -> LinkError {
+    match result {
+        Err(OpenError::Link(error)) => error,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("there is no error"),
+    }
+}
+
+#[test]
+fn a_listener_takes_its_path_away_and_leaves_nothing_in_shared_memory() {
+    let place = Place::new();
+    let listener = place.listen();
+    assert!(fs::symlink_metadata(&*place).unwrap().file_type().is_socket());
+    let path = place.to_path_buf();
+    let sender = std::thread::spawn(move || ringpost::connect(&path).unwrap());
+    let receiver = listener.accept().unwrap();
+    let sender = sender.join().unwrap();
+    let own = format!("-{}", std::process::id());
+    let links = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("ringpost-receiver")).count()
+    };
+    assert!(links() > 0);
+    let shared =
+        fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(shared.filter(|name| name.contains("link") && name.ends_with(&own)).count(), 0);
+    drop(listener);
+    assert!(!place.exists());
+    drop((sender, receiver));
+}
+
+#[test]
+fn the_socket_has_exactly_the_permissions_that_were_asked_for() {
+    for (mode, asked) in [(0o600, None), (0o660, Some(0o660)), (0o666, Some(0o666))] {
+        let place = Place::new();
+        let builder = ringpost::unnamed();
+        let builder = asked.map_or(builder.clone(), |bits| builder.mode(bits));
+        let _listener = builder.listen(&*place).unwrap();
+        assert_eq!(fs::symlink_metadata(&*place).unwrap().permissions().mode() & 0o7777, mode);
+    }
+    for bits in [0o400, 0o1600, 0o066] {
+        let place = Place::new();
+        assert!(matches!(ringpost::unnamed().mode(bits).listen(&*place), Err(OpenError::Mode { .. })));
+        assert!(!place.exists());
+    }
+}
+
+#[test]
+fn what_a_killed_listener_leaves_is_recognised_and_replaced() {
+    let place = Place::new();
+    let mut killed = place.child("killed-listener", "");
+    killed.hear();
+    killed.kill();
+    assert!(place.exists());
+    assert!(matches!(link_error(ringpost::connect(&*place)), LinkError::NotListening { .. }));
+    let listener = place.listen();
+    let path = place.to_path_buf();
+    let sender = std::thread::spawn(move || ringpost::connect(&path).unwrap().send(b"hi").unwrap());
+    assert_eq!(listener.accept().unwrap().recv().unwrap().to_vec(), b"hi");
+    sender.join().unwrap();
+}
+
+#[test]
+fn where_somebody_listens_nobody_else_can() {
+    let place = Place::new();
+    let _listener = place.listen();
+    let error = link_error(ringpost::listen(&*place));
+    assert!(matches!(&error, LinkError::InUse { path } if path == &*place), "{error}");
+    let error: std::io::Error = OpenError::Link(error).into();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    // Also when it is a stranger, or has no room for another connection.
+    let place = Place::new();
+    let _stranger = raw::RawListener::at(&place);
+    let _waiting: Vec<_> = (0..9).map(|_| raw::Raw::connect(&place)).collect();
+    assert!(matches!(link_error(ringpost::listen(&*place)), LinkError::InUse { .. }));
+}
+
+#[test]
+fn of_many_that_begin_at_once_one_listens() {
+    let place = Place::new();
+    let mut killed = place.child("killed-listener", "");
+    killed.hear();
+    killed.kill();
+    let begin = || {
+        let path = place.to_path_buf();
+        std::thread::spawn(move || ringpost::listen(&path))
+    };
+    let listeners: Vec<_> = (0..8).map(|_| begin()).collect();
+    let listeners: Vec<_> = listeners.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(listeners.iter().filter(|listener| listener.is_ok()).count(), 1);
+    for refused in listeners.into_iter().filter(|listener| listener.is_err()) {
+        assert!(matches!(link_error(refused), LinkError::InUse { .. }));
+    }
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let place = Place::new();
+    fs::write(&*place, "precious").unwrap();
+    assert!(matches!(link_error(ringpost::listen(&*place)), LinkError::NotASocket { .. }));
+    assert_eq!(fs::read(&*place).unwrap(), b"precious");
+    let link = Place::new();
+    symlink(&*place, &*link).unwrap();
+    assert!(matches!(link_error(ringpost::listen(&*link)), LinkError::NotASocket { .. }));
+    let directory = std::env::temp_dir();
+    assert!(matches!(link_error(ringpost::listen(directory)), LinkError::NotASocket { .. }));
+}
+
+#[test]
+fn a_path_that_can_not_be_had_is_an_error() {
+    let long = std::env::temp_dir().join("x".repeat(108));
+    assert!(matches!(link_error(ringpost::listen(&long)), LinkError::PathTooLong { .. }));
+    assert!(matches!(link_error(ringpost::connect(&long)), LinkError::PathTooLong { .. }));
+    let nowhere = Path::new("/nowhere/at/all");
+    assert!(ringpost::listen(nowhere).is_err());
+    assert!(matches!(link_error(ringpost::connect(nowhere)), LinkError::NotListening { .. }));
+    assert!(matches!(
+        ringpost::unnamed().many_senders(2).listen(nowhere),
+        Err(OpenError::Setting { what: "number of senders of a link", .. })
+    ));
+}
+
+#[test]
+fn a_socket_that_was_made_anew_is_not_taken_away() {
+    let place = Place::new();
+    let first = place.listen();
+    fs::remove_file(&*place).unwrap();
+    let _second = place.listen();
+    drop(first);
+    assert!(place.exists());
+}
+
+/// Listens, forks, and sees that the forked child neither accepts nor takes the path away.
+pub fn fork_listener(path: &Path) {
+    let listener = ringpost::listen(path).unwrap();
+    // SAFETY: the child only makes system calls of its own, and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = matches!(listener.accept(), Err(OpenError::Link(LinkError::Forked)));
+        drop(listener);
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+    }
+    let mut status = 1;
+    // SAFETY: waits for the child above.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0);
+    assert!(path.exists());
+}
+
+#[test]
+fn a_forked_child_neither_accepts_nor_takes_the_path_away() {
+    let place = Place::new();
+    place.child("fork-listener", "").finish();
+    assert!(!place.exists());
+}
