@@ -14,7 +14,9 @@
 //! ```
 //!
 //! A ring has one receiver, and one sender ([`Sender`]) or many ([`MultiSender`]). It lives in a named segment, in a
-//! sealed memfd, in memory of this process, or in a segment of the `shared_memory` crate: see [`Builder`].
+//! sealed memfd, in memory of this process, or in a segment of the `shared_memory` crate: see [`Builder`]. Or in a *link*, made
+//! over a Unix socket ([`listen`], [`connect`]): then no process can write what the other writes. [`Lanes`] receives from
+//! many rings at once.
 //!
 //! * **In place**: [`Sender::reserve`] gives room in the ring, [`Reservation::commit`] publishes it;
 //!   [`Receiver::recv`] gives the message where it lies, dropping it releases it.

@@ -29,6 +29,12 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
+// The models include this file by its path, and its part the same way.
+#[path = "wait/any.rs"]
+mod any;
+
+pub(crate) use any::{MOST_BELLS, until_any};
+
 /// In the receiver's attention word: it has closed.
 pub(crate) const CLOSED: u64 = 1 << 32;
 /// In the senders' attention word: wake at the next release, not only when half of the ring is free.
@@ -176,6 +182,23 @@ impl<'m> Bell<'m> {
     /// Sleeper: says that it wants to be woken, and gives the number to sleep on; `None` when the words moved meanwhile:
     /// look again. A look must follow before sleeping.
     fn announce(&self, eager: bool) -> Option<u32> {
+        let granted = self.raise(eager)?;
+        // ORDERING: F1, SeqCst fence; pairs with F2 in `ring` and F3 in `stay_calm`.
+        fence(SeqCst);
+        if self.has_bare_wakers() {
+            barrier::heavy();
+        }
+        Some(granted)
+    }
+
+    /// Whether somebody publishes without a fence. Asked after F1; if so, the heavy fence must follow.
+    fn has_bare_wakers(&self) -> bool {
+        // ORDERING: Acquire B2; pairs with Release B1 in `cover`.
+        self.bare.load(Acquire) != 0
+    }
+
+    /// The announcement alone, which F1 must follow.
+    fn raise(&self, eager: bool) -> Option<u32> {
         // ORDERING: Relaxed; if it is stale, the futex refuses to sleep on it.
         let granted = self.granted.load(Relaxed);
         // ORDERING: Acquire A2; pairs with Release A1 below: whoever sees another's announcement of a later number also sees,
@@ -197,12 +220,6 @@ impl<'m> Bell<'m> {
             // ORDERING: Release A1; pairs with Acquire A2 above. F1 orders it before the second look. A CAS because several
             // senders announce here.
             self.attention.compare_exchange(attention, announced, Release, Relaxed).ok()?;
-        }
-        // ORDERING: F1, SeqCst fence; pairs with F2 in `ring` and F3 in `stay_calm`.
-        fence(SeqCst);
-        // ORDERING: Acquire B2; pairs with Release B1 in `cover`.
-        if self.bare.load(Acquire) != 0 {
-            barrier::heavy();
         }
         Some(granted)
     }
@@ -247,13 +264,24 @@ impl News {
 
     /// The handle: sleeps unless there is news.
     fn sleep(&self, sleep: impl FnOnce()) {
+        if self.lie_down() {
+            sleep();
+        }
+        self.rise();
+    }
+
+    /// The handle: is about to sleep; false when there is news.
+    fn lie_down(&self) -> bool {
         // ORDERING: SeqCst on both words, of one process: either `unheard` sees the sleeper, or the sleeper sees the news.
         let order = core::sync::atomic::Ordering::SeqCst;
         self.asleep.store(1, order);
-        if self.fresh.load(order) == 0 {
-            sleep();
-        }
-        self.asleep.store(0, order);
+        self.fresh.load(order) == 0
+    }
+
+    /// The handle: has woken up.
+    fn rise(&self) {
+        // ORDERING: SeqCst, of one process, as in `lie_down`.
+        self.asleep.store(0, core::sync::atomic::Ordering::SeqCst);
     }
 }
 

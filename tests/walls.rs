@@ -17,7 +17,10 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("layout", &["core", "crate::sync"]),
     ("header", &["core", "std", "crate::error", "crate::layout", "crate::ring::position"]),
     ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
-    ("wait", &["core", "std", "crate::layout", "crate::ring::memory", "crate::sync", "crate::sys"]),
+    (
+        "wait",
+        &["core", "std", "crate::layout", "crate::ring::memory", "crate::sync", "crate::sys", "crate::wait"],
+    ),
     ("sys", &["core", "std", "crate::sys", "rustix", "nix", "libc", "memmap2", "atomic_wait"]),
     (
         "channel",

@@ -79,6 +79,32 @@ pub(crate) mod futex {
         sleepers.asleep.retain(|other| *other != me);
     }
 
+    /// As in the product; a sleeper on several words is one on each, and woken by any of them.
+    pub(crate) fn wait_for_any(words: &[(&AtomicU32, u32, Scope)], deadline: Option<Deadline>) -> bool {
+        live_on();
+        let mut sleepers = KERNEL.sleepers.lock().unwrap();
+        if words.iter().any(|(word, expected, _)| word.peek() != *expected) {
+            return true;
+        }
+        if deadline.is_some_and(Deadline::passed) {
+            drop(sleepers);
+            loom::thread::yield_now();
+            return true;
+        }
+        sleepers.tickets += 1;
+        let ticket = sleepers.tickets;
+        let mine = words.iter().map(|(word, ..)| (ptr::from_ref(*word).addr(), ticket));
+        sleepers.asleep.extend(mine);
+        let all_asleep = |sleepers: &super::Sleepers| {
+            sleepers.asleep.iter().filter(|(_, other)| *other == ticket).count() == words.len()
+        };
+        while all_asleep(&sleepers) && !deadline.is_some_and(Deadline::passed) {
+            sleepers = KERNEL.changed.wait(sleepers).unwrap();
+        }
+        sleepers.asleep.retain(|(_, other)| *other != ticket);
+        true
+    }
+
     /// Wakes who sleeps on the word, now and later, as long as `nag` is true: as the watching thread of a handle does.
     pub(crate) fn wake_while(word: &AtomicU32, nag: impl Fn() -> bool + Send + 'static) {
         let address = ptr::from_ref(word).addr();

@@ -33,6 +33,7 @@ const fn mutation(
     Mutation { name, file, from, to, model }
 }
 
+const ANY: &str = "src/wait/any.rs";
 const CLAIM: &str = "src/ring/claim.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
@@ -64,6 +65,8 @@ const WEAKENED: &[Mutation] = &[
     mutation("A2", WAIT, "self.attention.load(Acquire)", "self.attention.load(Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("F1", WAIT, "`stay_calm`.\n        fence(SeqCst);\n", "`stay_calm`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("F1, membarrier", WAIT, "barrier::heavy();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
+    mutation("F1, all bells", ANY, "`Bell::stay_calm`.\n    fence(SeqCst);\n", "`Bell::stay_calm`.\n", "any::each_of_two_bells_wakes_who_sleeps_on_both"),
+    mutation("F1, all bells, membarrier", ANY, "barrier::heavy();", "", "any::a_bare_waker_of_either_is_made_up_for"),
     mutation("F2", WAIT, "`announce`.\n            fence(SeqCst);\n", "`announce`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("F2, bare", WAIT, "barrier::light();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
     mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
@@ -75,6 +78,8 @@ const WEAKENED: &[Mutation] = &[
 const LEFT_OUT: &[Mutation] = &[
     mutation("no look after the announcement", WAIT, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("a waker that comes second relies on the first", WAIT, "mark: ASLEEP,", "mark: 0,", "sleep::a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next"),
+    mutation("no look after all announcements", ANY, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "any::each_of_two_bells_wakes_who_sleeps_on_both"),
+    mutation("only the first bell is asked for bare wakers", ANY, "sleepers.iter().any(|sleeper|", "sleepers.iter().take(1).any(|sleeper|", "any::a_bare_waker_of_either_is_made_up_for"),
     mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),

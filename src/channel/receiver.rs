@@ -2,6 +2,7 @@
 
 use super::{
     attach::Attachment,
+    iter::{Iter, TryIter},
     message::{Message, Messages, OwnedMessage, SenderId, View},
     ring::Inner,
     trust::{Trust, Untrusted},
@@ -91,7 +92,7 @@ const STREAM: u64 = 64;
 
 /// How long a call may wait for a message.
 #[derive(Clone, Copy)]
-enum Patience {
+pub(super) enum Patience {
     None,
     Until(Option<Deadline>),
 }
@@ -287,7 +288,7 @@ impl<P: Trust> Receiver<P> {
         self.ring.consumer.memory()
     }
 
-    fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {
+    pub(super) fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {
         let record = self.next(patience)?;
         let message = View::new(self, record).to_owned();
         self.release(record.end, 1, record.length() as u64);
@@ -306,11 +307,27 @@ impl<P: Trust> Receiver<P> {
         }
     }
 
+    /// What there is now: a message, the end, or nothing yet. For who receives from several.
+    #[inline]
+    pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
+        self.ring.look(&self.attachment, why)
+    }
+
+    /// The part that looks, and the part that sleeps.
+    pub(super) fn parts(&mut self) -> (Watch<'_>, Sleeper<'_>) {
+        let Self { ring, attachment, .. } = self;
+        (Watch { ring, attachment }, sleeper(attachment))
+    }
+
+    /// Whether this process made it, and not the one from which it was forked.
+    pub(super) fn is_own(&self) -> bool {
+        self.ring.generation.lasts()
+    }
+
     #[cold]
     fn wait_for_message(&mut self, patience: Patience) -> Result<Record, RecvError> {
         let Self { ring, attachment, spin, .. } = self;
-        let Attachment { inner, vigil, .. } = &*attachment;
-        let counts = &inner.memory.receiver().counts;
+        let counts = &attachment.inner.memory.receiver().counts;
         counts.refused.add(1);
         match patience {
             Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
@@ -320,16 +337,9 @@ impl<P: Trust> Receiver<P> {
                     spin.step_back();
                 }
                 ring.received = received;
-                let sleeper = Sleeper {
-                    bell: inner.bell_of_receiver(),
-                    news: &vigil.deaths.news,
-                    counts,
-                    eager_after: None,
-                    slice: vigil.slice(),
-                };
-                sleeper
+                sleeper(attachment)
                     .until(spin, deadline, |why| {
-                        ring.note_where_it_stands(inner.header.kind, why);
+                        ring.note_where_it_stands(attachment.inner.header.kind, why);
                         ring.look(attachment, why)
                     })
                     .unwrap_or(Err(RecvError::TimedOut))
@@ -348,6 +358,31 @@ impl<P: Trust> Receiver<P> {
         counts.messages.add(messages);
         counts.bytes.add(bytes);
         self.ring.offer_room(false);
+    }
+}
+
+/// How a receiver waits for a message.
+fn sleeper(Attachment { inner, vigil, .. }: &Attachment) -> Sleeper<'_> {
+    Sleeper {
+        bell: inner.bell_of_receiver(),
+        news: &vigil.deaths.news,
+        counts: &inner.memory.receiver().counts,
+        eager_after: None,
+        slice: vigil.slice(),
+    }
+}
+
+/// The part of a receiver that looks for what there is.
+pub(super) struct Watch<'a> {
+    ring: &'a mut Listening,
+    attachment: &'a Attachment,
+}
+
+impl Watch<'_> {
+    /// As [`Receiver::look`].
+    pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
+        self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
+        self.ring.look(self.attachment, why)
     }
 }
 
@@ -518,65 +553,5 @@ fn corrupt(Violation { position, length }: Violation) -> RecvError {
 impl<P: Trust> fmt::Debug for Receiver<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("next", &self.ring.consumer.head().units()).finish()
-    }
-}
-
-/// Copies of the messages until the end. From [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Iter<'a, P: Trust = Untrusted> {
-    receiver: &'a mut Receiver<P>,
-}
-
-impl<P: Trust> Iterator for Iter<'_, P> {
-    type Item = OwnedMessage;
-
-    fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::Until(None)).ok()
-    }
-}
-
-/// Copies of the messages that are there. From [`Receiver::try_iter`].
-#[derive(Debug)]
-pub struct TryIter<'a, P: Trust = Untrusted> {
-    receiver: &'a mut Receiver<P>,
-}
-
-impl<P: Trust> Iterator for TryIter<'_, P> {
-    type Item = OwnedMessage;
-
-    fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::None).ok()
-    }
-}
-
-/// Copies of the messages until the end. From [`Receiver::into_iter`].
-#[derive(Debug)]
-pub struct IntoIter<P: Trust = Untrusted> {
-    receiver: Receiver<P>,
-}
-
-impl<P: Trust> Iterator for IntoIter<P> {
-    type Item = OwnedMessage;
-
-    fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::Until(None)).ok()
-    }
-}
-
-impl<P: Trust> IntoIterator for Receiver<P> {
-    type Item = OwnedMessage;
-    type IntoIter = IntoIter<P>;
-
-    fn into_iter(self) -> IntoIter<P> {
-        IntoIter { receiver: self }
-    }
-}
-
-impl<'a, P: Trust> IntoIterator for &'a mut Receiver<P> {
-    type Item = OwnedMessage;
-    type IntoIter = Iter<'a, P>;
-
-    fn into_iter(self) -> Iter<'a, P> {
-        self.iter()
     }
 }

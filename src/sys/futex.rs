@@ -68,11 +68,26 @@ pub(crate) fn wait_any(
     deadline: Option<Deadline>,
 ) -> bool {
     let all = iter::once((word, expected)).chain(others.iter().copied());
-    let waiters = all.map(|(word, expected)| {
+    wait_for(all.map(|(word, expected)| (word, expected, Scope::Shared)), deadline)
+}
+
+/// Sleeps while each of the `words` ([`MOST_WATCHED`] at most) has the value beside it, as [`wait_any`].
+pub(crate) fn wait_for_any(words: &[(&AtomicU32, u32, Scope)], deadline: Option<Deadline>) -> bool {
+    wait_for(words.iter().copied(), deadline)
+}
+
+fn wait_for<'w>(
+    words: impl Iterator<Item = (&'w AtomicU32, u32, Scope)>,
+    deadline: Option<Deadline>,
+) -> bool {
+    let waiters = words.map(|(word, expected, scope)| {
         let mut waiter = Wait::new();
         waiter.val = expected.into();
         waiter.uaddr = WaitPtr::new(word.as_ptr().cast());
         waiter.flags = WaitFlags::SIZE_U32;
+        if scope == Scope::Private {
+            waiter.flags |= WaitFlags::PRIVATE;
+        }
         waiter
     });
     let waiters: Vec<Wait> = waiters.collect();

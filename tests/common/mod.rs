@@ -104,11 +104,7 @@ impl Line {
 
     /// Passes a descriptor (SCM_RIGHTS).
     pub fn pass(&self, fd: BorrowedFd<'_>) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [fd];
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
-        assert_eq!(sendmsg(&self.0, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::empty()), Ok(1));
+        assert_eq!(pass_over(self.0.as_fd(), b"!", fd), 1);
     }
 
     /// Takes a descriptor that the other side has passed.
@@ -127,6 +123,15 @@ impl Line {
         });
         fds.expect("a descriptor was passed")
     }
+}
+
+/// Passes a descriptor over a socket, with some bytes; gives how many went.
+pub fn pass_over(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> usize {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty()).unwrap()
 }
 
 /// Another process. Killed when it is dropped before its end was awaited.

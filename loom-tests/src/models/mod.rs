@@ -1,5 +1,6 @@
 //! One file for each part of the protocol.
 
+mod any;
 mod claims;
 mod end;
 mod many;
