@@ -100,3 +100,22 @@ fn memfd_child_gets_every_number() {
         ["1000 numbers came through a ring without a name, their sum is 499500"]
     );
 }
+
+#[test]
+fn plugin_goes_on_with_the_others_when_one_is_killed_and_one_does_harm() {
+    let lines = lines_of("plugin");
+    let of = |plugin: &str| lines.iter().filter(|line| line.starts_with(plugin)).cloned().collect::<Vec<_>>();
+    assert_eq!(
+        of("honest"),
+        ["honest: line 1", "honest: line 2", "honest: line 3", "honest has ended: every sender has closed"]
+    );
+    let [said, ended] = &of("killed")[..] else { panic!("{lines:?}") };
+    assert_eq!(said, "killed: about to do something great");
+    assert!(
+        ended.starts_with("killed has ended: the sender (process ") && ended.ends_with(" died"),
+        "{ended}"
+    );
+    let [refused, ended] = &of("hostile")[..] else { panic!("{lines:?}") };
+    assert!(refused.contains("the host's memory: Permission denied"), "{refused}");
+    assert!(ended.contains("claims an impossible length of 4294967295"), "{ended}");
+}

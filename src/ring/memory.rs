@@ -43,7 +43,8 @@ mod in_memory {
     impl Memory {
         /// # Safety
         /// While `backing` lives, `control` must be valid for reads and writes of the control area of `slots` slots and
-        /// `data` for `geometry.capacity()` bytes, twice that when mirrored; both aligned to 128 bytes and changed
+        /// `data` for `geometry.capacity()` bytes, twice that when mirrored; for reads alone where only the other side of
+        /// the ring writes and only one side uses this value; both aligned to 128 bytes and changed
         /// by others only as another `Memory` (of this or another process) or as atomic words would.
         pub(crate) unsafe fn new(
             geometry: Geometry,

@@ -46,7 +46,7 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Knell {
     struck: Arc<AtomicU32>,
-    quit: OwnedFd,
+    quit: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
     process: Pid,
 }
@@ -54,9 +54,9 @@ pub(crate) struct Knell {
 impl Knell {
     /// `None` when the thread, or a descriptor to end it by, is refused: then nobody is told.
     pub(crate) fn of(peer: &Arc<Peer>) -> Option<Self> {
-        let quit = eventfd(0, EventfdFlags::CLOEXEC).ok()?;
+        let quit = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).ok()?);
         let struck = Arc::new(AtomicU32::new(0));
-        let (strike, peer, end) = (Arc::clone(&struck), Arc::clone(peer), quit.try_clone().ok()?);
+        let (strike, peer, end) = (Arc::clone(&struck), Arc::clone(peer), Arc::clone(&quit));
         let watch = move || await_end(&peer, &end, &strike);
         let builder = thread::Builder::new().name("ringpost-knell".into()).stack_size(64 << 10);
         let thread = Some(builder.spawn(watch).ok()?);
