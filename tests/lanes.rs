@@ -9,6 +9,7 @@ use common::{
     stream::{Letter, Stream, scatter},
 };
 use ringpost::{LaneId, Lanes, LanesError, Listener, RecvError, Ring, Sender, Trusted, WaitStrategy};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
     collections::BTreeMap,
     fs,
@@ -54,6 +55,10 @@ fn send_letters(sender: &mut Sender, number: u64, messages: u64) {
         sender.send_kind(kind, bytes).unwrap();
     }
 }
+
+assert_impl_all!(Lanes: Send);
+assert_not_impl_any!(Lanes: Sync, Clone);
+assert_impl_all!(LanesError: std::error::Error, Send, Sync, Copy, Into<std::io::Error>);
 
 /// A listener at a path of its own.
 struct Host {

@@ -18,8 +18,15 @@ use common::{
     Child, FAR, Line,
     stream::{Letter, Stream},
 };
-use ringpost::{LinkError, Listener, OpenError, Receiver, RecvError, SendError, Sender, Untrusted};
+use ringpost::{
+    LinkError, Listener, OpenError, PeerCredentials, Receiver, RecvError, SendError, Sender, Untrusted,
+    record_size,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use static_assertions::assert_impl_all;
 use std::{
+    error::Error,
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -106,12 +113,26 @@ fn child_process() {
             drop(sender);
             line.hear();
         }
+        ["host-without-threads", path] => {
+            let listener = ringpost::unnamed().mode(0o666).capacity(4096).listen(path).unwrap();
+            let none = Rlimit { current: Some(0), ..getrlimit(Resource::Nproc) };
+            setrlimit(Resource::Nproc, none).unwrap();
+            assert!(thread::Builder::new().spawn(|| ()).is_err());
+            line.tell(0);
+            let mut receiver = listener.accept_if(|_| true).unwrap();
+            let RecvError::PeerDied { pid, .. } = end_of(&mut receiver) else { panic!("it did not die") };
+            line.tell(pid.into());
+        }
         ["write-theirs", path] => hostile::try_to_write(Path::new(path), &line),
         ["play-dead", path, alarm] => hostile::play_dead(Path::new(path), alarm.parse().unwrap(), &line),
         ["scribble", path, seed] => hostile::scribble(Path::new(path), seed.parse().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
     }
 }
+
+assert_impl_all!(Listener: Send, Sync);
+assert_impl_all!(LinkError: Error, Send, Sync, Display);
+assert_impl_all!(PeerCredentials: Send, Sync, Copy);
 
 /// A path for a socket that no other test has, gone with this value.
 struct Place(PathBuf);
@@ -319,6 +340,41 @@ fn an_end_without_a_free_descriptor_is_an_orderly_one() {
     assert_eq!(end_of(&mut receiver), RecvError::Disconnected);
     sender.tell(0);
     sender.finish();
+}
+
+#[test]
+fn every_operation_writes_to_its_own_half_only() {
+    let place = Place::new();
+    let listener = place.listen();
+    let path = place.to_path_buf();
+    let connecting = thread::spawn(move || ringpost::connect(path).unwrap());
+    let mut receiver = listener.accept().unwrap();
+    let mut sender = connecting.join().unwrap();
+    for round in 0..200 {
+        sender.send_kind(7, b"plain").unwrap();
+        let mut reservation = sender.reserve(500).unwrap();
+        reservation.write_at(0, b"shortened");
+        reservation.truncate(9);
+        reservation.commit();
+        drop(sender.reserve(300).unwrap());
+        std::mem::forget(sender.try_reserve(100).unwrap());
+        let mut batch = sender.batch(3 * record_size(100)).unwrap();
+        (0..2).for_each(|n| batch.push(n, &[n as u8; 100]).unwrap());
+        batch.commit();
+        drop(sender.try_batch(64).unwrap());
+        while round % 10 == 0 && sender.try_send(&[1; 700]).is_ok() {}
+        if round % 10 == 0 {
+            assert_eq!(sender.send_timeout(&[1; 700], Duration::from_millis(1)), Err(SendError::TimedOut));
+        }
+        assert_eq!(receiver.recv_into(&mut [0; 100]), Ok(5));
+        assert_eq!(receiver.recv().unwrap().to_vec(), b"shortened");
+        let batch = receiver.recv_many(2).unwrap();
+        assert!(batch.iter().all(|message| message.to_vec() == [message.kind() as u8; 100]));
+        drop(batch);
+        assert!(receiver.try_iter().all(|message| message.bytes == [1; 700]));
+        assert_eq!(receiver.recv_timeout(Duration::from_micros(10)).unwrap_err(), RecvError::TimedOut);
+        assert!(receiver.is_empty() && !sender.is_disconnected());
+    }
 }
 
 #[test]

@@ -217,13 +217,18 @@ impl Connection {
 
     /// That process, to be watched.
     pub(crate) fn peer(&self, of: &PeerCredentials) -> Result<Peer, LinkError> {
-        let pid = i32::try_from(of.pid).ok().and_then(Pid::from_raw);
-        let gone = LinkError::HungUp { awaiting: "the process at the other end" };
         // SAFETY: an integer.
         let by_socket = unsafe { self.option(libc::SO_PEERPIDFD, -1) };
+        // SAFETY: the kernel has just opened this descriptor for us.
+        self.watch(of, by_socket.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The same, when the socket has given this pidfd.
+    fn watch(&self, of: &PeerCredentials, by_socket: Result<OwnedFd, Errno>) -> Result<Peer, LinkError> {
+        let pid = i32::try_from(of.pid).ok().and_then(Pid::from_raw);
+        let gone = LinkError::HungUp { awaiting: "the process at the other end" };
         let pidfd = match (by_socket, pid) {
-            // SAFETY: the kernel has just opened this descriptor for us.
-            (Ok(fd), _) => unsafe { OwnedFd::from_raw_fd(fd) },
+            (Ok(pidfd), _) => pidfd,
             // Linux before 6.5.
             (Err(Errno::NOPROTOOPT), Some(pid)) => match pidfd_open(pid, PidfdFlags::empty()) {
                 // Still connected: then it has not ended before its id was looked up. (Unless a forked child has kept
@@ -353,5 +358,54 @@ fn ready(socket: BorrowedFd<'_>, for_what: PollFlags, deadline: Option<Deadline>
             Err(Errno::INTR) => {}
             ready => return ready.map(|count| count > 0),
         }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::sys::peer;
+    use rustix::net::socketpair;
+
+    fn pair() -> (Connection, OwnedFd) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        (Connection(ours), theirs)
+    }
+
+    #[test]
+    fn a_kernel_that_knows_no_pidfd_of_a_socket_is_asked_by_process_id() {
+        let (connection, theirs) = pair();
+        let own = connection.credentials().unwrap();
+        assert_eq!(own.pid, std::process::id());
+        let watched = connection.watch(&own, Err(Errno::NOPROTOOPT)).unwrap();
+        assert_eq!(watched.identity(), peer::this_process());
+        assert!(!watched.is_dead());
+        let unseen = PeerCredentials { pid: 0, ..own };
+        let refused = connection.watch(&unseen, Err(Errno::NOPROTOOPT));
+        assert!(matches!(refused, Err(LinkError::Unwatchable { .. })));
+        drop(theirs);
+        let gone = connection.watch(&own, Err(Errno::NOPROTOOPT));
+        assert!(matches!(gone, Err(LinkError::HungUp { .. })), "its id could be another process's by now");
+    }
+
+    #[test]
+    fn the_socket_itself_knows_the_process_where_the_kernel_is_new_enough() {
+        let (connection, _theirs) = pair();
+        let own = connection.credentials().unwrap();
+        assert_eq!(connection.peer(&own).unwrap().identity(), peer::this_process());
+    }
+
+    #[test]
+    fn what_was_said_before_hanging_up_is_heard_although_not_all_was_listened_to() {
+        let (connection, theirs) = pair();
+        let soon = Deadline::after(Duration::from_secs(10));
+        let theirs = Connection(theirs);
+        connection.say(b"never heard", None, soon).unwrap();
+        theirs.say(b"refused", None, soon).unwrap();
+        drop(theirs);
+        let mut bytes = [0; 16];
+        assert_eq!(connection.hear(&mut bytes, "", soon).unwrap().0, 7);
+        assert!(matches!(connection.hear(&mut bytes, "", soon), Err(LinkError::HungUp { .. })));
     }
 }

@@ -109,6 +109,20 @@ fn another_user_is_refused_unless_the_listener_says_otherwise() {
 }
 
 #[test]
+fn where_no_thread_can_be_had_a_hidden_death_is_noticed_all_the_same() {
+    let place = Place::new();
+    // Root may have as many threads as it likes.
+    let Some(host) = stranger(&format!("host-without-threads {}", place.display())) else { return };
+    host.hear();
+    let mut hostile = place.child("play-dead", "2147483649");
+    hostile.hear();
+    let pid = hostile.id();
+    hostile.kill();
+    assert_eq!(host.hear(), pid.into());
+    host.finish();
+}
+
+#[test]
 fn who_connects_is_told_when_another_user_listens() {
     let place = Place::new();
     let _listener = place.listen();
