@@ -58,7 +58,7 @@ impl Knell {
         let struck = Arc::new(AtomicU32::new(0));
         let (strike, peer, end) = (Arc::clone(&struck), Arc::clone(peer), Arc::clone(&quit));
         let watch = move || await_end(&peer, &end, &strike);
-        let builder = thread::Builder::new().name("ringpost-knell".into()).stack_size(64 << 10);
+        let builder = thread::Builder::new().name("ringpost-knell".into()).stack_size(128 << 10);
         let thread = Some(builder.spawn(watch).ok()?);
         Some(Self { struck, quit, thread, process: getpid() })
     }

@@ -1,12 +1,16 @@
 //! Where a listener stands: stale sockets, live ones, other files, and what is left behind.
 
-use super::{Place, raw};
+use super::{Place, common::long, raw};
 use ringpost::{LinkError, OpenError};
+use rustix::fs::{FlockOperation, flock};
 use std::{
     fs,
     io::ErrorKind,
     os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
     path::Path,
+    sync::Barrier,
+    thread,
+    time::Duration,
 };
 
 fn link_error<T>(result: Result<T, OpenError>) -> LinkError {
@@ -23,7 +27,7 @@ fn a_listener_takes_its_path_away_and_leaves_nothing_in_shared_memory() {
     let listener = place.listen();
     assert!(fs::symlink_metadata(&*place).unwrap().file_type().is_socket());
     let path = place.to_path_buf();
-    let sender = std::thread::spawn(move || ringpost::connect(&path).unwrap());
+    let sender = thread::spawn(move || ringpost::connect(&path).unwrap());
     let receiver = listener.accept().unwrap();
     let sender = sender.join().unwrap();
     let own = format!("-{}", std::process::id());
@@ -66,7 +70,7 @@ fn what_a_killed_listener_leaves_is_recognised_and_replaced() {
     assert!(matches!(link_error(ringpost::connect(&*place)), LinkError::NotListening { .. }));
     let listener = place.listen();
     let path = place.to_path_buf();
-    let sender = std::thread::spawn(move || ringpost::connect(&path).unwrap().send(b"hi").unwrap());
+    let sender = thread::spawn(move || ringpost::connect(&path).unwrap().send(b"hi").unwrap());
     assert_eq!(listener.accept().unwrap().recv().unwrap().to_vec(), b"hi");
     sender.join().unwrap();
 }
@@ -87,21 +91,42 @@ fn where_somebody_listens_nobody_else_can() {
 }
 
 #[test]
-fn of_many_that_begin_at_once_one_listens() {
-    let place = Place::new();
-    let mut killed = place.child("killed-listener", "");
-    killed.hear();
-    killed.kill();
-    let begin = || {
-        let path = place.to_path_buf();
-        std::thread::spawn(move || ringpost::listen(&path))
-    };
-    let listeners: Vec<_> = (0..8).map(|_| begin()).collect();
-    let listeners: Vec<_> = listeners.into_iter().map(|thread| thread.join().unwrap()).collect();
-    assert_eq!(listeners.iter().filter(|listener| listener.is_ok()).count(), 1);
-    for refused in listeners.into_iter().filter(|listener| listener.is_err()) {
-        assert!(matches!(link_error(refused), LinkError::InUse { .. }));
+fn of_many_that_begin_at_once_where_one_has_died_one_listens() {
+    for _ in 0..if long() { 2000 } else { 60 } {
+        let place = Place::new();
+        // Nobody listens there any more.
+        drop(raw::RawListener::at(&place));
+        let together = Barrier::new(6);
+        let listeners: Vec<_> = thread::scope(|threads| {
+            let begin = || {
+                together.wait();
+                ringpost::listen(&*place)
+            };
+            let threads: Vec<_> = (0..6).map(|_| threads.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(listeners.iter().filter(|listener| listener.is_ok()).count(), 1);
+        for refused in listeners.into_iter().filter(|listener| listener.is_err()) {
+            assert!(matches!(link_error(refused), LinkError::InUse { .. }));
+        }
     }
+}
+
+#[test]
+fn while_another_begins_in_the_same_directory_a_listener_waits() {
+    let place = Place::new();
+    let directory = place.with_extension("d");
+    fs::create_dir(&directory).unwrap();
+    let lock = fs::File::open(&directory).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let builder = ringpost::unnamed().handshake_timeout(Duration::from_millis(20));
+    let path = directory.join("socket");
+    let error = link_error(builder.listen(&path));
+    assert!(matches!(&error, LinkError::Locked { directory: locked } if *locked == directory), "{error}");
+    assert!(!path.exists());
+    drop(lock);
+    drop(builder.listen(&path).unwrap());
+    fs::remove_dir(&directory).unwrap();
 }
 
 #[test]
