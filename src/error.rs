@@ -195,7 +195,7 @@ pub enum SendError {
     Disconnected,
     /// The receiver died without closing.
     PeerDied {
-        /// Its process.
+        /// Its process; 0 for one at the other end of a link that this PID namespace does not see.
         pid: u32,
         /// Bytes of the ring, headers included, that were sent and that it had not released. They wait for its successor.
         unreceived: u64,
@@ -259,7 +259,7 @@ pub enum RecvError {
     /// No sender is left, and this one died without closing; all that it had committed was received. Each that died is
     /// named once, the last one again until another sender attaches.
     PeerDied {
-        /// Its process.
+        /// Its process; 0 for one at the other end of a link that this PID namespace does not see.
         pid: u32,
         /// Bytes of the ring, header included, that it had reserved and not committed, and that were passed over. Always 0
         /// with a single sender, whose open reservation nobody sees.

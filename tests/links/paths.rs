@@ -8,6 +8,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
     path::Path,
+    process::Command,
     sync::Barrier,
     thread,
     time::Duration,
@@ -41,6 +42,25 @@ fn a_listener_takes_its_path_away_and_leaves_nothing_in_shared_memory() {
     assert_eq!(shared.filter(|name| name.contains("link") && name.ends_with(&own)).count(), 0);
     drop(listener);
     assert!(!place.exists());
+    drop((sender, receiver));
+}
+
+#[test]
+fn nothing_of_a_link_outlives_exec() {
+    let place = Place::new();
+    let listener = place.listen();
+    let path = place.to_path_buf();
+    let connecting = thread::spawn(move || ringpost::connect(path).unwrap());
+    let receiver = listener.accept().unwrap();
+    let sender = connecting.join().unwrap();
+    let own = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    assert!(own.filter(|link| link.to_string_lossy().contains("pidfd")).count() >= 2, "they are seen");
+    let listed = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains(" 1 -> "), "{listed}");
+    for kind in ["pidfd", "eventfd", "ringpost"] {
+        assert!(!listed.contains(kind), "{listed}");
+    }
     drop((sender, receiver));
 }
 
