@@ -124,7 +124,7 @@ fn child_process() {
             line.tell(pid.into());
         }
         ["write-theirs", path] => hostile::try_to_write(Path::new(path), &line),
-        ["play-dead", path, alarm] => hostile::play_dead(Path::new(path), alarm.parse().unwrap(), &line),
+        ["play-dead", path, ref words @ ..] => hostile::play_dead(Path::new(path), words, &line),
         ["scribble", path, seed] => hostile::scribble(Path::new(path), seed.parse().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
     }

@@ -89,9 +89,11 @@ fn who_listens_can_not_write_to_the_senders_half() {
     assert_one_way(&theirs, raw::SECOND);
 }
 
-/// Byte offset of a sender's claim in its half, and of its alarm.
+/// Byte offset in a sender's half of its claim, and of its alarm.
 const CLAIM: usize = 512;
 const ALARM: usize = CLAIM + 24;
+/// Of the count of closings.
+const CLOSINGS: usize = 140;
 
 fn word32(base: NonNull<u8>, offset: usize) -> &'static AtomicU32 {
     // SAFETY: mapped for as long as the process lives, aligned, and accessed atomically by all.
@@ -103,34 +105,44 @@ fn word64(base: NonNull<u8>, offset: usize) -> &'static AtomicU64 {
     unsafe { base.add(offset).cast().as_ref() }
 }
 
-/// Never claims its place, or claims it in the name of another, and sets its alarm so that it never rings.
-pub fn play_dead(path: &Path, alarm: u32, line: &Line) {
+/// What a sender can claim to be: nothing; the first process of all, which lives; that it has closed, which it has not counted.
+const CLAIMS: [u64; 3] = [0, 1 << 8 | 1, 1 << 8 | 2];
+
+/// What a sender can set its alarm to so that it never rings, or seems to have rung: unarmed; armed in the name of another
+/// thread; and so on.
+const ALARMS: [u32; 6] = [0, 0x8000_0001, 0x8000_0000, 0x4000_0000, 0x4000_0001, u32::MAX];
+
+/// Writes a claim, an alarm and a count of closings, and waits.
+pub fn play_dead(path: &Path, words: &[&str], line: &Line) {
     let (_raw, _, base) = raw::welcomed(path);
-    if alarm % 2 == 1 {
-        // In the name of the first process of all, which lives.
-        word64(base, CLAIM).store(1 << 8 | 1, Relaxed);
-    }
-    word32(base, ALARM).store(alarm, Relaxed);
+    let [claim, alarm, closings] = words else { panic!("{words:?}") };
+    word64(base, CLAIM).store(claim.parse().unwrap(), Relaxed);
+    word32(base, ALARM).store(alarm.parse().unwrap(), Relaxed);
+    word32(base, CLOSINGS).store(closings.parse().unwrap(), Relaxed);
     line.tell(0);
     line.hear();
 }
 
 #[test]
 fn the_death_of_who_hides_it_wakes_the_receiver() {
-    // Unarmed; armed in the name of another thread; died already.
-    for alarm in [0, 0x8000_0001, 0x8000_0000, 0x4000_0000, 0x4000_0001, u32::MAX] {
+    let claimed = CLAIMS.into_iter().map(|claim| (claim, ALARMS[1], 0));
+    let armed = ALARMS.into_iter().map(|alarm| (CLAIMS[1], alarm, 1));
+    for (claim, alarm, closings) in claimed.chain(armed) {
+        let case = format!("{claim} {alarm} {closings}");
         let place = Place::new();
         let listener = place.listen();
-        let mut child = place.child("play-dead", &alarm.to_string());
+        let mut child = place.child("play-dead", &case);
         let mut receiver = listener.accept().unwrap();
         child.hear();
-        let patience = Duration::from_millis(300);
-        assert_eq!(receiver.recv_timeout(patience).unwrap_err(), RecvError::TimedOut, "it lives: {alarm:#x}");
+        let patience = Duration::from_millis(150);
+        assert_eq!(receiver.recv_timeout(patience).unwrap_err(), RecvError::TimedOut, "it lives: {case}");
         let pid = child.id();
-        let waiting = thread::spawn(move || end_of(&mut receiver));
+        let waiting = thread::spawn(move || (end_of(&mut receiver), receiver));
         thread::sleep(Duration::from_millis(20));
         child.kill();
-        assert_eq!(waiting.join().unwrap(), RecvError::PeerDied { pid, unfinished: 0 }, "{alarm:#x}");
+        let (told, mut receiver) = waiting.join().unwrap();
+        assert_eq!(told, RecvError::PeerDied { pid, unfinished: 0 }, "{case}");
+        assert_eq!(end_of(&mut receiver), told, "nobody takes its place: {case}");
     }
 }
 

@@ -114,7 +114,7 @@ fn where_no_thread_can_be_had_a_hidden_death_is_noticed_all_the_same() {
     // Root may have as many threads as it likes.
     let Some(host) = stranger(&format!("host-without-threads {}", place.display())) else { return };
     host.hear();
-    let mut hostile = place.child("play-dead", "2147483649");
+    let mut hostile = place.child("play-dead", "257 2147483649 0");
     hostile.hear();
     let pid = hostile.id();
     hostile.kill();
