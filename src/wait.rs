@@ -33,7 +33,10 @@ use std::time::{Duration, Instant};
 #[path = "wait/any.rs"]
 mod any;
 
-pub(crate) use any::{MOST_BELLS, until_any};
+pub(crate) use any::until_any;
+
+/// Most bells that can be slept on at once: the kernel takes one word more.
+pub(crate) const MOST_BELLS: usize = 127;
 
 /// In the receiver's attention word: it has closed.
 pub(crate) const CLOSED: u64 = 1 << 32;

@@ -11,13 +11,10 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Most bells that can be slept on at once: the kernel takes one word more.
-pub(crate) const MOST_BELLS: usize = 127;
-
 /// How long a sleep lasts at most where the kernel can't wait for several words (before 5.16).
 const BLIND: Duration = Duration::from_millis(1);
 
-/// As [`Sleeper::until`], on all bells of `sleepers`, of which there are at least one and at most [`MOST_BELLS`].
+/// As [`Sleeper::until`], on all bells of `sleepers`, of which there are at least one and at most [`MOST_BELLS`](super::MOST_BELLS).
 /// `eager_after` plays no part.
 pub(crate) fn until_any<T>(
     sleepers: &[Sleeper<'_>],
