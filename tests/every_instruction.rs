@@ -103,8 +103,9 @@ impl Tally {
 
 /// A victim, and what was seen of it.
 struct Study {
-    child: Child,
+    /// Dropped before its process.
     thread: Traced,
+    child: Child,
     dead: Dead,
     tally: Tally,
 }
@@ -122,7 +123,7 @@ impl Study {
     fn new() -> Self {
         let child = Child::start("victim");
         let thread = Traced::attach(child.hear());
-        Self { child, thread, dead: Dead::new(), tally: Tally::default() }
+        Self { thread, child, dead: Dead::new(), tally: Tally::default() }
     }
 
     fn run(&mut self, scene: &Scene) {

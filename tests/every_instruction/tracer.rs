@@ -61,3 +61,14 @@ impl Traced {
         assert_eq!(status, WaitStatus::Stopped(self.0, Signal::SIGTRAP));
     }
 }
+
+impl Drop for Traced {
+    /// Kills the process, and waits for the thread: its process can't be waited for before.
+    fn drop(&mut self) {
+        // SAFETY: a signal to a thread that was not waited for yet, so the number is still its own.
+        unsafe { libc::syscall(libc::SYS_tkill, self.0.as_raw(), libc::SIGKILL) };
+        while waitpid(self.0, Some(WaitPidFlag::__WALL))
+            .is_ok_and(|status| matches!(status, WaitStatus::Stopped(..)))
+        {}
+    }
+}
