@@ -25,6 +25,9 @@ loom:
 loom-long:
     LOOM_MAX_PREEMPTIONS=3 cargo test --release --package loom-tests -- --nocapture
 
+mutations-long:
+    RINGPOST_LONG=1 cargo test --package loom-tests --test mutations -- --nocapture
+
 model-long:
     RINGPOST_MODEL=long cargo test --release --package ringpost --test protocol_model -- --nocapture
 
@@ -51,6 +54,7 @@ fuzz target="receive" seconds="900":
 
 miri:
     MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..8" cargo +nightly miri test --package ringpost --lib
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-seed=3" cargo +nightly miri test --package ringpost --test threads --test model
 
 tsan:
     RUSTFLAGS="-Zsanitizer=thread" cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu --package ringpost --test threads

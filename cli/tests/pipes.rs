@@ -277,6 +277,18 @@ fn closed_output_ends_quietly_and_keeps_the_messages() {
 }
 
 #[test]
+fn without_any_output_nothing_is_taken() {
+    let rings = Rings::new();
+    assert_code(&rings.run("send x", b"one\ntwo\n"), 0);
+    let script =
+        format!("exec {} recv x --dir {} >&-", env!("CARGO_BIN_EXE_ringpost"), rings.directory.display());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_code(&output, 1);
+    assert!(complaint(&output).contains("closed"), "{}", complaint(&output));
+    assert_eq!(rings.run("recv x", b"").stdout, b"one\ntwo\n");
+}
+
+#[test]
 fn full_output_is_an_error_and_keeps_the_messages() {
     let rings = Rings::new();
     assert_code(&rings.run("send x", b"one\ntwo\n"), 0);
