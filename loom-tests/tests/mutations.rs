@@ -43,7 +43,6 @@ const RESERVE: &str = "src/ring/reserve.rs";
 const SPSC: &str = "src/ring/spsc.rs";
 const WAIT: &str = "src/wait.rs";
 /// In place of `src/channel`, which is not part of the models.
-const CLOSING: &str = "loom-tests/src/harness/sender.rs";
 const RECEIVING: &str = "loom-tests/src/harness/receiver.rs";
 
 #[rustfmt::skip]
@@ -59,7 +58,6 @@ const WEAKENED: &[Mutation] = &[
     mutation("I2", RECOVERY, "other.intent_tail.load(Acquire)", "other.intent_tail.load(Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("K1", CLAIM, "Seen::CLOSED, Release)", "Seen::CLOSED, Relaxed)", "claims::a_successor_sees_all_that_the_closed_sender_sent"),
     mutation("K2", CLAIM, "Seen(claim.load(Acquire))", "Seen(claim.load(Relaxed))", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
-    mutation("E1", CLOSING, "closings.fetch_add(1, Release)", "closings.fetch_add(1, Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
     mutation("E2", RECEIVING, "closings.load(Acquire)", "closings.load(Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
     mutation("A1", WAIT, "(attention, announced, Release, Relaxed)", "(attention, announced, Relaxed, Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("A2", WAIT, "self.attention.load(Acquire)", "self.attention.load(Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
@@ -84,7 +82,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
-    mutation("the intent comes after the reservation", MPSC, "mine.intent_tail.store(seen, Release);", "", "recovery::a_tail_behind_the_head_names_who_is_there"),
+    mutation("the intent comes after the reservation", MPSC, "mine.intent_tail.store(seen, Release);", "", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("the first tag of a batch comes first", RESERVE, "if at != self.start {\n            memory.set_state", "{\n            memory.set_state", "single::a_batch_is_seen_whole_or_not_at_all"),
     mutation("nothing is wiped after a crash", SPSC, "if crashed {", "if false {", "single::a_killed_batch_leaves_no_tag_that_a_later_lap_takes_for_a_message"),
     mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
