@@ -88,6 +88,9 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
     mutation("no last look at the head", RECOVERY, " || memory.state(head).is_some()", "", "recovery::what_the_dead_had_committed_is_delivered"),
     mutation("nobody asks who is behind", RECOVERY, "other.intent_tail.load(Acquire) == named", "false", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
+    mutation("the record behind is not asked", RECOVERY, "matches!(memory.state(end), Some(State::Committed | State::Discarded))\n        && memory", "false && memory", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
+    mutation("a successor begins at the head", SPSC, "let tail = receive::end_of_records(&memory, head);", "let tail = head;", "single::a_successor_goes_on_behind_the_last_message_while_the_receiver_runs"),
+    mutation("what is dropped is not discarded", MPSC, "self.open.abandon(&self.memory);", "", "many::what_was_discarded_is_passed_over"),
     mutation("no look after the dead were passed over", RECEIVING, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
     mutation("room of the dead is not offered", RECEIVING, "        self.offer_room(true);\n        let ended", "        let ended", "recovery::a_sleeping_sender_gets_the_room_of_a_dead_one"),
 ];
@@ -123,6 +126,15 @@ fn the_table_of_orderings_names_the_model_of_each_label() {
 
 /// What is tried in the short form: a release, a fence, and a check that is left out.
 const SHORT: [&str; 3] = ["P1", "F2", "no last look at the head"];
+
+#[test]
+fn the_document_lists_every_mutation() {
+    let table = fs::read_to_string(root().join("docs/MUTATIONS.md")).unwrap();
+    for Mutation { name, model, .. } in all() {
+        let told = table.lines().any(|line| line.contains(name) && line.contains(model));
+        assert!(told, "{name}: {model}");
+    }
+}
 
 #[test]
 fn every_mutant_fails_its_model() {
