@@ -120,8 +120,9 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Segment(error) => Some(error),
-            Self::Link(error) => Some(error),
+            // Their own words are in ours already.
+            Self::Segment(error) => error.source(),
+            Self::Link(error) => error.source(),
             _ => None,
         }
     }

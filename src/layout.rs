@@ -43,7 +43,10 @@ pub(crate) struct ReceiverArea {
     _to_alarms: [u8; 1024 - 3 * LINE],
     /// One for each sender that waits for room: changed by the kernel when the receiver dies.
     pub(crate) alarms: [AlarmWord; MOST_SLOTS as usize],
-    _to_area: [u8; 8],
+    _to_told: [u8; 8],
+    /// For each sender slot: whose death in it was told, as `Owner::mark`, so that the next receiver does not tell it again.
+    pub(crate) told: [ToldWord; MOST_SLOTS as usize],
+    _to_area: [u8; 4],
 }
 
 /// A futex word that the kernel changes when the process of its area dies (`sys/watch.rs`), and eight bytes wide, so that a
@@ -102,6 +105,9 @@ pub(crate) struct Slot {
 
 /// A futex word of the threads that watch for a death. Not part of the protocol: always the hardware's atomics.
 pub(crate) type AttachWord = core::sync::atomic::AtomicU32;
+
+/// Whose death was told. Not part of the protocol: always the hardware's atomics.
+pub(crate) type ToldWord = core::sync::atomic::AtomicU32;
 
 /// What a participant counts of itself, added up over all who held its place. Only the participant writes it, so counting
 /// costs no shared line; a kill between a step and its count leaves the count short by that step.
@@ -180,6 +186,7 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, claim) == 256);
     assert!(offset_of!(ReceiverArea, counts) == 264);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
+    assert!(offset_of!(ReceiverArea, told) == 3072);
     assert!(size_of::<AlarmWord>() == 8);
     assert!(RECEIVER_AREA + size_of::<ReceiverArea>() <= SENDERS_AREA);
     assert!(offset_of!(SendersArea, tail) == 0);
@@ -219,7 +226,9 @@ mod in_loom {
                 _line_2: [0; LINE - 8 - size_of::<Counts>()],
                 _to_alarms: [0; 1024 - 3 * LINE],
                 alarms: core::array::from_fn(|_| AlarmWord::default()),
-                _to_area: [0; 8],
+                _to_told: [0; 8],
+                told: core::array::from_fn(|_| ToldWord::new(0)),
+                _to_area: [0; 4],
             }
         }
     }

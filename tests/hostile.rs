@@ -509,8 +509,22 @@ fn operations() -> u64 {
     if common::long() { 10_000_000 } else { 20_000 }
 }
 
-/// A liar and its victim at one ring.
+/// A liar and its victim at a ring, and again at another one until something has worked and the lies were noticed.
 fn lie_to(kind: &str, side: &str, way: Way) {
+    let mut all = [0; 3];
+    for round in 0..50 {
+        let seed = u64::from(process::id()) << 32 | round;
+        println!("seed {seed}");
+        let tally = lie_once(kind, side, way, seed);
+        all.iter_mut().zip(tally).for_each(|(all, one)| *all += one);
+        if all[0] > 0 && all[1] > 0 && (side == "sender" || all[2] > 0) {
+            return println!("{kind}, {side}: {all:?} done, refused, found corrupt");
+        }
+    }
+    panic!("the lies were not noticed, or nothing else: {all:?}");
+}
+
+fn lie_once(kind: &str, side: &str, way: Way, seed: u64) -> [u64; 3] {
     let ring = Shared::new(way, |builder: Builder| {
         let builder = builder.capacity(4096);
         match kind {
@@ -519,8 +533,6 @@ fn lie_to(kind: &str, side: &str, way: Way) {
             _ => builder,
         }
     });
-    let seed = u64::from(process::id()) << 32;
-    println!("seed {seed}");
     let mut hostile = child_at(&ring, "hostile", &format!("{seed}"));
     let victim = child_at(&ring, "victim", &format!("{kind} {side} {seed} {}", operations()));
     let both = [&hostile, &victim];
@@ -530,9 +542,7 @@ fn lie_to(kind: &str, side: &str, way: Way) {
     hostile.kill();
     victim.tell(0);
     victim.finish();
-    println!("{kind}, {side}: {tally:?} done, refused, found corrupt");
-    assert!(tally[0] > 0 && tally[1] > 0, "the lies were not noticed, or nothing else: {tally:?}");
-    assert!(side == "sender" || tally[2] > 0, "no lie about a record was noticed: {tally:?}");
+    tally
 }
 
 #[test]

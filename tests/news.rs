@@ -111,6 +111,51 @@ fn a_death_is_told_of_while_others_live() {
 }
 
 #[test]
+fn who_is_named_as_dead_while_nobody_else_lives_ends_the_wait_all_the_same() {
+    let ring = many_senders();
+    let mut receiver = ring.ring.receiver().unwrap();
+    let mut child = child(&ring, "attach", "");
+    child.kill();
+    let start = Instant::now();
+    while receiver.next_death().is_none() {
+        assert!(start.elapsed() < FAR);
+    }
+    let died = RecvError::PeerDied { pid: child.id(), unfinished: 0 };
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), died);
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), died, "until another sender comes");
+}
+
+#[test]
+fn an_orderly_end_is_no_death_of_somebody_before() {
+    let ring = many_senders();
+    let mut receiver = ring.ring.receiver().unwrap();
+    let mut dead = child(&ring, "attach", "");
+    dead.kill();
+    let died = RecvError::PeerDied { pid: dead.id(), unfinished: 0 };
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), died);
+    // It comes, sends and goes before the receiver looks again.
+    ring.ring.multi_sender().unwrap().send(b"in order").unwrap();
+    assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"in order");
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::Disconnected);
+    assert_eq!(receiver.recv_timeout(FAR).unwrap_err(), RecvError::Disconnected);
+}
+
+#[test]
+fn a_receiver_that_comes_after_a_death_was_told_waits_for_the_next_sender() {
+    let ring = many_senders();
+    let mut dead = child(&ring, "reserve", LENGTH);
+    dead.kill();
+    let died = RecvError::PeerDied { pid: dead.id(), unfinished: bytes_of(LENGTH) };
+    assert_eq!(ring.ring.receiver().unwrap().recv_timeout(FAR).unwrap_err(), died);
+    let mut next = ring.ring.receiver().unwrap();
+    assert_eq!(next.recv_timeout(Duration::from_millis(300)).unwrap_err(), RecvError::TimedOut);
+    let mut again = child(&ring, "attach", "");
+    again.kill();
+    let died = RecvError::PeerDied { pid: again.id(), unfinished: 0 };
+    assert_eq!(next.recv_timeout(FAR).unwrap_err(), died);
+}
+
+#[test]
 fn a_stopped_sender_is_named_with_the_age_of_its_reservation() {
     let ring = many_senders();
     let mut receiver = ring.ring.receiver().unwrap();

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::RecvError,
     header::Kind,
+    layout::{ReceiverArea, ToldWord},
     ring::{
         claim::{self, Claim, Owner},
         memory::Memory,
@@ -52,6 +53,8 @@ struct Listening {
     received: u64,
     /// Senders that died, in slots that nobody has taken since.
     fallen: Vec<Fallen>,
+    /// Somebody has died, and no end was reported since.
+    end_is_owed: bool,
     /// What was reported when no sender was left, if none has attached since.
     ended: Option<RecvError>,
     /// A reservation that is not finished, and since when the receiver stands before it.
@@ -65,6 +68,36 @@ struct Fallen {
     /// Bytes that it left unfinished, as far as they were passed over.
     unfinished: u64,
     told: bool,
+}
+
+impl Fallen {
+    /// Told already if an earlier receiver has done so.
+    fn new(slot: u8, owner: Owner, area: &ReceiverArea) -> Self {
+        // ORDERING: Relaxed; written by receivers only, and this one has taken the place of those before.
+        let told = Self::word(area, slot).load(Relaxed) == owner.mark();
+        Self { slot, owner, unfinished: 0, told }
+    }
+
+    fn word(area: &ReceiverArea, slot: u8) -> &ToldWord {
+        &area.told[usize::from(slot) - 1]
+    }
+
+    fn leaves(&mut self, bytes: u64) {
+        // A hostile process can make it any number.
+        self.unfinished = self.unfinished.saturating_add(bytes);
+    }
+
+    fn news(&self) -> RecvError {
+        RecvError::PeerDied { pid: self.owner.pid(), unfinished: self.unfinished }
+    }
+
+    /// Names it, once.
+    fn tell(&mut self, area: &ReceiverArea) -> RecvError {
+        self.told = true;
+        // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
+        Self::word(area, self.slot).store(self.owner.mark(), Relaxed);
+        self.news()
+    }
 }
 
 /// A sender that died without closing. From [`Receiver::next_death`].
@@ -110,6 +143,7 @@ impl<P: Trust> Receiver<P> {
             generation,
             received: 0,
             fallen: Vec::new(),
+            end_is_owed: false,
             ended: None,
             standing: None,
         };
@@ -243,7 +277,7 @@ impl<P: Trust> Receiver<P> {
             ring.pass_over_the_dead(attachment);
         }
         let fallen = ring.fallen.iter_mut().find(|fallen| !fallen.told)?;
-        fallen.told = true;
+        fallen.tell(attachment.inner.memory.receiver());
         Some(Death { sender: SenderId::new(fallen.slot, Some(fallen.owner)), unfinished: fallen.unfinished })
     }
 
@@ -457,7 +491,7 @@ impl Listening {
             // Nobody comes after the other end of a link, whatever that has written.
             return Some(closings);
         }
-        if self.ended.is_none() && closings == seen && self.fallen.iter().all(|fallen| fallen.told) {
+        if self.ended.is_none() && closings == seen && !self.end_is_owed {
             return None;
         }
         let living = memory.all_slots().any(|(_, slot)| match claim::read(&slot.claim) {
@@ -472,15 +506,17 @@ impl Listening {
 
     /// Everybody has gone: names the next of the dead, if there is one, and else the end.
     fn report_end(&mut self, closings: u32) -> RecvError {
+        let area = self.consumer.memory().receiver();
+        // ORDERING: Relaxed; written by receivers only, and this is the one.
+        let closed = area.closings_seen.load(Relaxed) != closings;
         // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
-        self.consumer.memory().receiver().closings_seen.store(closings, Relaxed);
-        let error = match self.fallen.iter_mut().find(|fallen| !fallen.told) {
-            Some(fallen) => {
-                fallen.told = true;
-                RecvError::PeerDied { pid: fallen.owner.pid(), unfinished: fallen.unfinished }
-            }
-            None => self.ended.unwrap_or(RecvError::Disconnected),
-        };
+        area.closings_seen.store(closings, Relaxed);
+        let owed = std::mem::take(&mut self.end_is_owed);
+        let untold = self.fallen.iter_mut().find(|fallen| !fallen.told).map(|fallen| fallen.tell(area));
+        // Perhaps `next_death` has named the last one already.
+        let again = || self.fallen.last().filter(|_| owed && !closed).map(Fallen::news);
+        let before = self.ended.filter(|_| !closed);
+        let error = untold.or_else(again).or(before).unwrap_or(RecvError::Disconnected);
         self.ended = Some(error);
         error
     }
@@ -508,7 +544,7 @@ impl Listening {
                 let found = recovery::resolve(&mut self.consumer, |owner| vigil.is_dead(owner));
                 let Pending::PassedOver { slot, units } = found else { break };
                 if let Some(Claim::Attached(owner)) = held(slot) {
-                    self.fallen_in(slot, owner).unfinished += units * UNIT;
+                    self.fallen_in(slot, owner).leaves(units * UNIT);
                 }
             }
         }
@@ -528,7 +564,9 @@ impl Listening {
     fn fallen_in(&mut self, slot: u8, owner: Owner) -> &mut Fallen {
         let known = self.fallen.iter().position(|fallen| (fallen.slot, fallen.owner) == (slot, owner));
         let index = known.unwrap_or_else(|| {
-            self.fallen.push(Fallen { slot, owner, unfinished: 0, told: false });
+            let fallen = Fallen::new(slot, owner, self.consumer.memory().receiver());
+            self.end_is_owed |= !fallen.told;
+            self.fallen.push(fallen);
             self.fallen.len() - 1
         });
         &mut self.fallen[index]

@@ -251,7 +251,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// the longest of them once more, for the gap at the end of the ring. Room that is not used is given back.
     ///
     /// # Errors
-    /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch.
+    /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch, or the batch
+    /// larger than 32 GiB.
     pub fn batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
         self.batch_within(bytes, Patience::Until(None))
     }

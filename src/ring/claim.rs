@@ -24,6 +24,12 @@ impl Owner {
         (self.0 & ((1 << 22) - 1)) as u32
     }
 
+    /// Short for this process: another one has the same only if its id is the same and its start a multiple of 1024 ticks
+    /// away.
+    pub(crate) const fn mark(self) -> u32 {
+        self.0 as u32
+    }
+
     pub(crate) const fn start_ticks(self) -> u64 {
         self.0 >> 22
     }

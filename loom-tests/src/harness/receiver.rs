@@ -137,7 +137,8 @@ impl Receiver {
         let memory = &self.ring.memory;
         let closings = memory.senders().closings.load(Acquire);
         let seen = memory.receiver().closings_seen.load(Relaxed);
-        if self.ended.is_none() && closings == seen && self.fallen.iter().all(|fallen| fallen.told) {
+        let untold = self.fallen.iter().any(|fallen| !fallen.told);
+        if self.ended.is_none() && closings == seen && !untold {
             return None;
         }
         let living = memory.all_slots().any(|(_, slot)| match claim::read(&slot.claim) {
@@ -151,13 +152,14 @@ impl Receiver {
     }
 
     fn report_end(&mut self, closings: u32) -> End {
+        let closed = self.ring.memory.receiver().closings_seen.load(Relaxed) != closings;
         self.ring.memory.receiver().closings_seen.store(closings, Relaxed);
         let end = match self.fallen.iter_mut().find(|fallen| !fallen.told) {
             Some(fallen) => {
                 fallen.told = true;
                 End::PeerDied(fallen.owner.pid())
             }
-            None => self.ended.unwrap_or(End::Disconnected),
+            None => self.ended.filter(|_| !closed).unwrap_or(End::Disconnected),
         };
         self.ended = Some(end);
         end
