@@ -1,12 +1,11 @@
 //! What `recv` writes, and how much of it has arrived.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
 
 use crate::framing::Envelope;
 use crate::input::CHUNK;
+use crate::output;
 
 /// A buffered output that knows which messages were written to their last byte.
 pub struct Delivery<W> {
@@ -21,22 +20,8 @@ pub struct Delivery<W> {
 impl Delivery<File> {
     /// To standard output, past the buffer of the standard library.
     pub fn to_stdout() -> io::Result<Self> {
-        let output: File = io::stdout().as_fd().try_clone_to_owned()?.into();
-        if was_closed(&output) {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "it is closed"));
-        }
-        Ok(Self::new(output))
+        Ok(Self::new(output::open()?))
     }
-}
-
-/// Whether the descriptor was closed when the program started: the runtime then puts /dev/null in its place, open for
-/// reading and writing, which `>/dev/null` is not.
-fn was_closed(output: &File) -> bool {
-    let is_null = |null: fs::Metadata| output.metadata().is_ok_and(|own| own.rdev() == null.rdev());
-    let flags = fs::read_to_string(format!("/proc/self/fdinfo/{}", output.as_raw_fd())).unwrap_or_default();
-    let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default();
-    let read_and_write = flags.trim().ends_with('2');
-    read_and_write && fs::metadata("/dev/null").is_ok_and(is_null)
 }
 
 impl<W: Write> Delivery<W> {

@@ -34,6 +34,19 @@ fn an_empty_directory_is_an_empty_list_and_a_missing_one_an_error() {
 }
 
 #[test]
+fn a_standard_output_that_is_closed_is_an_error() {
+    let rings = Rings::new();
+    assert_code(&rings.run("send x", b"one\n"), 0);
+    for verb in ["ls", "ls --json", "stat x"] {
+        let script =
+            format!("exec {} {verb} --dir {} >&-", env!("CARGO_BIN_EXE_ringpost"), rings.directory.display());
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_code(&output, 1);
+        assert!(complaint(&output).contains("closed"), "{}", complaint(&output));
+    }
+}
+
+#[test]
 fn rings_are_listed_with_what_is_in_them_and_who_holds_them() {
     let rings = Rings::new();
     assert_code(&rings.run("send b --capacity 64K", b"1\n22\n"), 0);
