@@ -43,15 +43,17 @@ fn send<K: Attach>(ring: Ring, number: u64, messages: u64) {
     }
 }
 
-/// Sets the numbers that have no setting of their own: whom to wake, how many have closed and attached.
+/// Sets the numbers that have no setting of their own: whom to wake, how many have closed, how often somebody has come.
 fn just_below_their_wrap(ring: &Ring) {
     const BELOW: [u8; 4] = (u32::MAX - 20).to_ne_bytes();
     let file = File::from(ring.fd().unwrap().try_clone_to_owned().unwrap());
     for area in [4096, 8192] {
-        // Wanted, granted, closings (or those seen), attachments.
-        for word in [128, 136, 140, 144] {
+        // Wanted, granted, closings (or those seen).
+        for word in [128, 136, 140] {
             file.write_all_at(&BELOW, area + word).unwrap();
         }
+        // Attachments: the upper half counts, and nobody is about to come.
+        file.write_all_at(&(u32::MAX << 16).to_ne_bytes(), area + 144).unwrap();
     }
 }
 
