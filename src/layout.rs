@@ -27,8 +27,7 @@ pub(crate) struct ReceiverArea {
     pub(crate) granted: AtomicU32,
     /// The `closings` of the senders area whose end this receiver has reported.
     pub(crate) closings_seen: AtomicU32,
-    /// Futex word for the threads that watch for a death: bits 0 to 15 how many receivers are about to attach, the others
-    /// count each change of that.
+    /// Futex word for the threads that watch for a death: counts each change of who is about to receive.
     pub(crate) attachments: AttachWord,
     /// 1 while the receiver releases without a fence.
     pub(crate) bare: AtomicU32,
@@ -38,7 +37,9 @@ pub(crate) struct ReceiverArea {
     pub(crate) claim: AtomicU64,
     /// The receiver's own counts.
     pub(crate) counts: Counts,
-    _line_2: [u8; LINE - 8 - size_of::<Counts>()],
+    /// Who is about to receive: a claim as well.
+    pub(crate) coming: AtomicU64,
+    _line_2: [u8; LINE - 16 - size_of::<Counts>()],
 
     _to_alarms: [u8; 1024 - 3 * LINE],
     /// One for each sender that waits for room: changed by the kernel when the receiver dies.
@@ -69,8 +70,7 @@ pub(crate) struct SendersArea {
     pub(crate) granted: AtomicU32,
     /// How many senders have ever closed, modulo 2^32.
     pub(crate) closings: AtomicU32,
-    /// Futex word for the threads that watch for a death: bits 0 to 15 how many senders are about to attach, the others
-    /// count each change of that.
+    /// Futex word for the threads that watch for a death: counts each change of who is about to send.
     pub(crate) attachments: AttachWord,
     /// How many senders publish without a fence. One that was killed stays counted: that costs the receiver a needless
     /// `membarrier` when it goes to sleep, and never a wake.
@@ -96,7 +96,10 @@ pub(crate) struct Slot {
     pub(crate) intent_end: AtomicU64,
     /// For the receiver: changed by the kernel when this sender dies.
     pub(crate) alarm: AlarmWord,
-    _line_0: [u8; LINE - 32],
+    _to_coming: [u8; 8],
+    /// Who is about to send here: a claim as well.
+    pub(crate) coming: AtomicU64,
+    _line_0: [u8; LINE - 48],
 
     /// The sender's own counts.
     pub(crate) counts: Counts,
@@ -185,6 +188,7 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, bare) == 148);
     assert!(offset_of!(ReceiverArea, claim) == 256);
     assert!(offset_of!(ReceiverArea, counts) == 264);
+    assert!(offset_of!(ReceiverArea, coming) == 320);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
     assert!(offset_of!(ReceiverArea, told) == 3072);
     assert!(size_of::<AlarmWord>() == 8);
@@ -201,6 +205,7 @@ const _: () = {
     assert!(offset_of!(Slot, intent_tail) == 8);
     assert!(offset_of!(Slot, intent_end) == 16);
     assert!(offset_of!(Slot, alarm) == 24);
+    assert!(offset_of!(Slot, coming) == 40);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(size_of::<Slot>() == 256);
 };
@@ -223,7 +228,8 @@ mod in_loom {
                 _line_1: [0; LINE - 24],
                 claim: AtomicU64::new(0),
                 counts: Counts::default(),
-                _line_2: [0; LINE - 8 - size_of::<Counts>()],
+                coming: AtomicU64::new(0),
+                _line_2: [0; LINE - 16 - size_of::<Counts>()],
                 _to_alarms: [0; 1024 - 3 * LINE],
                 alarms: core::array::from_fn(|_| AlarmWord::default()),
                 _to_told: [0; 8],
@@ -256,7 +262,9 @@ mod in_loom {
                 intent_tail: AtomicU64::new(0),
                 intent_end: AtomicU64::new(0),
                 alarm: AlarmWord::default(),
-                _line_0: [0; LINE - 32],
+                _to_coming: [0; 8],
+                coming: AtomicU64::new(0),
+                _line_0: [0; LINE - 48],
                 counts: Counts::default(),
                 _line_1: [0; LINE - size_of::<Counts>()],
             }

@@ -66,6 +66,7 @@ const RECEIVER_CLAIM: usize = RECEIVER_AREA + 256;
 const SENDERS_AREA: usize = 8192;
 const SLOTS: usize = 8704;
 const SLOT: usize = 256;
+const COMING: usize = 40;
 
 /// All that a ring is, writable.
 struct Segment {
@@ -99,8 +100,10 @@ impl Segment {
         unsafe { &*self.map.as_mut_ptr().add(at).cast() }
     }
 
+    /// Who holds each place, and who is about to.
     fn claims(&self) -> impl Iterator<Item = usize> {
-        [RECEIVER_CLAIM].into_iter().chain((0..self.slots).map(|slot| SLOTS + slot * SLOT))
+        let slots = (0..self.slots).flat_map(|slot| [SLOTS + slot * SLOT, SLOTS + slot * SLOT + COMING]);
+        [RECEIVER_CLAIM, RECEIVER_AREA + 320].into_iter().chain(slots)
     }
 
     /// Where the unit at `position` lies.
@@ -124,7 +127,7 @@ impl Segment {
                 .store((before >> 30).wrapping_add(1) << 30 | claim_of(IMPOSSIBLE, 1) & 0xff, Release);
         }
         for attachments in [RECEIVER_AREA + 144, SENDERS_AREA + 144] {
-            self.half(attachments).fetch_add(1 << 16, Release);
+            self.half(attachments).fetch_add(1, Release);
             let _ = futex::wake(self.half(attachments), futex::Flags::empty(), 1 << 20);
         }
     }

@@ -28,6 +28,24 @@ pub(super) enum Place {
     Slot(u8),
 }
 
+impl Place {
+    /// Who holds it. `None` for a slot that the ring has not.
+    pub(super) fn claim(self, memory: &Memory) -> Option<&AtomicU64> {
+        match self {
+            Place::Receiver => Some(&memory.receiver().claim),
+            Place::Slot(number) => memory.slot(number).map(|slot| &slot.claim),
+        }
+    }
+
+    /// Who is about to take it.
+    pub(super) fn coming(self, memory: &Memory) -> Option<&AtomicU64> {
+        match self {
+            Place::Receiver => Some(&memory.receiver().coming),
+            Place::Slot(number) => memory.slot(number).map(|slot| &slot.coming),
+        }
+    }
+}
+
 /// A held place. Dropping it closes it and wakes whoever waits for that, unless this is a forked child of the holder.
 pub struct Attachment {
     /// Before the mapping in which its words lie: fields are dropped in order.
@@ -49,7 +67,7 @@ pub(crate) fn is_dead(owner: Owner) -> bool {
 }
 
 /// How a place was got.
-enum Taken {
+pub(super) enum Taken {
     /// From nobody, or from somebody who had closed.
     InOrder,
     /// From a process that died in it.
@@ -59,8 +77,8 @@ enum Taken {
 /// How often a place may change hands while it is being taken. Only a hostile process makes it more than a few times.
 const HANDS: u32 = 100;
 
-/// Takes a place whose last owner is closed or dead, if `spent` then agrees.
-fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Taken, Option<Owner>> {
+/// Takes a place, by its claim, whose last owner is closed or dead, if `spent` then agrees.
+pub(super) fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Taken, Option<Owner>> {
     let mut last = None;
     for _ in 0..HANDS {
         let seen = claim::seen(word);
@@ -79,16 +97,31 @@ fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Take
     Err(last)
 }
 
+/// Takes a place and tells those at the other end, who know how to watch this process when the result is dropped. The
+/// error names who holds it, if that is why.
+fn come(
+    memory: &Arc<Memory>,
+    place: Place,
+    spent: impl Fn() -> bool,
+) -> Result<(Taken, Arrival), Option<Owner>> {
+    let claim = place.claim(memory).ok_or(None)?;
+    match claim::read(claim) {
+        Claim::Attached(other) if !is_dead(other) => return Err(Some(other)),
+        Claim::Closed(_) | Claim::Attached(_) if !spent() => return Err(None),
+        _ => {}
+    }
+    let owner = this_process();
+    let arrival = Arrival::begin(memory, place, owner)?;
+    Ok((take(claim, owner, spent)?, arrival))
+}
+
 impl Attachment {
     /// Takes the receiver's place.
     pub(crate) fn receiver(inner: Arc<Inner>) -> Result<Self, OpenError> {
-        let owner = this_process();
-        let _arrival = Arrival::begin(&inner.memory, true);
-        let area = inner.memory.receiver();
-        take(&area.claim, owner, || true)
+        let (_, _arrival) = come(&inner.memory, Place::Receiver, || true)
             .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
         // ORDERING: Relaxed; a sender that still sees the flag takes the ring for closed, which it was.
-        area.attention.fetch_and(!CLOSED, Relaxed);
+        inner.memory.receiver().attention.fetch_and(!CLOSED, Relaxed);
         Ok(Self::armed(inner, Place::Receiver))
     }
 
@@ -97,20 +130,10 @@ impl Attachment {
         let Kind::Single = inner.header.kind else {
             return Err(wrong_kind("many senders", "one sender"));
         };
-        let owner = this_process();
-        let _arrival = Arrival::begin(&inner.memory, false);
-        let taken = {
-            let Some(slot) = inner.memory.slot(spsc::SLOT) else {
-                return Err(OpenError::TooManySenders { most: 0 });
-            };
-            take(&slot.claim, owner, || true)
-        };
-        match taken {
-            Ok(taken) => {
-                Ok((Self::armed(inner, Place::Slot(spsc::SLOT)), matches!(taken, Taken::FromTheDead)))
-            }
-            Err(other) => Err(OpenError::SenderAttached { pid: other.map_or(0, Owner::pid) }),
-        }
+        let place = Place::Slot(spsc::SLOT);
+        let (taken, _arrival) = come(&inner.memory, place, || true)
+            .map_err(|other| OpenError::SenderAttached { pid: other.map_or(0, Owner::pid) })?;
+        Ok((Self::armed(inner, place), matches!(taken, Taken::FromTheDead)))
     }
 
     /// Takes one of many sender slots.
@@ -118,15 +141,14 @@ impl Attachment {
         let Kind::Many(most) = inner.header.kind else {
             return Err(wrong_kind("one sender", "many senders"));
         };
-        let owner = this_process();
-        let _arrival = Arrival::begin(&inner.memory, false);
-        let memory: &Memory = &inner.memory;
-        let free = memory
-            .all_slots()
-            .find(|(_, slot)| take(&slot.claim, owner, || claim::slot_is_spent(memory, slot)).is_ok())
-            .map(|(number, _)| number);
+        let memory = &inner.memory;
+        let free = memory.all_slots().find_map(|(number, slot)| {
+            let place = Place::Slot(number);
+            let (_, arrival) = come(memory, place, || claim::slot_is_spent(memory, slot)).ok()?;
+            Some((place, arrival))
+        });
         match free {
-            Some(number) => Ok(Self::armed(inner, Place::Slot(number))),
+            Some((place, _arrival)) => Ok(Self::armed(Arc::clone(&inner), place)),
             None => Err(OpenError::TooManySenders { most }),
         }
     }

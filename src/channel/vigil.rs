@@ -209,14 +209,19 @@ fn keep(
     // ORDERING: Acquire; pairs with the AcqRel in `tell`: whoever has come by then has armed its words.
     let arrivals = attachments.load(Acquire);
     let mut words = vec![(attachments, arrivals)];
-    // Whoever dies on its way to a link strikes the knell.
-    let mut slice: Option<Duration> = (link.is_none() && is_coming(arrivals)).then_some(Bed::BLIND);
+    let mut slice: Option<Duration> = None;
     let mut ended = Vec::new();
-    for (claim, AlarmWord(word)) in others(memory, place) {
+    for (other, AlarmWord(word)) in others(memory, place) {
         let claimed = match link {
-            // It is who the kernel says, whatever it claims.
+            // It is who the kernel says, whatever it claims; and when it dies on its way it strikes the knell.
             Some(link) => Claim::Attached(link.peer.owner),
-            None => claim::read(claim),
+            None => {
+                // Before the claim: if it is dead by now, it takes none any more.
+                if is_on_its_way(other, memory) {
+                    slice = Some(slice.map_or(Bed::BLIND, |slice| slice.min(Bed::BLIND)));
+                }
+                other.claim(memory).map_or(Claim::Never, claim::read)
+            }
         };
         let owner = match claimed {
             Claim::Attached(owner) if !deaths.knows(owner) => owner,
@@ -245,7 +250,7 @@ fn keep(
         }
         let is_dead = || link.map_or_else(|| attach::is_dead(owner), |link| link.peer.process.is_dead());
         if (!armed || link.is_some_and(Link::may_be_over)) && is_dead() {
-            deaths.report(owner, others(memory, place).map(|(claim, _)| claim));
+            deaths.report(owner, others(memory, place).filter_map(|(other, _)| other.claim(memory)));
             rounds.hinted = 0;
         } else if !armed {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
@@ -272,58 +277,67 @@ fn keep(
 }
 
 /// The places at the other end, with the words by which `place` watches them.
-fn others(memory: &Memory, place: Place) -> impl Iterator<Item = (&AtomicU64, &AlarmWord)> {
-    let receiver = memory.receiver();
+fn others(memory: &Memory, place: Place) -> impl Iterator<Item = (Place, &AlarmWord)> {
     let (slots, number) = match place {
         Place::Receiver => (memory.slots(), None),
         Place::Slot(number) => (0, Some(number)),
     };
-    let senders = memory.all_slots().take(slots.into()).map(|(_, slot)| (&slot.claim, &slot.alarm));
-    let receiver = number.map(|number| (&receiver.claim, &receiver.alarms[usize::from(number) - 1]));
-    senders.chain(receiver)
+    let senders =
+        memory.all_slots().take(slots.into()).map(|(number, slot)| (Place::Slot(number), &slot.alarm));
+    let alarm_for = |number| &memory.receiver().alarms[usize::from(number) - 1];
+    senders.chain(number.map(|number| (Place::Receiver, alarm_for(number))))
 }
 
-/// In `attachments`: one more is about to attach; the upper half counts every change.
-const COMING: u32 = 1 << 16 | 1;
-/// In `attachments`: one of them has come, or has given up.
-const HAS_COME: u32 = (1 << 16) - 1;
-
-/// Whether somebody may have taken a place of which those at the other end were not told.
-fn is_coming(attachments: u32) -> bool {
-    attachments as u16 != 0
+/// Whether a living process is about to take the place. Nobody was told yet how to watch it.
+fn is_on_its_way(place: Place, memory: &Memory) -> bool {
+    match place.coming(memory).map(claim::read) {
+        Some(Claim::Attached(owner)) => !attach::is_dead(owner),
+        _ => false,
+    }
 }
 
 /// From before a place is taken until its alarms are armed: those at the other end look again and again meanwhile, so that
-/// whoever is killed in between is found. Dropping it tells them that they can watch.
+/// whoever is killed in between is found; and no longer than it lives. Dropping it tells them that they can watch.
 pub(super) struct Arrival {
     memory: Arc<Memory>,
-    /// Whether it is the receiver who comes.
-    receives: bool,
+    place: Place,
 }
 
 impl Arrival {
-    pub(super) fn begin(memory: &Arc<Memory>, receives: bool) -> Self {
-        let arrival = Self { memory: Arc::clone(memory), receives };
-        arrival.tell(COMING);
-        arrival
+    /// Says that `owner` is about to take `place`. The error names the living process that is about to do so.
+    pub(super) fn begin(memory: &Arc<Memory>, place: Place, owner: Owner) -> Result<Self, Option<Owner>> {
+        attach::take(place.coming(memory).ok_or(None)?, owner, || true)?;
+        let arrival = Self { memory: Arc::clone(memory), place };
+        arrival.tell();
+        Ok(arrival)
     }
 
-    fn tell(&self, change: u32) {
+    fn tell(&self) {
         let (receiver, senders) = (self.memory.receiver(), self.memory.senders());
-        let attachments = if self.receives { &receiver.attachments } else { &senders.attachments };
+        let attachments = match self.place {
+            Place::Receiver => &receiver.attachments,
+            Place::Slot(_) => &senders.attachments,
+        };
         // ORDERING: AcqRel; pairs with the Acquire in `keep`: who sees that somebody has come sees the claim and the alarms.
         // The claim is taken after the system call below, which orders both.
-        attachments.fetch_add(change, AcqRel);
+        attachments.fetch_add(1, AcqRel);
         futex::wake_all(attachments, Scope::Shared);
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.tell(HAS_COME);
+        if let Some(coming) = self.place.coming(&self.memory) {
+            claim::close(coming);
+        }
+        self.tell();
         // A predecessor may have died between its grant and its wake.
         let (receiver, senders) = (self.memory.receiver(), self.memory.senders());
-        futex::wake_all(if self.receives { &receiver.granted } else { &senders.granted }, Scope::Shared);
+        let granted = match self.place {
+            Place::Receiver => &receiver.granted,
+            Place::Slot(_) => &senders.granted,
+        };
+        futex::wake_all(granted, Scope::Shared);
     }
 }
 

@@ -7,8 +7,17 @@ use super::{
     },
     until,
 };
+use memmap2::MmapOptions;
 use ringpost::{Builder, Many, Receiver, RecvError, Ring, SendError, Sender, Single, Untrusted};
-use std::{fs, hint, io, os::unix::process::ExitStatusExt, thread, time::Duration};
+use rustix::thread::futex;
+use std::{
+    fs, hint, io,
+    os::unix::process::ExitStatusExt,
+    process::Command,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
+    thread,
+    time::Duration,
+};
 
 /// Messages that are passed without a system call.
 const SEALED: u64 = 100_000;
@@ -194,4 +203,44 @@ fn idle_receiver_of<K: Attach>(kind: &str) {
     assert_eq!(after.ticks, before.ticks, "{kind}");
     sender.send(b"at last").unwrap();
     child.finish();
+}
+
+/// Process id and start of a process as a claim holds them, beside the state: attached.
+fn claim_of(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let start = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse::<u64>().unwrap();
+    start << 30 | u64::from(pid) << 8 | 1
+}
+
+#[test]
+fn a_receiver_stays_idle_although_a_sender_was_killed_on_its_way() {
+    let ring = Shared::new(Way::Pass, |builder| builder.capacity(1 << 16).many_senders(3));
+    let mut sender = ring.ring.multi_sender().unwrap();
+    let receiver = child_at(&ring, "listen", "");
+    receiver.hear();
+    let mut comer = Command::new("sleep").arg("1000").spawn().unwrap();
+    let map = MmapOptions::new().len(1 << 14).map_raw(&ring.ring.fd().unwrap()).unwrap();
+    // docs/LAYOUT.md: who is about to take the third slot, and the word that says that something has changed.
+    // SAFETY: inside the mapping, aligned, and changed by atomic accesses only.
+    let coming = unsafe { &*map.as_mut_ptr().add(8704 + 2 * 256 + 40).cast::<AtomicU64>() };
+    // SAFETY: as above.
+    let attachments = unsafe { &*map.as_mut_ptr().add(8192 + 144).cast::<AtomicU32>() };
+    coming.store(claim_of(comer.id()), Relaxed);
+    attachments.fetch_add(1, Release);
+    futex::wake(attachments, futex::Flags::empty(), 100).unwrap();
+    let woken = Used::by(receiver.id()).sleeps + 5;
+    until(|| Used::by(receiver.id()).sleeps > woken);
+
+    comer.kill().unwrap();
+    comer.wait().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let before = Used::by(receiver.id());
+    thread::sleep(Duration::from_secs(2));
+    let after = Used::by(receiver.id());
+    assert!(after.sleeps <= before.sleeps + 1, "{before:?} {after:?}");
+    // Nor does it keep the place from others.
+    let others: Vec<_> = (0..2).map(|_| ring.ring.multi_sender().unwrap()).collect();
+    drop(others);
+    sender.send(b"at last").unwrap();
+    receiver.finish();
 }

@@ -18,10 +18,12 @@ use std::{
 };
 
 const RECEIVER_CLAIM: u64 = 4096 + 256;
+const RECEIVER_COMING: u64 = 4096 + 320;
 const RECEIVER_ALARMS: u64 = 4096 + 1024;
 const SLOTS: u64 = 8704;
 const SLOT: u64 = 256;
 const ALARM: u64 = 24;
+const COMING: u64 = 40;
 /// Set by the kernel in the alarm of a process that has died.
 const OWNER_DIED: u32 = 1 << 30;
 
@@ -79,26 +81,33 @@ impl Dead {
 fn kill(bytes: &mut [u8], pid: u32, dead: &Dead) -> bool {
     let slots = (0..u64::from(MANY)).map(|number| {
         let slot = SLOTS + SLOT * number;
-        (slot, vec![slot + ALARM])
+        (slot, slot + COMING, vec![slot + ALARM])
     });
-    let receiver = (RECEIVER_CLAIM, (0..255).map(|number| RECEIVER_ALARMS + 8 * number).collect());
-    let mut sent = false;
-    for (offset, alarms) in slots.chain([receiver]) {
-        let claim: &mut [u8; 8] = (&mut bytes[offset as usize..][..8]).try_into().unwrap();
+    let alarms = (0..255).map(|number| RECEIVER_ALARMS + 8 * number).collect();
+    let receiver = (RECEIVER_CLAIM, RECEIVER_COMING, alarms);
+    let mut bury = |claim: u64| {
+        let claim: &mut [u8; 8] = (&mut bytes[claim as usize..][..8]).try_into().unwrap();
         let value = u64::from_ne_bytes(*claim);
-        if value & 3 != 1 || value >> 8 & ((1 << 22) - 1) != u64::from(pid) {
-            continue;
+        let its_own = value & 3 == 1 && value >> 8 & ((1 << 22) - 1) == u64::from(pid);
+        if its_own {
+            *claim = dead.instead_of(*claim);
         }
-        *claim = dead.instead_of(*claim);
-        sent |= offset != RECEIVER_CLAIM;
-        for alarm in alarms {
-            let alarm = &mut bytes[alarm as usize..][..4];
-            if alarm != [0; 4] {
-                alarm.copy_from_slice(&OWNER_DIED.to_ne_bytes());
-            }
+        its_own
+    };
+    let held: Vec<_> = slots
+        .chain([receiver])
+        .filter(|&(claim, coming, _)| {
+            bury(coming);
+            bury(claim)
+        })
+        .collect();
+    for alarm in held.iter().flat_map(|(_, _, alarms)| alarms) {
+        let alarm = &mut bytes[*alarm as usize..][..4];
+        if alarm != [0; 4] {
+            alarm.copy_from_slice(&OWNER_DIED.to_ne_bytes());
         }
     }
-    sent
+    held.iter().any(|&(claim, ..)| claim != RECEIVER_CLAIM)
 }
 
 /// A ring of these bytes.
