@@ -15,6 +15,7 @@ use rustix::{
 };
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -40,6 +41,7 @@ fn child_process() {
             line.tell(0);
             line.next();
         }
+        ["tight", name, room] => tight(name, room.parse().unwrap()),
         ["container", name] => container(name, &line),
         _ => panic!("{words:?}"),
     }
@@ -182,6 +184,49 @@ fn without_threads_a_death_is_learnt_of_all_the_same() {
     println!("learnt of a death after {} ms without a thread that watches", killed.elapsed().as_millis());
     receiver.tell(0);
     receiver.finish();
+}
+
+/// Attaches with so little memory left, in bytes, that the standard library may end the process when it starts the thread
+/// that watches.
+fn tight(name: &str, room: u64) {
+    let ring = small(name).open().unwrap();
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let used = statm.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
+    limit(Resource::As, used + room);
+    let mut sender = ring.sender().unwrap();
+    sender.send(b"in spite of all").unwrap();
+    sender.send(b"to the end").unwrap();
+}
+
+#[test]
+fn whoever_runs_out_of_memory_while_it_attaches_has_attached_or_is_a_death_that_is_told() {
+    let name = Name::new();
+    let ring = small(&name).create().unwrap();
+    let mut receiver = ring.receiver().unwrap();
+    let mut died = 0;
+    for room in (0..64).map(|step| step * 8192) {
+        // Without memory the standard library can't draw a backtrace: it would wait for itself.
+        let role = format!("tight {} {room}", &*name);
+        let child = Child::start_with(&role, |command| command.env("RUST_BACKTRACE", "0"));
+        let (pid, status) = (child.id(), child.end());
+        let mut received = Vec::new();
+        let end = loop {
+            match receiver.recv_timeout(FAR) {
+                Ok(message) => received.push(message.to_vec()),
+                Err(error) => break error,
+            }
+        };
+        if status.success() {
+            assert_eq!(received, [&b"in spite of all"[..], b"to the end"]);
+            assert_eq!(end, RecvError::Disconnected);
+        } else {
+            assert!(status.signal().is_some(), "{room}: {status}");
+            assert_eq!((received.len(), end), (0, RecvError::PeerDied { pid, unfinished: 0 }), "{room}");
+            died += 1;
+        }
+        receiver.reopen();
+    }
+    println!("{died} of 64 died");
 }
 
 #[test]
