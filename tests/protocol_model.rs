@@ -236,7 +236,6 @@ const CALM: Wake = Wake {
     sender_kills: 0,
     receiver_kills: 0,
     stops: 0,
-    slices: false,
     mutants: &[],
 };
 const MESSAGES: Wake = Wake { sender_kills: 1, receiver_kills: 1, ..CALM };
@@ -274,9 +273,10 @@ fn every_mutant_of_sleeping_and_waking_is_found() {
     for (mutant, model) in [
         (ReceiverDoesNotLookAgain, MESSAGES),
         (AnnounceAfterLook, MESSAGES),
-        (PlainStoreOfWanted, SPACE_TWICE),
+        (PlainStoreOfWanted, SPACE),
         (GrantFromWhatItRead, MESSAGES),
         (GrantWithoutCas, MESSAGES),
+        (ForgetsWhomItWoke, PAUSE),
         (WakeOne, SPACE),
         (WaitIgnoresTheValue, MESSAGES),
         (CheckBeforePublish, ONE_WAITS),
@@ -299,12 +299,14 @@ fn the_millisecond_hides_a_lost_wake_of_a_sender() {
     holds("wake: ClosingHeedsHalf", &Wake { mutants: &[ClosingHeedsHalf], ..RECEIVER_CLOSES });
 }
 
-/// Known and bounded: who is stopped between its grant and its wake keeps a receiver asleep that others have
-/// messages for, until its slice ends. A death there is told by the hint; a stop is not.
+/// The receiver's mark says that it has not come back: so the next sender wakes it for the one that was stopped.
 #[test]
-fn a_waker_that_is_stopped_costs_a_slice() {
-    is_found("wake: a stop, no slices", &Wake { stops: 1, ..CALM });
-    holds("wake: a stop, slices", &Wake { stops: 1, slices: true, ..CALM });
+fn a_waker_that_is_stopped_holds_up_nobody_who_sends_later() {
+    let stop = Wake { stops: 1, ..CALM };
+    holds("wake: a stop", &stop);
+    is_found("wake: a stop, NoMark", &Wake { mutants: &[wake::Mutant::NoMark], ..stop });
+    // One that is not taken back costs system calls.
+    holds("wake: MarkStays", &Wake { mutants: &[wake::Mutant::MarkStays], ..stop });
 }
 
 const CLOSINGS: End =

@@ -14,10 +14,17 @@ pub enum Mutant {
     ReceiverDoesNotLookAgain,
     SenderDoesNotLookAgain,
     AnnounceAfterLook,
+    /// Neither looks at `granted` again nor uses a CAS: it takes back what another sender has announced.
     PlainStoreOfWanted,
     /// The CAS on `granted` starts from what was read, and not from the number before: the first version.
     GrantFromWhatItRead,
     GrantWithoutCas,
+    /// The receiver does not say that it has not come back: whoever finds its number granted does not wake it.
+    NoMark,
+    /// The receiver that has come back does not say so.
+    MarkStays,
+    /// A waker does not remember whom it has woken.
+    ForgetsWhomItWoke,
     WakeOne,
     WaitIgnoresTheValue,
     CheckBeforePublish,
@@ -41,19 +48,25 @@ pub struct Wake<'a> {
     pub receiver_pauses_after: Option<u8>,
     pub sender_kills: u8,
     pub receiver_kills: u8,
-    /// Senders that are stopped and never continued.
+    /// Senders that are stopped between a grant and its wake, while another one has something to send, and never
+    /// continued.
     pub stops: u8,
-    /// Every sleep ends by itself after a while.
-    pub slices: bool,
     pub mutants: &'a [Mutant],
 }
 
 /// What one side has in its own page; the other only reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Page {
-    wanted: u8,
-    eager: bool,
+    attention: Attention,
     granted: u8,
+}
+
+/// One word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Attention {
+    wanted: u8,
+    /// Of senders: wake at the next release. Of the receiver: it has not come back since it announced its sleep.
+    flag: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,8 +87,10 @@ pub struct State {
     sender_kills: u8,
     receiver_kills: u8,
     stops: u8,
-    /// Numbers for which a wake was issued, known to the search only: senders', receiver's.
-    woken: [u16; 2],
+    /// The attention word in which nobody slept, or sleeps any more: what each waker remembers.
+    quiet: [Option<Attention>; SENDERS + 1],
+    /// A bit for each waker that has issued a wake for what is announced now: known to the search only.
+    woken: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,9 +98,22 @@ enum Doing {
     /// Sends or receives if it can.
     Work,
     // the sleeper
-    ReadGranted,
+    ReadGranted {
+        eager: bool,
+    },
+    ReadAttention {
+        granted: u8,
+        eager: bool,
+    },
+    ReadGrantedAgain {
+        granted: u8,
+        eager: bool,
+        seen: Attention,
+    },
     Announce {
         granted: u8,
+        eager: bool,
+        seen: Attention,
     },
     LookAgain {
         granted: u8,
@@ -96,12 +124,10 @@ enum Doing {
         eager: bool,
     },
     Asleep {
-        granted: u8,
         eager: bool,
     },
-    SetEager {
-        granted: u8,
-    },
+    /// The receiver has found something after it had announced its sleep.
+    ComeBack,
     // the waker
     Publish {
         then: Then,
@@ -111,16 +137,16 @@ enum Doing {
     },
     ReadOwnGranted {
         then: Then,
-        wanted: u8,
+        seen: Attention,
     },
     Grant {
         then: Then,
-        wanted: u8,
+        seen: Attention,
         granted: u8,
     },
     WakeUp {
         then: Then,
-        wanted: u8,
+        seen: Attention,
     },
     /// Sets its closed flag.
     Close {
@@ -183,7 +209,7 @@ impl Wake<'_> {
             next.doing[who] = self.closing(who);
             "done"
         } else if !self.may_work(state, who) {
-            next.doing[who] = Doing::ReadGranted;
+            next.doing[who] = Doing::ReadGranted { eager: false };
             if who == RECEIVER { "nothing there" } else { "no space" }
         } else if who == RECEIVER && used == 0 {
             next.doing[who] = Doing::Gone;
@@ -198,6 +224,12 @@ impl Wake<'_> {
             if who == RECEIVER { "a message" } else { "space" }
         };
         (what, next)
+    }
+
+    /// What who has slept does next: it looks, and says that it has come back when it finds something.
+    fn woken(&self, state: &State, who: usize) -> Doing {
+        let finds = who == RECEIVER && self.may_work(state, who) && !self.has(Mutant::MarkStays);
+        if finds { Doing::ComeBack } else { Doing::Work }
     }
 
     /// One step of a process that is not asleep, or is asleep and can wake; more than one where time passes.
@@ -230,65 +262,82 @@ impl Wake<'_> {
                 step(what, Ok(next));
             }
 
-            Doing::ReadGranted => {
+            Doing::ReadGranted { eager } => {
                 let granted = peer.granted;
-                let next = if self.has(Mutant::AnnounceAfterLook) {
-                    Doing::LookAgain { granted, eager: false }
+                let next = if self.has(Mutant::AnnounceAfterLook) && !eager {
+                    Doing::LookAgain { granted, eager }
                 } else {
-                    Doing::Announce { granted }
+                    Doing::ReadAttention { granted, eager }
                 };
                 step("read granted", Ok(to(next)));
             }
-            Doing::Announce { granted } => {
+            Doing::ReadAttention { granted, eager } => {
+                let seen = own.attention;
+                let other = seen.wanted != granted.wrapping_add(1) && !self.has(Mutant::PlainStoreOfWanted);
+                let next = match other {
+                    true => Doing::ReadGrantedAgain { granted, eager, seen },
+                    false => Doing::Announce { granted, eager, seen },
+                };
+                step("read attention", Ok(to(next)));
+            }
+            Doing::ReadGrantedAgain { granted, eager, seen } => {
+                let same = peer.granted == granted;
+                let next = if same { Doing::Announce { granted, eager, seen } } else { Doing::Work };
+                step("read granted again", Ok(to(next)));
+            }
+            Doing::Announce { granted, eager, seen } => {
+                if own.attention != seen && !self.has(Mutant::PlainStoreOfWanted) {
+                    return step("somebody else announces", Ok(to(Doing::Work)));
+                }
                 let blind = if who == RECEIVER {
                     self.has(Mutant::ReceiverDoesNotLookAgain)
+                } else if eager {
+                    self.has(Mutant::NoLookAfterEager)
                 } else {
                     self.has(Mutant::SenderDoesNotLookAgain)
                 };
-                let next = if blind || self.has(Mutant::AnnounceAfterLook) {
-                    to(Doing::Wait { granted, eager: false })
-                } else {
-                    to(Doing::LookAgain { granted, eager: false })
+                let next = match blind || self.has(Mutant::AnnounceAfterLook) {
+                    true => Doing::Wait { granted, eager },
+                    false => Doing::LookAgain { granted, eager },
                 };
-                let mut page = *own;
-                if own.wanted == granted || self.has(Mutant::PlainStoreOfWanted) {
-                    page.wanted = granted.wrapping_add(1);
-                    page.eager = false;
+                let wanted = granted.wrapping_add(1);
+                let kept = seen.wanted == wanted && seen.flag;
+                let flag = kept || if who == RECEIVER { !self.has(Mutant::NoMark) } else { eager };
+                let attention = Attention { wanted, flag };
+                let mut next = set_own(to(next), Page { attention, ..*own });
+                for waker in if who == RECEIVER { 0..RECEIVER } else { RECEIVER..RECEIVER + 1 } {
+                    next.woken &= !(1 << waker);
+                    // An older number is never announced again.
+                    next.quiet[waker] = next.quiet[waker].filter(|quiet| quiet.wanted == wanted);
                 }
-                step("announce", Ok(set_own(next, page)));
+                step("announce", Ok(next));
             }
             Doing::LookAgain { .. } if self.may_work(state, who) => {
-                step("look again: go on", Ok(to(Doing::Work)));
+                let marks = who == RECEIVER && !self.has(Mutant::MarkStays);
+                let next = if marks { Doing::ComeBack } else { Doing::Work };
+                step("look again: go on", Ok(to(next)));
             }
             Doing::LookAgain { granted, eager: false } if self.has(Mutant::AnnounceAfterLook) => {
-                step("look again", Ok(to(Doing::Announce { granted })));
+                step("look again", Ok(to(Doing::ReadAttention { granted, eager: true })));
             }
             Doing::LookAgain { granted, eager } => step("look again", Ok(to(Doing::Wait { granted, eager }))),
             Doing::Wait { .. } if unnoticed => step("notices a death", Ok(noticed())),
             Doing::Wait { granted, eager } => {
                 let sleeps = peer.granted == granted || self.has(Mutant::WaitIgnoresTheValue);
-                let next = if sleeps { Doing::Asleep { granted, eager } } else { Doing::Work };
+                let next = if sleeps { Doing::Asleep { eager } } else { self.woken(state, who) };
                 step("futex wait", Ok(to(next)));
             }
-            Doing::Asleep { granted, eager } => {
+            Doing::Asleep { eager } => {
                 if unnoticed {
                     step("is woken by a death", Ok(noticed()));
                 }
                 if who != RECEIVER && !eager && !self.has(Mutant::NeverEager) {
-                    step("has waited a millisecond", Ok(to(Doing::SetEager { granted })));
-                }
-                if self.slices {
-                    step("has waited a slice", Ok(to(Doing::Work)));
+                    step("has waited a millisecond", Ok(to(Doing::ReadGranted { eager: true })));
                 }
             }
-            Doing::SetEager { granted } => {
-                let next = if self.has(Mutant::NoLookAfterEager) {
-                    Doing::Wait { granted, eager: true }
-                } else {
-                    Doing::LookAgain { granted, eager: true }
-                };
-                let eager = own.eager || own.wanted == granted.wrapping_add(1);
-                step("set eager", Ok(set_own(to(next), Page { eager, ..*own })));
+            Doing::ComeBack => {
+                let attention = Attention { flag: false, ..own.attention };
+                step("comes back", Ok(set_own(to(Doing::Work), Page { attention, ..*own })));
             }
 
             Doing::Publish { then } => {
@@ -310,44 +359,52 @@ impl Wake<'_> {
                 }
             }
             Doing::ReadWanted { then } => {
+                let seen = peer.attention;
                 let roomy = (state.published - state.released) * 2 <= self.capacity;
                 let closing =
                     matches!(then, Then::Gone | Then::CloseLate) && !self.has(Mutant::ClosingHeedsHalf);
-                let heeds = who != RECEIVER || peer.eager || roomy || closing;
-                let next = match heeds {
-                    true => Doing::ReadOwnGranted { then, wanted: peer.wanted },
+                let heeds = who != RECEIVER || seen.flag || roomy || closing;
+                let known = state.quiet[who] == Some(seen) && !self.has(Mutant::ForgetsWhomItWoke);
+                let next = match heeds && !known {
+                    true => Doing::ReadOwnGranted { then, seen },
                     false => after(then),
                 };
                 step("read wanted", Ok(to(next)));
             }
-            Doing::ReadOwnGranted { then, wanted } => {
+            Doing::ReadOwnGranted { then, seen } => {
                 let granted = own.granted;
-                let next =
-                    if granted == wanted { after(then) } else { Doing::Grant { then, wanted, granted } };
-                step("compare with granted", Ok(to(next)));
+                let comes_back = who == RECEIVER || !seen.flag;
+                if granted == seen.wanted && comes_back {
+                    let mut next = to(after(then));
+                    next.quiet[who] = Some(seen);
+                    return step("granted already", Ok(next));
+                }
+                step("compare with granted", Ok(to(Doing::Grant { then, seen, granted })));
             }
-            Doing::Grant { then, wanted, granted } => {
+            Doing::Grant { then, seen, granted } => {
+                let wanted = seen.wanted;
                 let expected =
                     if self.has(Mutant::GrantFromWhatItRead) { granted } else { wanted.wrapping_sub(1) };
+                let mut next = to(Doing::WakeUp { then, seen });
+                next.quiet[who] = Some(seen);
                 if own.granted == expected || self.has(Mutant::GrantWithoutCas) {
-                    let next = set_own(to(Doing::WakeUp { then, wanted }), Page { granted: wanted, ..*own });
-                    step("grant", Ok(next));
-                } else {
-                    step("somebody else granted", Ok(to(after(then))));
+                    next = set_own(next, Page { granted: wanted, ..*own });
                 }
+                step("grant", Ok(next));
             }
-            Doing::WakeUp { then, wanted } => {
+            Doing::WakeUp { then, seen } => {
                 let mut next = to(after(then));
-                let side = usize::from(who == RECEIVER);
-                let bit = 1 << wanted.wrapping_sub(FIRST);
-                if state.woken[side] & bit != 0 {
-                    return step("futex wake", Err("two wakes for one sleep"));
+                // Who has read the word before another announcement makes one call too many.
+                if peer.attention == seen {
+                    if state.woken >> who & 1 == 1 {
+                        return step("futex wake", Err("two wakes by one process for one announcement"));
+                    }
+                    next.woken |= 1 << who;
                 }
-                next.woken[side] |= bit;
                 let sleepers = if who == RECEIVER { 0..self.senders.len() } else { RECEIVER..RECEIVER + 1 };
                 for sleeper in sleepers {
                     if let Doing::Asleep { .. } = next.doing[sleeper] {
-                        next.doing[sleeper] = Doing::Work;
+                        next.doing[sleeper] = self.woken(state, sleeper);
                         if self.has(Mutant::WakeOne) {
                             break;
                         }
@@ -380,6 +437,8 @@ impl Wake<'_> {
         if who == RECEIVER {
             next.receiver_kills -= 1;
             next.doing[who] = Doing::Work;
+            next.quiet[who] = None;
+            next.woken &= !(1 << who);
         } else {
             next.sender_kills -= 1;
             next.doing[who] = Doing::Gone;
@@ -402,7 +461,7 @@ impl Model for Wake<'_> {
     type State = State;
 
     fn initial(&self) -> State {
-        let page = Page { wanted: FIRST, eager: false, granted: FIRST };
+        let page = Page { attention: Attention { wanted: FIRST, flag: false }, granted: FIRST };
         let mut doing = [Doing::Gone; SENDERS + 1];
         doing[..self.senders.len()].fill(Doing::Work);
         doing[RECEIVER] = Doing::Work;
@@ -420,7 +479,8 @@ impl Model for Wake<'_> {
             sender_kills: self.sender_kills,
             receiver_kills: self.receiver_kills,
             stops: self.stops,
-            woken: [0; 2],
+            quiet: [None; SENDERS + 1],
+            woken: 0,
         }
     }
 
@@ -437,7 +497,11 @@ impl Model for Wake<'_> {
             if who != RECEIVER && state.sender_kills > 0 {
                 steps.fault(("sender", who as u8, "KILLED"), Ok(self.kill(state, who)));
             }
-            if who != RECEIVER && state.stops > 0 {
+            let others_send = |state: &State| {
+                (0..self.senders.len()).any(|other| other != who && state.sent[other] < self.senders[other])
+            };
+            let grants = matches!(state.doing[who], Doing::WakeUp { .. });
+            if who != RECEIVER && state.stops > 0 && grants && others_send(state) {
                 let mut next = *state;
                 next.stops -= 1;
                 next.stopped |= 1 << who;
