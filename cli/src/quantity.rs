@@ -34,9 +34,12 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 pub fn interval(text: &str) -> Result<Duration, String> {
     let rate: f64 =
         text.trim_end_matches("/s").parse().map_err(|_| "it must be messages a second, such as 100/s")?;
-    match Duration::try_from_secs_f64(rate.recip()) {
-        Ok(interval) if rate > 0.0 => Ok(interval),
-        _ => Err("it must be more than 0".into()),
+    let days = 86_400.0 * 365.0;
+    match rate.recip() {
+        interval if rate.is_finite() && (0.0..days).contains(&interval) => Ok(Duration::from_secs_f64(interval)),
+        _ => Err("it must be a number from one message a year up, without an end: leave --rate out to send as fast \
+                  as there is room"
+            .into()),
     }
 }
 
@@ -64,7 +67,7 @@ mod tests {
         for wrong in ["", "-1", "nan", "inf", "1s"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["", "0", "-3", "nan", "1/m"] {
+        for wrong in ["", "0", "-3", "nan", "inf", "1e-30", "1/m"] {
             assert!(interval(wrong).is_err(), "{wrong}");
         }
     }

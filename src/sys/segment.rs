@@ -277,9 +277,12 @@ impl Segment {
             _ => {}
         }
         // Rather an error now than a file system, or a machine, that is filled up first.
-        let available = self.space().min(total_memory());
+        let available = self.space();
         if available < len {
             return Err(SegmentError::NoSpace { dir: None, needed: len, available });
+        }
+        if total_memory() < len {
+            return Err(SegmentError::NoMemory { operation: ALLOCATE, bytes: len });
         }
         let mut offset = 0;
         while offset < len {
