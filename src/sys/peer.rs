@@ -49,9 +49,12 @@ pub(crate) fn life(of: Identity) -> Life {
     let Some(pid) = i32::try_from(of.pid).ok().and_then(Pid::from_raw) else { return Life::Dead };
     // Whoever asks has not ended.
     let ended = pid != getpid() && has_ended(pid);
-    // The id's present owner hasn't ended. The start time, read only now, says whether it's the one that is
-    // meant.
-    let replaced = || of.start_ticks != 0 && start_ticks(pid).is_some_and(|found| found != of.start_ticks);
+    // The id's present owner hadn't ended. The start time, read only now, says whether it's the one that is
+    // meant; where there is none to be read, that owner may have ended in between, whoever it was.
+    let replaced = || match start_ticks(pid) {
+        Some(found) => of.start_ticks != 0 && found != of.start_ticks,
+        None => pid != getpid() && has_ended(pid),
+    };
     if ended || replaced() || is_exiting(pid) { Life::Dead } else { Life::Alive }
 }
 
@@ -317,6 +320,24 @@ mod process_tests {
         let Identity { pid, start_ticks } = child.identity();
         assert_eq!(life(Identity { pid, start_ticks: start_ticks - 1 }), Life::Dead);
         assert_eq!(life(Identity { pid, start_ticks: start_ticks + 1 }), Life::Dead);
+    }
+
+    #[test]
+    fn whose_id_went_to_a_process_that_ends_meanwhile_is_dead_all_the_time() {
+        for _ in 0..200 {
+            let mut child = Sleeper::spawn();
+            let Identity { pid, start_ticks } = child.identity();
+            let former = Identity { pid, start_ticks: start_ticks - 1 };
+            thread::scope(|scope| {
+                let ended = scope.spawn(|| {
+                    child.0.kill().unwrap();
+                    child.0.wait().unwrap();
+                });
+                while !ended.is_finished() {
+                    assert_eq!(life(former), Life::Dead);
+                }
+            });
+        }
     }
 
     #[test]
