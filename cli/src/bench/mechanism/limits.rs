@@ -84,8 +84,7 @@ impl Mechanism for EmptyCall {
                 }
                 bursts.saturating_record(burst.elapsed().as_nanos() as u64);
             }
-            let one = |quantile| bursts.value_at_quantile(quantile) as f64 / f64::from(CALLS);
-            figures = Some(Figures::Latency { p50_ns: one(0.5), p99_ns: one(0.99), p999_ns: one(0.999) });
+            figures = Some(Figures::of(&bursts, f64::from(CALLS)));
         }
         bench.station.meet();
         Ok(figures)
