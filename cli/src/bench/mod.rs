@@ -22,6 +22,7 @@ mod shape;
 mod station;
 mod summary;
 mod supervise;
+mod sweep;
 mod table;
 mod units;
 mod usage;
@@ -58,8 +59,9 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     if arguments.json {
         return crate::output::print(&report::lines(&recorded.rows)?);
     }
+    let shown: Vec<_> = recorded.rows.iter().filter(|row| row.sweep.is_none()).cloned().collect();
     let head = recorded.run.as_ref().map(Run::describe).unwrap_or_default();
-    crate::output::print(&(head + &table::render(&recorded.rows) + &differences))
+    crate::output::print(&(head + &table::render(&shown) + &differences))
 }
 
 fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
@@ -71,7 +73,10 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
     drop(crew);
     let cells = plan.cells.iter().zip(&findings);
-    let rows = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
+    let mut rows: Vec<_> = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
+    if arguments.sweeping() {
+        rows.extend(sweep::rows(&usable)?);
+    }
     Ok(Recorded { run: Some(Run::new(&plan, &input, &usable)), rows })
 }
 

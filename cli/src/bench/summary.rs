@@ -122,7 +122,8 @@ fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
     }
 }
 
-fn to_places(value: f64, places: i32) -> f64 {
+/// Rounded to so many digits behind the point.
+pub fn to_places(value: f64, places: i32) -> f64 {
     (value * 10f64.powi(places)).round() / 10f64.powi(places)
 }
 

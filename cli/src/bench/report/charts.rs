@@ -73,7 +73,7 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
     let mut sections = vec![
         Section {
             title: "Latency by message size",
-            text: "One way: half of a round trip. The line is the median, the band reaches to the 99.9th percentile.",
+            text: "One way: half of a round trip. The line is the median; the bands, of the ring in place, the pipe and semaphores only, reach to the 99.9th percentile.",
             charts: vec![
                 by_size("latency-spin", "Latency, both sides spinning, two cores", MEDIAN, rows, |row| {
                     is(row, Measure::Latency, Wait::Spin) && !one_core(row)
@@ -266,7 +266,10 @@ fn lines(
         let name = name(row);
         match series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),
-            None => series.push(Series { name, tone: tone(row), points: vec![point] }),
+            None => {
+                let banded = matches!(tone(row), "ring" | "pipe" | "shm");
+                series.push(Series { name, tone: tone(row), banded, points: vec![point] })
+            }
         }
     }
     for series in &mut series {
@@ -311,7 +314,7 @@ fn percentiles(id: &str, title: &str, rows: &[Row], size: usize, wait: Wait) -> 
                 let source = Source { text, ..source(index, row, MEDIAN) };
                 Some(Point { step, value, band: None, source })
             });
-            Series { name: name(row, classes), tone: tone(row), points: points.collect() }
+            Series { name: name(row, classes), tone: tone(row), banded: false, points: points.collect() }
         })
         .collect();
     series.sort_by_key(|series| series.tone.starts_with("ring"));

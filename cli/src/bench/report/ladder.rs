@@ -69,11 +69,11 @@ const SLEEPING: [Rung; 8] = [
     ("Unix socket", "nothing: it adds the socket layer", "unix-stream", Variant::Copy, Wait::Sleep),
     ("shared memory, semaphores", "both copies through the kernel", "sem-shm", Variant::InPlace, Wait::Sleep),
     ("shared memory, futex", "the semaphores", "futex-shm", Variant::InPlace, Wait::Sleep),
-    ("ring, copying", "needless wake-ups; adds records and copies", "ring-spsc", Variant::Copy, Wait::Sleep),
+    ("ring, copying", "needless wake-ups; adds two copies", "ring-spsc", Variant::Copy, Wait::Sleep),
     ("ring, in place", "both copies", "ring-spsc", Variant::InPlace, Wait::Sleep),
 ];
 const FURTHER: [Rung; 2] = [
-    ("ring, batched", "lines and fences: one for many messages", "ring-spsc", Variant::Batch, Wait::Sleep),
+    ("ring, batched", "lines and fences, one for many", "ring-spsc", Variant::Batch, Wait::Sleep),
     ("ring, batched, spinning", "sleeping: calls and switches", "ring-spsc", Variant::Batch, Wait::Spin),
 ];
 

@@ -43,6 +43,8 @@ pub struct Series {
     pub name: String,
     /// Its class in the style.
     pub tone: &'static str,
+    /// Whether its bands are drawn; those of all would hide each other.
+    pub banded: bool,
     /// Its marks, by step.
     pub points: Vec<Point>,
 }
@@ -212,11 +214,10 @@ impl Lines {
         let height = (self.series.len() as f64 * LEADING + 110.0).max(400.0);
         let bottom = height - 50.0;
         let points = || self.series.iter().flat_map(|series| &series.points);
-        let values = points().flat_map(|point| {
-            let (low, high) = point.band.unwrap_or((point.value, point.value));
-            [point.value, low, high]
-        });
-        let values = values.chain(self.limits.iter().map(|limit| limit.value));
+        let banded = self.series.iter().filter(|series| series.banded).flat_map(|series| &series.points);
+        let bands = banded.flat_map(|point| point.band.map_or([point.value; 2], |(low, high)| [low, high]));
+        let values =
+            points().map(|point| point.value).chain(bands).chain(self.limits.iter().map(|limit| limit.value));
         let scale = Scale::over(values, top, bottom);
         let gap = (right - left) / self.steps.len().max(1) as f64;
         let x = |step: usize| left + gap * (step as f64 + 0.5);
@@ -245,7 +246,7 @@ impl Lines {
             }
             @for ((series, end), label) in self.series.iter().zip(ends).zip(labels) {
                 g class=(series.tone) data-series=(series.name) {
-                    @if series.points.iter().all(|point| point.band.is_some()) {
+                    @if series.banded && series.points.iter().all(|point| point.band.is_some()) {
                         path class="band" d=(band(&series.points, &x, &scale)) {}
                     }
                     polyline class="line" points=(path(&series.points, &x, &scale)) {}
@@ -283,7 +284,7 @@ impl Bars {
     fn draw(&self) -> Markup {
         let (left, top, row) = (210.0, 34.0, 24.0);
         let noted = self.bars.iter().any(|bar| !bar.note.is_empty());
-        let right = WIDTH - if noted { 430.0 } else { 110.0 };
+        let right = WIDTH - if noted { 450.0 } else { 110.0 };
         let most = self.bars.iter().map(|bar| bar.value).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
         let inside = html! {
             @for (index, bar) in self.bars.iter().enumerate() {
@@ -297,7 +298,7 @@ impl Bars {
                         { title { (bar.source.text) } }
                     text x=(px(left + length + 6.0)) y=(y + 14.0) { ((self.unit)(bar.value)) }
                     @if !bar.note.is_empty() {
-                        text class="quiet" x=(right + 80.0) y=(y + 14.0) { (bar.note) }
+                        text class="quiet" x=(right + 76.0) y=(y + 14.0) { (bar.note) }
                     }
                 }
             }
