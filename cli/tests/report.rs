@@ -158,7 +158,7 @@ fn hold_against_rows(page: &str) {
             if picture.field == "percentiles" { &PERCENTILES[..] } else { &[picture.field.as_str()] };
         let mut expected: Vec<(usize, f64)> = (0..rows.len())
             .filter(|&row| rows[row]["error"].is_null() && belongs(&picture.name, &rows[row]))
-            .flat_map(|row| fields.iter().filter_map(move |field| Some((row, *field))))
+            .flat_map(|row| fields.iter().map(move |field| (row, *field)))
             .filter_map(|(row, field)| Some((row, value(row, field)?)))
             .collect();
         let mut drawn = picture.marks.clone();

@@ -54,7 +54,7 @@ pub struct Row {
     pub waits_per_million: Option<f64>,
     /// Times that a process lost its core, for a million messages.
     pub preemptions_per_million: Option<f64>,
-    /// System calls of both processes, for a million messages; counted in a short sample of its own.
+    /// System calls of both processes, for a million messages; `None` as long as nothing counts them.
     pub calls_per_million: Option<f64>,
     /// Bytes copied on the way of one message, beside writing it once and reading it once; by construction.
     pub copied_bytes: Option<usize>,

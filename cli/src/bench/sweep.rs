@@ -1,11 +1,12 @@
 //! The ring alone: one thing is varied, all else stays. Messages a second of 64 bytes (by the ring's size also of 4 KiB),
 //! between a receiver and its senders, each a process of its own.
 
+use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 use ringpost::{Receiver, Ring, Trusted, WaitStrategy};
@@ -146,7 +147,8 @@ impl Setting {
         }
         let mut usage = Usage { messages: (each * self.senders as u64) as f64, ..Usage::default() };
         let mut rate = 0.0;
-        for child in [receiver].into_iter().chain(children) {
+        // The senders first: when one has failed, the receiver would wait for it for ever.
+        for child in children.into_iter().chain([receiver]) {
             let (result, used) = child.end()?;
             rate = f64::max(rate, result);
             usage = usage.with(used);
@@ -216,7 +218,8 @@ impl Setting {
 /// A process of a sample, and the pipe through which it says what came of it.
 struct Child {
     pid: Pid,
-    answer: OwnedFd,
+    answer: File,
+    ended: bool,
 }
 
 impl Child {
@@ -224,10 +227,10 @@ impl Child {
         let (answer, say) = pipe().context("cannot make a pipe")?;
         // SAFETY: the supervisor has one thread, so the child may use everything that it inherits.
         match unsafe { fork() }.context("cannot fork")? {
-            ForkResult::Parent { child } => Ok(Self { pid: child, answer }),
+            ForkResult::Parent { child } => Ok(Self { pid: child, answer: answer.into(), ended: false }),
             ForkResult::Child => {
                 // Nobody of a sample outlives the run.
-                let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 let result = cores::pin(core, usable).and_then(|()| {
                     let start = Usage::now();
                     let figure = work()?;
@@ -242,14 +245,24 @@ impl Child {
         }
     }
 
-    fn end(self) -> Result<(f64, Usage)> {
+    fn end(mut self) -> Result<(f64, Usage)> {
+        self.ended = true;
         match waitpid(self.pid, None)? {
             WaitStatus::Exited(_, 0) => {}
             other => bail!("a process of the sample is gone: {other:?}"),
         }
         let mut text = Vec::new();
-        std::fs::File::from(self.answer).read_to_end(&mut text)?;
+        self.answer.read_to_end(&mut text)?;
         let answer: Result<_, String> = serde_json::from_slice(&text)?;
         answer.map_err(anyhow::Error::msg)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = waitpid(self.pid, None);
+        }
     }
 }

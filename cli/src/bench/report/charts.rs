@@ -35,7 +35,7 @@ const COSTS: [(&str, &str, Field); 4] = [
     ),
     (
         "calls",
-        "system calls (counted under trace)",
+        "system calls",
         Field { name: "calls_per_million", of: |row| row.calls_per_million, unit: count },
     ),
     (
@@ -116,10 +116,8 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
         },
         Section {
             title: "What a million messages cost",
-            text: "Of the throughput. Processor time and switches are the kernel's count for both processes; a million \
-                   messages on both cores take at most two processor seconds a second. System calls are counted in a \
-                   sample of their own, in which each call is stopped at: where a side polls through the kernel, or \
-                   sleeps only when it has nothing to do, their number depends on the speed.",
+            text: "Of the throughput. Processor time and context switches are the kernel's count for both processes; copies are \
+                   known by construction. What was not counted has no picture.",
             charts: [("spin", Wait::Spin), ("sleep", Wait::Sleep)]
                 .into_iter()
                 .flat_map(|(word, wait)| {

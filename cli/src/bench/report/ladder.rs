@@ -160,7 +160,7 @@ impl Prices {
 impl Step {
     /// What the parts explain together.
     pub fn explained(&self) -> f64 {
-        self.parts.iter().map(|part| part.ns).sum()
+        self.parts.iter().fold(0.0, |sum, part| sum + part.ns)
     }
 }
 
@@ -189,8 +189,8 @@ fn ladder(
     let bar = |step: &Step| Bar {
         name: step.name.into(),
         note: match step.saved {
-            Some(saved) if saved >= 0.0 => format!("−{}: {}", units::time(saved), step.removes),
-            Some(added) => format!("+{}: {}", units::time(-added), step.removes),
+            Some(saved) if saved >= 0.0 => format!("−{}; removes {}", units::time(saved), step.removes),
+            Some(added) => format!("+{}; removes {}", units::time(-added), step.removes),
             None => String::new(),
         },
         tone: if step.name.starts_with("ring") { "ring" } else { "pipe" },

@@ -92,9 +92,9 @@ fn ladder_part(rows: &[Row]) -> Markup {
                 h2 { "The ladder: from the kernel’s queue to the ring" }
                 p {
                     "What a message takes on each rung, and what the step to it saved. The single costs were measured in the \
-                     same run, and the calls, switches and copies of each rung were counted; “explained” is their sum, and \
-                     what it leaves over is named as well. In the stream two processes work side by side, so calls, switches \
-                     and copies count half there."
+                     same run; context switches were counted, copies, lines and fences are known by construction. “Explained” \
+                     is their sum, and what it leaves over is named as well: system calls are in it where they were not \
+                     counted. In the stream two processes work side by side, so calls, switches and copies count half there."
                 }
                 ul { @for (name, price) in prices {
                     li { (name) ": " @match price { Some(ns) => (units::time(ns)), None => "not measured" } }
