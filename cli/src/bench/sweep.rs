@@ -147,8 +147,7 @@ impl Setting {
         }
         let mut usage = Usage { messages: (each * self.senders as u64) as f64, ..Usage::default() };
         let mut rate = 0.0;
-        // The senders first: when one has failed, the receiver would wait for it for ever.
-        for child in children.into_iter().chain([receiver]) {
+        for child in [receiver].into_iter().chain(children) {
             let (result, used) = child.end()?;
             rate = f64::max(rate, result);
             usage = usage.with(used);
