@@ -5,26 +5,40 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 33] = [
     "anchor_ns",
+    "batch",
     "bytes_per_s",
+    "calls_per_million",
+    "capacity",
     "class",
+    "copied_bytes",
+    "cpu_s_per_million",
     "dropped",
     "error",
     "max",
+    "max_ns",
     "measure",
     "mechanism",
     "messages_per_s",
     "min",
+    "oversubscribed",
     "p50_ns",
+    "p90_ns",
+    "p9999_ns",
     "p999_ns",
     "p99_ns",
+    "preemptions_per_million",
     "ratio",
     "samples",
     "schema",
+    "senders",
     "size",
+    "strategy",
+    "sweep",
     "variant",
     "wait",
+    "waits_per_million",
 ];
 
 fn command(arguments: &[&str]) -> Command {
@@ -55,7 +69,7 @@ fn each_line_has_the_schema_and_each_cell_a_line() {
     for row in &rows {
         let fields: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, FIELDS);
-        assert_eq!(row["schema"], 1);
+        assert_eq!(row["schema"], 2);
         assert_eq!(row["size"], 8);
         assert!(["pipe", "sem-shm"].contains(&row["mechanism"].as_str().unwrap()));
         match (row["error"].as_str(), row["measure"].as_str().unwrap()) {

@@ -42,6 +42,54 @@ pub struct BenchArguments {
     /// JSON Lines instead of a table
     #[arg(long)]
     pub json: bool,
+
+    /// Also vary the ring's size, its batches, its senders and how it waits, and count system calls (as does each of
+    /// the next four)
+    #[arg(long)]
+    pub sweeps: bool,
+
+    #[command(flatten)]
+    pub report: ReportArguments,
+}
+
+/// What is to be left behind.
+#[derive(Args, Clone, Debug)]
+pub struct ReportArguments {
+    /// Write a page with pictures that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Write the page's pictures as files into this directory
+    #[arg(long, value_name = "DIR")]
+    pub svg: Option<PathBuf>,
+
+    /// Write all rows as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+
+    /// Set this run beside an older one, saved by `--save` (or the output of `--json`)
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+
+    /// Save the run, for `--from` and `--compare`
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+
+    /// Measure nothing: take the rows of a saved run
+    #[arg(
+        long, value_name = "FILE",
+        conflicts_with_all = ["quick", "input", "mechanisms", "sizes", "rounds", "pin", "sweeps"]
+    )]
+    pub from: Option<PathBuf>,
+}
+
+impl BenchArguments {
+    /// Whether more is measured than the table shows.
+    pub fn sweeping(&self) -> bool {
+        let report = &self.report;
+        let asked = [&report.report, &report.svg, &report.csv, &report.compare];
+        self.sweeps || asked.iter().any(|path| path.is_some())
+    }
 }
 
 fn size(text: &str) -> Result<usize, String> {

@@ -3,28 +3,69 @@
 use std::fs;
 
 use nix::sys::utsname::uname;
+use serde::{Deserialize, Serialize};
 
 use super::payload::Input;
 use super::plan::Plan;
 
-/// A few lines for the head of the table.
-pub fn describe(plan: &Plan, input: &Input, usable: &[usize]) -> String {
-    let kernel = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let processor = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| processor(&text));
-    let place = match (plan.apart.leader, plan.apart.follower) {
-        (Some(leader), Some(follower)) => format!("the two processes on {leader} and {follower}"),
-        _ => "the two processes where the kernel puts them".into(),
-    };
-    let arguments: Vec<_> = std::env::args().collect();
-    format!(
-        "{} core(s) to use ({place}) | Linux {kernel} | {}\n{} | input {} | {} rounds, {} ms a sample\n",
-        usable.len(),
-        processor.unwrap_or_else(|| std::env::consts::ARCH.into()),
-        arguments.join(" "),
-        input.path.display(),
-        plan.rounds,
-        plan.budget.as_millis(),
-    )
+/// Where and how a run was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The exact command.
+    pub command: String,
+    /// Of this program.
+    pub version: String,
+    /// Its release.
+    pub kernel: String,
+    /// Its name.
+    pub processor: String,
+    /// Cores that may be used.
+    pub cores: usize,
+    /// Where the processes ran.
+    pub place: String,
+    /// Whose bytes were sent.
+    pub input: String,
+    /// At most.
+    pub rounds: u32,
+    /// How long one lasts.
+    pub sample_ms: u64,
+}
+
+impl Run {
+    /// This one.
+    pub fn new(plan: &Plan, input: &Input, usable: &[usize]) -> Self {
+        let kernel = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+        let name = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| processor(&text));
+        let place = match (plan.apart.leader, plan.apart.follower) {
+            (Some(leader), Some(follower)) => format!("the two processes on {leader} and {follower}"),
+            _ => "the two processes where the kernel puts them".into(),
+        };
+        Self {
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel,
+            processor: name.unwrap_or_else(|| std::env::consts::ARCH.into()),
+            cores: usable.len(),
+            place: format!("{} core(s) to use ({place})", usable.len()),
+            input: input.path.display().to_string(),
+            rounds: plan.rounds,
+            sample_ms: plan.budget.as_millis() as u64,
+        }
+    }
+
+    /// What must be the same for figures to be comparable.
+    pub fn machine(&self) -> String {
+        format!("{}, {} core(s) to use", self.processor, self.cores)
+    }
+
+    /// A few lines for the head of the table.
+    pub fn describe(&self) -> String {
+        let Self { command, kernel, processor, place, input, rounds, sample_ms, .. } = self;
+        format!(
+            "{place} | Linux {kernel} | {processor}\n{command} | input {input} | {rounds} rounds, {sample_ms} ms a \
+             sample\n"
+        )
+    }
 }
 
 fn processor(cpuinfo: &str) -> Option<String> {

@@ -48,7 +48,7 @@ fn table(rows: &[&Row], sizes: &[usize]) -> Table {
     let mut header = vec!["mechanism".to_string()];
     header.extend(sizes.iter().map(|size| units::size(*size)));
     let mut table = plain(&header.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut names: Vec<&str> = rows.iter().map(|row| row.mechanism).collect();
+    let mut names: Vec<&str> = rows.iter().map(|row| &*row.mechanism).collect();
     names.dedup();
     let mut seen = Vec::new();
     for name in names {

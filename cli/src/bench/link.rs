@@ -5,6 +5,7 @@
 //! process then attaches its half anew for every sample.
 
 use anyhow::Result;
+use hdrhistogram::Histogram;
 
 use super::measure;
 use super::shape::{Measure, Variant, Wait};
@@ -90,10 +91,16 @@ pub enum Figures {
     Latency {
         /// Median.
         p50_ns: f64,
+        /// 90th percentile.
+        p90_ns: f64,
         /// 99th percentile.
         p99_ns: f64,
         /// 99.9th percentile.
         p999_ns: f64,
+        /// 99.99th percentile.
+        p9999_ns: f64,
+        /// The longest.
+        max_ns: f64,
     },
     /// One direction, by the receiver's clock.
     Throughput {
@@ -102,6 +109,21 @@ pub enum Figures {
         /// Payload bytes a second.
         bytes_per_s: f64,
     },
+}
+
+impl Figures {
+    /// The percentiles of `times`, each divided by `parts`.
+    pub fn of(times: &Histogram<u64>, parts: f64) -> Self {
+        let at = |quantile| times.value_at_quantile(quantile) as f64 / parts;
+        Self::Latency {
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            p9999_ns: at(0.9999),
+            max_ns: at(1.0),
+        }
+    }
 }
 
 /// A mechanism could not be set up for a sample. The cell gets an error row and the run goes on.

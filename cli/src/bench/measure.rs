@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use super::link::{Figures, RecvHalf, SendHalf, Setup};
 use super::shape::Wait;
 use super::station::Bench;
+use super::usage::Usage;
 
 /// Messages of the first phase; later ones grow until a phase is long enough to count.
 const FIRST: u64 = 4;
@@ -56,6 +57,8 @@ pub fn round_trips<'b>(
 ) -> Result<Figures> {
     bench.stamps.reserve(STAMPS as usize + 1);
     in_phases(bench, STAMPS, |bench, count| phase_of_trips(bench, count, wait, &mut send, &mut recv))?;
+    // There and back.
+    bench.usage.messages *= 2.0;
     Ok(figures(&bench.stamps))
 }
 
@@ -117,8 +120,7 @@ fn figures(stamps: &[u64]) -> Figures {
     for pair in stamps.windows(2) {
         trips.saturating_record(pair[1] - pair[0]);
     }
-    let one_way = |quantile| trips.value_at_quantile(quantile) as f64 / 2.0;
-    Figures::Latency { p50_ns: one_way(0.5), p99_ns: one_way(0.99), p999_ns: one_way(0.999) }
+    Figures::of(&trips, 2.0)
 }
 
 /// From a nanosecond to a minute, with three digits.
@@ -131,9 +133,11 @@ pub fn answers<'b>(
     bench: &mut Bench<'b>,
     mut answer: impl FnMut(&mut Bench<'b>) -> Result<()>,
 ) -> Result<()> {
+    let start = Usage::now();
     loop {
         let count = bench.station.hear();
         if count == 0 {
+            bench.usage = Usage::since(start, 0);
             return Ok(());
         }
         for _ in 0..count {
@@ -158,9 +162,11 @@ pub fn drain(bench: &mut Bench<'_>, size: usize, receiver: &mut impl RecvHalf) -
 /// The follower's part of a throughput sample.
 pub fn pour(bench: &mut Bench<'_>, size: usize, sender: &mut impl SendHalf) -> Result<()> {
     let mut filler = bench.window.filler();
+    let start = Usage::now();
     loop {
         let count = bench.station.hear();
         if count == 0 {
+            bench.usage = Usage::since(start, 0);
             return Ok(());
         }
         sender.send_many(count + 1, size, |message| filler.fill(message))?;
@@ -173,13 +179,16 @@ fn in_phases<'b>(
     most: u64,
     mut phase: impl FnMut(&mut Bench<'b>, u64) -> Result<Duration>,
 ) -> Result<(u64, Duration)> {
-    let mut count = FIRST;
+    let (mut count, mut all) = (FIRST, 0);
     let mut last = false;
+    let start = Usage::now();
     loop {
         bench.station.announce(count);
         let took = phase(bench, count)?;
+        all += count;
         if last || took * 3 >= bench.budget || count >= most {
             bench.station.announce(0);
+            bench.usage = Usage::since(start, all);
             return Ok((count, took));
         }
         let fits = bench.budget.as_secs_f64() * 0.7 / took.as_secs_f64().max(1e-9) * count as f64;

@@ -16,13 +16,16 @@ mod memory;
 mod payload;
 mod plan;
 mod registry;
+mod report;
 mod row;
 mod shape;
 mod station;
 mod summary;
 mod supervise;
+mod sweep;
 mod table;
 mod units;
+mod usage;
 mod worker;
 
 use std::time::Instant;
@@ -33,8 +36,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use arguments::BenchArguments;
 
 use anchor::Class;
+use environment::Run;
 use payload::Input;
 use plan::{Cell, Made, Plan};
+use report::{Outputs, Recorded};
 use summary::{Findings, Sample};
 use supervise::Crew;
 use worker::{Order, Report};
@@ -42,8 +47,24 @@ use worker::{Order, Report};
 /// A sample whose placement changed under it is repeated at most this often.
 const REPEATS: u32 = 3;
 
-/// Runs the benchmark and prints the result.
+/// Runs the benchmark, or takes a saved run, and prints the result.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
+    let recorded = arguments.report.from.as_deref().map(Recorded::read).transpose()?;
+    let outputs = Outputs::open(&arguments.report)?;
+    let recorded = match recorded {
+        Some(recorded) => recorded,
+        None => measure_now(arguments)?,
+    };
+    let differences = outputs.write(&recorded)?;
+    if arguments.json {
+        return crate::output::print(&report::lines(&recorded.rows)?);
+    }
+    let shown: Vec<_> = recorded.rows.iter().filter(|row| row.sweep.is_none()).cloned().collect();
+    let head = recorded.run.as_ref().map(Run::describe).unwrap_or_default();
+    crate::output::print(&(head + &table::render(&shown) + &differences))
+}
+
+fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let input = Input::read(arguments.input.as_deref())?;
     let usable = cores::allowed();
     let made = make(&arguments.mechanisms);
@@ -51,20 +72,12 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     let crew = Crew::start(&input, &plan, &made, &usable)?;
     let findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
     drop(crew);
-
-    let rows: Vec<_> =
-        plan.cells.iter().zip(&findings).flat_map(|(cell, found)| summary::rows(cell, found)).collect();
-    let mut text = String::new();
-    if arguments.json {
-        for row in &rows {
-            text.push_str(&serde_json::to_string(row)?);
-            text.push('\n');
-        }
-    } else {
-        text.push_str(&environment::describe(&plan, &input, &usable));
-        text.push_str(&table::render(&rows));
+    let cells = plan.cells.iter().zip(&findings);
+    let mut rows: Vec<_> = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
+    if arguments.sweeping() {
+        rows.extend(sweep::rows(&usable)?);
     }
-    crate::output::print(&text)
+    Ok(Recorded { run: Some(Run::new(&plan, &input, &usable)), rows })
 }
 
 /// Makes the mechanisms that were asked for, all when none was named.
@@ -111,7 +124,7 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
 /// Whether the report is settled: a sample that counts, or one that can't be had.
 fn take_in(plan: &Plan, cell: &Cell, found: &mut Findings, report: Report) -> bool {
     match report {
-        Report::Measured { before_ns, after_ns, figures: Some(figures) } => {
+        Report::Measured { before_ns, after_ns, figures: Some(figures), usage } => {
             let class = |anchor_ns| match plan.cores(cell).same() {
                 true => Class::SameCore,
                 false => Class::of_line(anchor_ns),
@@ -121,7 +134,7 @@ fn take_in(plan: &Plan, cell: &Cell, found: &mut Findings, report: Report) -> bo
                 return false;
             }
             let anchor_ns = (before_ns + after_ns) / 2.0;
-            found.samples.push(Sample { class: class(before_ns), anchor_ns, figures });
+            found.samples.push(Sample { class: class(before_ns), anchor_ns, figures, usage });
         }
         Report::Unavailable(reason) | Report::Failed(reason) => found.error = Some(reason),
         Report::Measured { figures: None, .. } => found.error = Some("the leader measured nothing".into()),

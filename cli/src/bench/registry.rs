@@ -49,6 +49,8 @@ pub const ENTRIES: &[Entry] = &[
     Entry { name: "line", offers: &[Offer::limit(Some(Wait::Spin), &[8])], make: limits::line },
     Entry { name: "futex", offers: &[Offer::limit(Some(Wait::Sleep), &[4])], make: limits::futex },
     Entry { name: "syscall", offers: &[Offer::limit(None, &[0])], make: limits::syscall },
+    Entry { name: "fence", offers: &[Offer::limit(None, &[0])], make: limits::full_fences },
+    Entry { name: "copy", offers: &[Offer::limit(None, &[limits::COPIED])], make: limits::copy },
     Entry { name: "memcpy", offers: &[Offer::limit(Some(Wait::Spin), stream::CHUNKS)], make: stream::memcpy },
     Entry { name: "ring-spsc", offers: RING, make: ring::spsc },
     Entry { name: "ring-mpsc", offers: RING, make: ring::mpsc },

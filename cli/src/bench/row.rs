@@ -1,25 +1,28 @@
 //! One line of the result, with exactly the fields of the schema.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::anchor::Class;
 use super::shape::{Measure, Variant, Wait};
 
-/// Raised when a field changes its meaning or goes away.
-pub const SCHEMA: u32 = 1;
+/// Raised when a field is added, changes its meaning or goes away.
+pub const SCHEMA: u32 = 2;
 
 /// What is known about one cell in one placement class. A field without a value is `null`, never absent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Row {
     /// [`SCHEMA`].
     pub schema: u32,
     /// What was measured.
     pub measure: Measure,
     /// Name of the mechanism.
-    pub mechanism: &'static str,
+    pub mechanism: Cow<'static, str>,
     /// `None` for limits: they carry no payload in and out.
     pub variant: Option<Variant>,
-    /// `None` where nobody waits.
+    /// `None` where nobody waits, and where `strategy` says more.
     pub wait: Option<Wait>,
     /// Bytes of a message.
     pub size: usize,
@@ -29,16 +32,44 @@ pub struct Row {
     pub anchor_ns: Option<f64>,
     /// Half of the round trip.
     pub p50_ns: Option<f64>,
+    /// Its 90th percentile.
+    pub p90_ns: Option<f64>,
     /// Its 99th percentile.
     pub p99_ns: Option<f64>,
     /// Its 99.9th percentile.
     pub p999_ns: Option<f64>,
+    /// Its 99.99th percentile.
+    pub p9999_ns: Option<f64>,
+    /// The longest.
+    pub max_ns: Option<f64>,
     /// Median over the samples of p50 to anchor.
     pub ratio: Option<f64>,
     /// By the receiver's clock.
     pub messages_per_s: Option<f64>,
     /// Payload only.
     pub bytes_per_s: Option<f64>,
+    /// Processor seconds of all processes of the sample, for a million messages.
+    pub cpu_s_per_million: Option<f64>,
+    /// Times that a process gave its core up to wait, for a million messages.
+    pub waits_per_million: Option<f64>,
+    /// Times that a process lost its core, for a million messages.
+    pub preemptions_per_million: Option<f64>,
+    /// System calls of both processes, for a million messages; `None` as long as nothing counts them.
+    pub calls_per_million: Option<f64>,
+    /// Bytes copied on the way of one message, beside writing it once and reading it once; by construction.
+    pub copied_bytes: Option<usize>,
+    /// What was varied, where something was.
+    pub sweep: Option<Sweep>,
+    /// How the ring waited, in a sweep.
+    pub strategy: Option<Strategy>,
+    /// Bytes of the ring, in a sweep.
+    pub capacity: Option<u64>,
+    /// Messages of a batch, in a sweep.
+    pub batch: Option<usize>,
+    /// Senders, in a sweep.
+    pub senders: Option<usize>,
+    /// Whether there were more processes than cores.
+    pub oversubscribed: bool,
     /// Samples that count: at most one a round.
     pub samples: usize,
     /// Samples of this cell that were thrown away because the placement changed under them.
@@ -51,40 +82,98 @@ pub struct Row {
     pub error: Option<String>,
 }
 
+/// What is varied while all else stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sweep {
+    /// Bytes of the ring.
+    Capacity,
+    /// Messages of a batch.
+    Batch,
+    /// Senders.
+    FanIn,
+    /// How both sides wait.
+    Waiting,
+}
+
+/// How a ring waits, by the names of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Polls for ever.
+    Spin,
+    /// Polls for a while.
+    SpinThenSleep,
+    /// Sleeps at once.
+    Sleep,
+}
+
+impl Row {
+    /// A row of which nothing is known yet.
+    pub fn blank(measure: Measure, mechanism: impl Into<Cow<'static, str>>, size: usize) -> Self {
+        Self {
+            schema: SCHEMA,
+            measure,
+            mechanism: mechanism.into(),
+            variant: None,
+            wait: None,
+            size,
+            class: None,
+            anchor_ns: None,
+            p50_ns: None,
+            p90_ns: None,
+            p99_ns: None,
+            p999_ns: None,
+            p9999_ns: None,
+            max_ns: None,
+            ratio: None,
+            messages_per_s: None,
+            bytes_per_s: None,
+            cpu_s_per_million: None,
+            waits_per_million: None,
+            preemptions_per_million: None,
+            calls_per_million: None,
+            copied_bytes: None,
+            sweep: None,
+            strategy: None,
+            capacity: None,
+            batch: None,
+            senders: None,
+            oversubscribed: false,
+            samples: 0,
+            dropped: 0,
+            min: None,
+            max: None,
+            error: None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn json_has_exactly_the_fields_of_the_schema() {
+    fn json_has_exactly_the_fields_of_the_schema_and_is_read_back() {
         let row = Row {
-            schema: SCHEMA,
-            measure: Measure::Latency,
-            mechanism: "pipe",
             variant: Some(Variant::Copy),
             wait: Some(Wait::Sleep),
-            size: 8,
-            class: None,
-            anchor_ns: None,
-            p50_ns: None,
-            p99_ns: None,
-            p999_ns: None,
-            ratio: None,
-            messages_per_s: None,
-            bytes_per_s: None,
-            samples: 0,
             dropped: 2,
-            min: None,
-            max: None,
             error: Some("no".into()),
+            ..Row::blank(Measure::Latency, "pipe", 8)
         };
         let text = serde_json::to_string(&row).unwrap();
         assert_eq!(
             text,
-            "{\"schema\":1,\"measure\":\"latency\",\"mechanism\":\"pipe\",\"variant\":\"copy\",\
-             \"wait\":\"sleep\",\"size\":8,\"class\":null,\"anchor_ns\":null,\"p50_ns\":null,\
-             \"p99_ns\":null,\"p999_ns\":null,\"ratio\":null,\"messages_per_s\":null,\
-             \"bytes_per_s\":null,\"samples\":0,\"dropped\":2,\"min\":null,\"max\":null,\"error\":\"no\"}"
+            "{\"schema\":2,\"measure\":\"latency\",\"mechanism\":\"pipe\",\"variant\":\"copy\",\
+             \"wait\":\"sleep\",\"size\":8,\"class\":null,\"anchor_ns\":null,\"p50_ns\":null,\"p90_ns\":null,\
+             \"p99_ns\":null,\"p999_ns\":null,\"p9999_ns\":null,\"max_ns\":null,\"ratio\":null,\
+             \"messages_per_s\":null,\"bytes_per_s\":null,\"cpu_s_per_million\":null,\
+             \"waits_per_million\":null,\"preemptions_per_million\":null,\"calls_per_million\":null,\
+             \"copied_bytes\":null,\"sweep\":null,\"strategy\":null,\"capacity\":null,\"batch\":null,\
+             \"senders\":null,\"oversubscribed\":false,\"samples\":0,\"dropped\":2,\"min\":null,\"max\":null,\
+             \"error\":\"no\"}"
         );
+        assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), row);
     }
 }

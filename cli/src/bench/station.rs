@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::link::Unavailable;
 use super::memory::{Line, Shareable, Shared};
 use super::payload::Window;
+use super::usage::Usage;
 
 /// Pairs of lines that the line ping-pong walks through. How long a line takes depends on its address, since that
 /// decides which slice of the last-level cache answers for it: by 20 % either way on a large mesh. A single pair would
@@ -121,6 +122,8 @@ pub struct Bench<'a> {
     pub budget: Duration,
     /// Time stamps of the leader, kept allocated over the samples.
     pub stamps: Vec<u64>,
+    /// What this process has used in the phases of the last sample.
+    pub usage: Usage,
 }
 
 impl Bench<'_> {

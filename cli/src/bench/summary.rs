@@ -4,7 +4,9 @@ use super::anchor::Class;
 use super::link::Figures;
 use super::plan::Cell;
 use super::registry::ENTRIES;
-use super::row::{Row, SCHEMA};
+use super::row::Row;
+use super::shape::Variant;
+use super::usage::Usage;
 
 /// One sample that counts.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,8 @@ pub struct Sample {
     pub anchor_ns: f64,
     /// What was measured.
     pub figures: Figures,
+    /// What both processes used.
+    pub usage: Usage,
 }
 
 /// What has become of one cell so far.
@@ -24,6 +28,8 @@ pub struct Findings {
     pub samples: Vec<Sample>,
     /// How many were thrown away.
     pub dropped: usize,
+    /// System calls for a million messages, where they were counted.
+    pub calls_per_million: Option<f64>,
     /// Why it could not be measured.
     pub error: Option<String>,
 }
@@ -42,27 +48,36 @@ pub fn rows(cell: &Cell, findings: &Findings) -> Vec<Row> {
 }
 
 fn blank(cell: &Cell, findings: &Findings) -> Row {
+    let name = ENTRIES[cell.entry].name;
     Row {
-        schema: SCHEMA,
-        measure: cell.offer.measure,
-        mechanism: ENTRIES[cell.entry].name,
         variant: cell.offer.variant,
         wait: cell.offer.wait,
-        size: cell.size,
-        class: None,
-        anchor_ns: None,
-        p50_ns: None,
-        p99_ns: None,
-        p999_ns: None,
-        ratio: None,
-        messages_per_s: None,
-        bytes_per_s: None,
-        samples: 0,
+        copied_bytes: copied_bytes(name, cell.offer.variant, cell.size),
         dropped: findings.dropped,
-        min: None,
-        max: None,
-        error: None,
+        ..Row::blank(cell.offer.measure, name, cell.size)
     }
+}
+
+/// By construction: the kernel copies a message in and out, and so does a ring that is used through buffers of the
+/// caller. What lies in shared memory is not copied.
+fn copied_bytes(mechanism: &str, variant: Option<Variant>, size: usize) -> Option<usize> {
+    match variant? {
+        Variant::Copy => Some(2 * size),
+        Variant::InPlace | Variant::Batch => {
+            debug_assert!(mechanism.starts_with("ring") || mechanism.ends_with("-shm"));
+            Some(0)
+        }
+    }
+}
+
+/// Reads one of the times of a latency.
+macro_rules! times {
+    ($time:ident) => {
+        |figures: &Figures| match figures {
+            Figures::Latency { $time, .. } => Some(*$time),
+            Figures::Throughput { .. } => None,
+        }
+    };
 }
 
 fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
@@ -70,42 +85,46 @@ fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
     let median_of = |value: &dyn Fn(&Sample) -> Option<f64>| -> Option<f64> {
         median(samples.iter().filter_map(|sample| value(sample)).collect())
     };
-    let p50 = |sample: &Sample| match sample.figures {
-        Figures::Latency { p50_ns, .. } => Some(p50_ns),
-        Figures::Throughput { .. } => None,
-    };
+    let time = |pick: fn(&Figures) -> Option<f64>| median_of(&|sample| pick(&sample.figures)).map(rounded);
     let rate = |sample: &Sample| match sample.figures {
         Figures::Throughput { messages_per_s, .. } => Some(messages_per_s),
         Figures::Latency { .. } => None,
+    };
+    let p50 = |sample: &Sample| times!(p50_ns)(&sample.figures);
+    let used = |pick: fn(&Usage) -> f64| {
+        median_of(&|sample| sample.usage.per_million(pick(&sample.usage))).map(|value| to_places(value, 4))
     };
     let main: Vec<f64> = samples.iter().filter_map(|sample| p50(sample).or(rate(sample))).collect();
     Row {
         class: Some(class),
         anchor_ns: median_of(&|sample| Some(sample.anchor_ns)).map(rounded),
-        p50_ns: median_of(&p50).map(rounded),
-        p99_ns: median_of(&|sample| match sample.figures {
-            Figures::Latency { p99_ns, .. } => Some(p99_ns),
-            Figures::Throughput { .. } => None,
-        })
-        .map(rounded),
-        p999_ns: median_of(&|sample| match sample.figures {
-            Figures::Latency { p999_ns, .. } => Some(p999_ns),
-            Figures::Throughput { .. } => None,
-        })
-        .map(rounded),
-        ratio: median_of(&|sample| Some(p50(sample)? / sample.anchor_ns))
-            .map(|ratio| (ratio * 1000.0).round() / 1000.0),
+        p50_ns: time(times!(p50_ns)),
+        p90_ns: time(times!(p90_ns)),
+        p99_ns: time(times!(p99_ns)),
+        p999_ns: time(times!(p999_ns)),
+        p9999_ns: time(times!(p9999_ns)),
+        max_ns: time(times!(max_ns)),
+        ratio: median_of(&|sample| Some(p50(sample)? / sample.anchor_ns)).map(|ratio| to_places(ratio, 3)),
         messages_per_s: median_of(&rate).map(f64::round),
         bytes_per_s: median_of(&|sample| match sample.figures {
             Figures::Throughput { bytes_per_s, .. } => Some(bytes_per_s),
             Figures::Latency { .. } => None,
         })
         .map(f64::round),
+        cpu_s_per_million: used(|usage| usage.cpu_s),
+        waits_per_million: used(|usage| usage.waits),
+        preemptions_per_million: used(|usage| usage.preemptions),
+        calls_per_million: findings.calls_per_million,
         samples: samples.len(),
         min: main.iter().copied().reduce(f64::min).map(rounded),
         max: main.iter().copied().reduce(f64::max).map(rounded),
         ..blank(cell, findings)
     }
+}
+
+/// Rounded to so many digits behind the point.
+pub fn to_places(value: f64, places: i32) -> f64 {
+    (value * 10f64.powi(places)).round() / 10f64.powi(places)
 }
 
 /// To a tenth: more digits are not measured.
@@ -114,7 +133,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// The middle one; of an even number the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -127,8 +146,9 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::measure;
     use crate::bench::registry::find;
-    use crate::bench::shape::{Offer, Place, Variant, Wait};
+    use crate::bench::shape::{Offer, Place, Wait};
 
     fn cell() -> Cell {
         let offer = Offer::latency(Variant::Copy, Wait::Spin);
@@ -136,8 +156,9 @@ mod tests {
     }
 
     fn sample(class: Class, anchor_ns: f64, p50_ns: f64) -> Sample {
-        let figures = Figures::Latency { p50_ns, p99_ns: p50_ns * 2.0, p999_ns: p50_ns * 3.0 };
-        Sample { class, anchor_ns, figures }
+        let mut times = measure::histogram();
+        times.record(p50_ns as u64).unwrap();
+        Sample { class, anchor_ns, figures: Figures::of(&times, 1.0), usage: Usage::default() }
     }
 
     #[test]
@@ -155,7 +176,7 @@ mod tests {
             sample(Class::Ccx, 60.0, 90.0),
             sample(Class::Ccx, 50.0, 110.0),
         ];
-        let rows = rows(&cell(), &Findings { samples, dropped: 2, error: None });
+        let rows = rows(&cell(), &Findings { samples, dropped: 2, ..Findings::default() });
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].class, rows[0].samples, rows[0].dropped), (Some(Class::Ccx), 3, 2));
         assert_eq!((rows[0].p50_ns, rows[0].ratio), (Some(100.0), Some(2.0)));

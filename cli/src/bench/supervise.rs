@@ -101,6 +101,10 @@ impl Crew {
             [Some(Report::Unavailable(leader)), Some(Report::Unavailable(follower))] => {
                 Ok(Report::Unavailable(if leader.is_empty() { follower } else { leader }))
             }
+            [
+                Some(Report::Measured { before_ns, after_ns, figures, usage }),
+                Some(Report::Measured { usage: other, .. }),
+            ] => Ok(Report::Measured { before_ns, after_ns, figures, usage: usage.with(other) }),
             [Some(leader), _] => Ok(leader),
             [None, _] => unreachable!("the loop ends when both have reported"),
         }

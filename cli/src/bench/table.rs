@@ -172,7 +172,7 @@ fn not_measured(rows: &[Row]) -> String {
             Some(wait) => format!("{} {wait}", row.measure),
             None => row.measure.to_string(),
         };
-        let known = reasons.entry((row.mechanism, row.size, error)).or_default();
+        let known = reasons.entry((&*row.mechanism, row.size, error)).or_default();
         if !known.contains(&series) {
             known.push(series);
         }
@@ -192,31 +192,24 @@ fn not_measured(rows: &[Row]) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::bench::row::SCHEMA;
     use crate::bench::shape::Variant;
 
     /// A measured row.
     pub fn row(mechanism: &'static str, size: usize, p50_ns: f64) -> Row {
         Row {
-            schema: SCHEMA,
-            measure: Measure::Latency,
-            mechanism,
             variant: Some(Variant::Copy),
             wait: Some(Wait::Spin),
-            size,
             class: Some(Class::Ccx),
             anchor_ns: Some(50.0),
             p50_ns: Some(p50_ns),
             p99_ns: Some(p50_ns),
             p999_ns: Some(p50_ns),
             ratio: Some(p50_ns / 50.0),
-            messages_per_s: None,
-            bytes_per_s: None,
             samples: 3,
             dropped: 1,
             min: Some(p50_ns - 1.0),
             max: Some(p50_ns + 1.0),
-            error: None,
+            ..Row::blank(Measure::Latency, mechanism, size)
         }
     }
 

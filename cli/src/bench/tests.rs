@@ -10,6 +10,7 @@ use super::measure;
 use super::memory::Shared;
 use super::payload::{Filler, Input, Window};
 use super::station::{Bench, Board, Role, Station, Turns};
+use super::usage::Usage;
 
 fn window(size: usize) -> Window {
     let mut window = Window::default();
@@ -23,6 +24,7 @@ fn bench<'a>(board: &'a Shared<Board>, role: Role, window: &'a Window) -> Bench<
         window,
         budget: Duration::from_micros(50),
         stamps: Vec::new(),
+        usage: Usage::default(),
     }
 }
 

@@ -19,6 +19,7 @@ use super::payload::{Input, Window};
 use super::plan::{Made, Plan};
 use super::shape::{Variant, Wait};
 use super::station::{Bench, Board, Role, Station, Turns};
+use super::usage::Usage;
 
 /// What the supervisor asks for.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub enum Report {
         after_ns: f64,
         /// In the leader.
         figures: Option<Figures>,
+        /// Of the process that reports; of both when the supervisor has them.
+        usage: Usage,
     },
     /// The mechanism could not be set up; the reason is empty when it is the other side's.
     Unavailable(String),
@@ -89,6 +92,7 @@ pub fn serve(birth: &Birth<'_>) -> Result<()> {
             window: &window,
             budget: birth.plan.budget,
             stamps: std::mem::take(&mut stamps),
+            usage: Usage::default(),
         };
         let report = sample(birth, &order, &mut bench).unwrap_or_else(|error| match error.downcast() {
             Ok(Unavailable(reason)) => Report::Unavailable(reason),
@@ -118,8 +122,9 @@ fn sample(birth: &Birth<'_>, order: &Order, bench: &mut Bench<'_>) -> Result<Rep
     let figures = mechanism
         .run(cell.offer.measure, &setup, bench)
         .with_context(|| format!("{name} at {} bytes", cell.size))?;
+    let usage = bench.usage;
     let after_ns = anchor::measure(bench, kind)?;
-    Ok(Report::Measured { before_ns, after_ns, figures })
+    Ok(Report::Measured { before_ns, after_ns, figures, usage })
 }
 
 /// Ends this process when the supervisor ends, in whatever way, and takes along what would outlive both.

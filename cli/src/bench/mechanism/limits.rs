@@ -1,5 +1,7 @@
 //! What the hardware and the kernel allow at best: the anchors themselves and the empty system call.
 
+use std::hint::black_box;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,7 +24,17 @@ pub fn futex() -> Result<Box<dyn Mechanism>> {
 
 /// An empty system call.
 pub fn syscall() -> Result<Box<dyn Mechanism>> {
-    Ok(Box::new(EmptyCall))
+    Ok(Box::new(Burst { once: call }))
+}
+
+/// A full fence.
+pub fn full_fences() -> Result<Box<dyn Mechanism>> {
+    Ok(Box::new(Burst { once: full_fence }))
+}
+
+/// A copy of [`COPIED`] bytes within the first-level cache.
+pub fn copy() -> Result<Box<dyn Mechanism>> {
+    Ok(Box::new(Burst { once: copy_once }))
 }
 
 struct Turns<P, W> {
@@ -61,16 +73,19 @@ impl<P: Fn(&mut Station<'_>), W: Fn(&Station<'_>)> Mechanism for Turns<P, W> {
     }
 }
 
-struct EmptyCall;
+/// A thing of one process that is over in no time.
+struct Burst {
+    once: fn(),
+}
 
-const CALLS: u32 = 64;
+const TIMES: u32 = 64;
 
-impl Mechanism for EmptyCall {
+impl Mechanism for Burst {
     fn refuses(&self, _size: usize) -> Option<String> {
         None
     }
 
-    /// Bursts of calls in the leader; the percentiles are over the bursts, since a clock costs as much as a call.
+    /// Bursts in the leader; the percentiles are over the bursts, since a clock costs as much as what is measured.
     fn run(&self, _measure: Measure, _setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>> {
         let mut figures = None;
         if bench.leads() {
@@ -78,16 +93,32 @@ impl Mechanism for EmptyCall {
             let start = Instant::now();
             while start.elapsed() < bench.budget / 4 {
                 let burst = Instant::now();
-                for _ in 0..CALLS {
-                    // SAFETY: takes and changes nothing.
-                    unsafe { libc::syscall(libc::SYS_getppid) };
-                }
+                (0..TIMES).for_each(|_| (self.once)());
                 bursts.saturating_record(burst.elapsed().as_nanos() as u64);
             }
-            let one = |quantile| bursts.value_at_quantile(quantile) as f64 / f64::from(CALLS);
-            figures = Some(Figures::Latency { p50_ns: one(0.5), p99_ns: one(0.99), p999_ns: one(0.999) });
+            figures = Some(Figures::of(&bursts, f64::from(TIMES)));
         }
         bench.station.meet();
         Ok(figures)
     }
+}
+
+fn call() {
+    // SAFETY: takes and changes nothing.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+fn full_fence() {
+    // ORDERING: SeqCst, the dearest there is; it has no partner, its price is all that is asked for.
+    fence(Ordering::SeqCst);
+}
+
+/// Bytes of a message that is copied.
+pub const COPIED: usize = 64;
+
+fn copy_once() {
+    let from = black_box([7u8; COPIED]);
+    let mut to = black_box([0u8; COPIED]);
+    black_box(&mut to).copy_from_slice(black_box(&from));
+    black_box(&to);
 }

@@ -1,0 +1,243 @@
+//! From the kernel's queue to the ring, one step at a time: what a message takes, what the step saved, and what of that
+//! the costs explain that were measured in the same run.
+
+use super::super::anchor::Class;
+use super::super::row::Row;
+use super::super::shape::{Measure, Variant, Wait};
+use super::super::units;
+use super::charts::usual_size;
+use super::svg::{Bar, Bars, Chart, Source};
+
+/// What single things cost, in nanoseconds, as far as they were measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prices {
+    /// An empty system call.
+    pub call: Option<f64>,
+    /// Handing the core to another process: the futex ping-pong on one core without its two system calls.
+    pub switch: Option<f64>,
+    /// Copying a message of the usual size.
+    pub copy: Option<f64>,
+    /// A cache line from one core to the other.
+    pub line: Option<f64>,
+    /// A full fence.
+    pub fence: Option<f64>,
+}
+
+/// What a step saved by one kind of cost; less than nothing where it added some.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Which.
+    pub name: &'static str,
+    /// How many of them for a message.
+    pub fewer: f64,
+    /// What that makes.
+    pub ns: f64,
+}
+
+/// A rung.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What it is.
+    pub name: &'static str,
+    /// What the step to it is meant to remove.
+    pub removes: &'static str,
+    /// What a message takes.
+    pub ns: f64,
+    /// Less than the rung above; `None` on the first.
+    pub saved: Option<f64>,
+    /// What should explain it.
+    pub parts: Vec<Part>,
+    /// Where its figure is from.
+    pub row: usize,
+}
+
+/// A ladder.
+pub struct Ladder {
+    /// Its picture.
+    pub chart: Chart,
+    /// Its rungs.
+    pub steps: Vec<Step>,
+}
+
+/// Name, what it removes, mechanism, variant, way to wait.
+type Rung = (&'static str, &'static str, &'static str, Variant, Wait);
+
+const SLEEPING: [Rung; 8] = [
+    ("System V queue", "", "sysv", Variant::Copy, Wait::Sleep),
+    ("POSIX queue", "the other queue of the kernel", "posix-mq", Variant::Copy, Wait::Sleep),
+    ("pipe", "the queue's bookkeeping", "pipe", Variant::Copy, Wait::Sleep),
+    ("Unix socket", "nothing: it adds the socket layer", "unix-stream", Variant::Copy, Wait::Sleep),
+    ("shared memory, semaphores", "both copies through the kernel", "sem-shm", Variant::InPlace, Wait::Sleep),
+    ("shared memory, futex", "the semaphores", "futex-shm", Variant::InPlace, Wait::Sleep),
+    ("ring, copying", "needless wake-ups; adds two copies", "ring-spsc", Variant::Copy, Wait::Sleep),
+    ("ring, in place", "both copies", "ring-spsc", Variant::InPlace, Wait::Sleep),
+];
+const FURTHER: [Rung; 2] = [
+    ("ring, batched", "lines and fences, one for many", "ring-spsc", Variant::Batch, Wait::Sleep),
+    ("ring, batched, spinning", "sleeping: calls and switches", "ring-spsc", Variant::Batch, Wait::Spin),
+];
+
+/// The ladders of which two rungs were measured.
+pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
+    let prices = Prices::of(rows);
+    let size = usual_size(rows);
+    let latency = |row: &Row| row.measure == Measure::Latency && row.class == Some(Class::SameCore);
+    let throughput = |row: &Row| row.measure == Measure::Throughput;
+    let through: Vec<Rung> = SLEEPING.into_iter().chain(FURTHER).collect();
+    let title = |what: &str| format!("{}: {what}", units::size(size));
+    let ladders = [
+        ladder(
+            "ladder-latency",
+            title("one way, asleep, both on one core"),
+            rows,
+            prices,
+            &SLEEPING,
+            ("p50_ns", |row| row.p50_ns),
+            |row| latency(row) && row.size == size && row.sweep.is_none(),
+        ),
+        ladder(
+            "ladder-throughput",
+            title("time of a message in a stream, two cores"),
+            rows,
+            // Two processes work side by side, and what one of them does is half of what both do.
+            Prices { line: prices.line, fence: prices.fence, ..prices.halved() },
+            &through,
+            ("messages_per_s", |row| row.messages_per_s.map(|rate| 1e9 / rate)),
+            |row| throughput(row) && row.size == size && row.sweep.is_none(),
+        ),
+    ];
+    ladders.into_iter().filter(|ladder| ladder.steps.len() > 1).collect()
+}
+
+impl Prices {
+    /// From the rows of the limits.
+    pub fn of(rows: &[Row]) -> Self {
+        let limit = |name: &str, class: Option<Class>| {
+            let fits = |row: &&Row| {
+                row.measure == Measure::Limit
+                    && row.mechanism == name
+                    && class.is_none_or(|class| row.class == Some(class))
+            };
+            rows.iter().filter(fits).find_map(|row| row.p50_ns)
+        };
+        let call = limit("syscall", None);
+        let turn = limit("futex", Some(Class::SameCore));
+        Self {
+            call,
+            switch: turn.zip(call).map(|(turn, call)| (turn - 2.0 * call).max(0.0)),
+            copy: limit("copy", None),
+            line: limit("line", None),
+            fence: limit("fence", None),
+        }
+    }
+
+    fn halved(self) -> Self {
+        let half = |price: Option<f64>| price.map(|price| price / 2.0);
+        Self { call: half(self.call), switch: half(self.switch), copy: half(self.copy), ..self }
+    }
+
+    /// What should explain the difference between two rows: counted calls and switches, known copies, lines and fences.
+    fn parts(&self, before: &Row, after: &Row) -> Vec<Part> {
+        let counted = |of: fn(&Row) -> Option<f64>| Some((of(before)? - of(after)?) / 1e6);
+        let copies = |row: &Row| row.copied_bytes.map(|bytes| bytes as f64 / row.size as f64);
+        let published = |row: &Row| if row.variant == Some(Variant::Batch) { 1.0 / 64.0 } else { 1.0 };
+        let fewer_lines = Some(published(before) - published(after));
+        let all = [
+            ("system calls", counted(|row| row.calls_per_million), self.call),
+            ("context switches", counted(|row| row.waits_per_million), self.switch),
+            ("copies", copies(before).zip(copies(after)).map(|(before, after)| before - after), self.copy),
+            ("serial line transfers", fewer_lines, self.line),
+            ("fences", fewer_lines, self.fence),
+        ];
+        let part = |(name, fewer, price): (&'static str, Option<f64>, Option<f64>)| {
+            let (fewer, price) = (fewer?, price?);
+            Some(Part { name, fewer, ns: fewer * price }).filter(|part| part.fewer.abs() > 0.005)
+        };
+        all.into_iter().filter_map(part).collect()
+    }
+}
+
+impl Step {
+    /// What the parts explain together.
+    pub fn explained(&self) -> f64 {
+        self.parts.iter().fold(0.0, |sum, part| sum + part.ns)
+    }
+}
+
+fn ladder(
+    id: &str,
+    title: String,
+    rows: &[Row],
+    prices: Prices,
+    rungs: &[Rung],
+    (field, time): (&'static str, fn(&Row) -> Option<f64>),
+    belongs: impl Fn(&Row) -> bool,
+) -> Ladder {
+    let mut steps: Vec<Step> = Vec::new();
+    for &(name, removes, mechanism, variant, wait) in rungs {
+        let fits =
+            |row: &Row| row.mechanism == mechanism && row.variant == Some(variant) && row.wait == Some(wait);
+        let found = rows.iter().enumerate().find(|(_, row)| belongs(row) && fits(row) && time(row).is_some());
+        let Some((row, measured)) = found else { continue };
+        let ns = time(measured).unwrap_or_default();
+        let (saved, parts) = match steps.last() {
+            Some(above) => (Some(above.ns - ns), prices.parts(&rows[above.row], measured)),
+            None => (None, Vec::new()),
+        };
+        steps.push(Step { name, removes, ns, saved, parts, row });
+    }
+    let bar = |step: &Step| Bar {
+        name: step.name.into(),
+        note: match step.saved {
+            Some(saved) if saved >= 0.0 => format!("−{}; removes {}", units::time(saved), step.removes),
+            Some(added) => format!("+{}; removes {}", units::time(-added), step.removes),
+            None => String::new(),
+        },
+        tone: if step.name.starts_with("ring") { "ring" } else { "pipe" },
+        value: step.ns,
+        source: Source {
+            row: step.row,
+            mechanism: rows[step.row].mechanism.to_string(),
+            size: rows[step.row].size,
+            text: format!("{}: {}", step.name, units::time(step.ns)),
+        },
+    };
+    let bars = steps.iter().map(bar).collect();
+    Ladder { chart: Chart::Bars(Bars { id: id.into(), title, field, unit: units::time, bars }), steps }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(mechanism: &'static str, ns: f64, calls: f64, copies: usize) -> Row {
+        Row {
+            variant: Some(if copies > 0 { Variant::Copy } else { Variant::InPlace }),
+            wait: Some(Wait::Sleep),
+            class: Some(Class::SameCore),
+            p50_ns: Some(ns),
+            calls_per_million: Some(calls * 1e6),
+            waits_per_million: Some(1e6),
+            copied_bytes: Some(copies * 64),
+            ..Row::blank(Measure::Latency, mechanism, 64)
+        }
+    }
+
+    fn limit(name: &'static str, ns: f64) -> Row {
+        let class = Some(if name == "line" { Class::Far } else { Class::SameCore });
+        Row { class, p50_ns: Some(ns), ..Row::blank(Measure::Limit, name, 0) }
+    }
+
+    #[test]
+    fn a_step_is_explained_by_what_it_has_fewer() {
+        let mut rows =
+            vec![limit("syscall", 80.0), limit("futex", 800.0), limit("copy", 5.0), limit("line", 90.0)];
+        rows.extend([row("pipe", 900.0, 4.0, 2), row("sem-shm", 700.0, 2.0, 0)]);
+        let ladders = ladders(&rows);
+        assert_eq!(ladders.len(), 1);
+        let step = &ladders[0].steps[1];
+        assert_eq!((step.saved, step.explained()), (Some(200.0), 2.0 * 80.0 + 2.0 * 5.0));
+        assert_eq!(step.parts.iter().map(|part| part.name).collect::<Vec<_>>(), ["system calls", "copies"]);
+        assert_eq!(Prices::of(&rows).switch, Some(640.0));
+    }
+}

@@ -1,0 +1,108 @@
+//! A run as a file: a line about the run, then its rows, as JSON Lines. Rows alone, as `--json` prints them, do as well.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::environment::Run;
+use super::super::row::{Row, SCHEMA};
+
+/// A run that was measured, now or before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// Where and how; `None` of rows alone.
+    pub run: Option<Run>,
+    /// What.
+    pub rows: Vec<Row>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    schema: u32,
+    run: Run,
+}
+
+impl Recorded {
+    /// Reads what [`Self::text`] or `--json` has written.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} does not hold a run", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let mut recorded = Self { run: None, rows: Vec::new() };
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let number = number + 1;
+            let value: Value =
+                serde_json::from_str(line).with_context(|| format!("line {number} is not JSON"))?;
+            match value["schema"].as_u64() {
+                Some(schema) if schema == u64::from(SCHEMA) => {}
+                Some(other) => bail!(
+                    "line {number} has schema {other}, and this program knows {SCHEMA} only: measure again with this \
+                     program, or use the one that wrote the file"
+                ),
+                None => bail!("line {number} has no schema: give a file of --save, or the output of --json"),
+            }
+            match value.get("run").is_some() {
+                true if recorded.run.is_none() && recorded.rows.is_empty() => {
+                    recorded.run = Some(serde_json::from_value::<Head>(value).map(|head| head.run)?);
+                }
+                true => bail!("line {number} begins another run: give one run a file"),
+                false => {
+                    let row = serde_json::from_value(value)
+                        .map_err(|error| anyhow!("line {number} is not a row of schema {SCHEMA}: {error}"))?;
+                    recorded.rows.push(row);
+                }
+            }
+        }
+        ensure!(!recorded.rows.is_empty(), "it has no rows: give a file of --save, or the output of --json");
+        Ok(recorded)
+    }
+
+    /// As it is saved.
+    pub fn text(&self) -> Result<String> {
+        let mut text = String::new();
+        if let Some(run) = &self.run {
+            text = serde_json::to_string(&Head { schema: SCHEMA, run: run.clone() })? + "\n";
+        }
+        Ok(text + &lines(&self.rows)?)
+    }
+}
+
+/// The rows, a line each.
+pub fn lines(rows: &[Row]) -> Result<String> {
+    let lines: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
+    Ok(lines?.iter().map(|line| format!("{line}\n")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::shape::Measure;
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read() {
+        let run = Run { command: "ringpost bench".into(), ..Run::default() };
+        for run in [Some(run), None] {
+            let recorded = Recorded { run, rows: vec![Row::blank(Measure::Limit, "line", 8)] };
+            assert_eq!(Recorded::parse(&recorded.text().unwrap()).unwrap(), recorded);
+        }
+    }
+
+    #[test]
+    fn what_is_no_run_is_refused_with_advice() {
+        for (text, advice) in [
+            ("", "--save"),
+            ("x", "not JSON"),
+            ("{}", "--json"),
+            ("{\"schema\":1}", "measure again"),
+            ("{\"schema\":2}", "not a row"),
+        ] {
+            let error = Recorded::parse(text).unwrap_err().to_string();
+            assert!(error.contains(advice), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The page of `ringpost bench`, from a recorded run: what is drawn is what was measured, in a real browser too.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run.jsonl");
+
+/// A directory of this process and test, gone with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ringpost.test-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().into()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+    command.arg("bench").args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn draw(arguments: &[&str]) {
+    let output = bench(&[&["--from", RUN], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn rows() -> Vec<Value> {
+    let text = fs::read_to_string(RUN).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["run"].is_null())
+        .collect()
+}
+
+/// A picture as it was drawn: its name, its field, and row and value of each of its marks.
+struct Picture {
+    name: String,
+    field: String,
+    marks: Vec<(usize, f64)>,
+}
+
+impl Picture {
+    fn parse(svg: &str) -> Self {
+        let document = roxmltree::Document::parse(svg).unwrap();
+        let root = document.root_element();
+        let mark = |node: roxmltree::Node<'_, '_>| {
+            let row = node.attribute("data-row")?.parse().unwrap();
+            let told = node
+                .children()
+                .any(|child| child.has_tag_name("title") || child.tag_name().name() == "title");
+            assert!(told, "a mark says what it is");
+            Some((row, node.attribute("data-value").unwrap().parse().unwrap()))
+        };
+        let attribute = |name| root.attribute(name).unwrap().to_string();
+        Self {
+            name: attribute("data-chart"),
+            field: attribute("data-field"),
+            marks: document.descendants().filter_map(mark).collect(),
+        }
+    }
+}
+
+/// All pictures of a page, as it was written or as a browser gives it back.
+fn pictures(page: &str) -> Vec<Picture> {
+    let ends = page.match_indices("</svg>").map(|(end, tag)| end + tag.len());
+    page.match_indices("<svg").zip(ends).map(|((start, _), end)| Picture::parse(&page[start..end])).collect()
+}
+
+/// Which rows a picture is to show.
+fn belongs(picture: &str, row: &Value) -> bool {
+    let is = |measure: &str, wait: &str| {
+        row["measure"] == measure && row["wait"] == wait && row["sweep"].is_null()
+    };
+    let one_core = row["class"] == "same-core";
+    let limit = |names: &[&str]| {
+        let place = row["mechanism"] == "syscall" || one_core == (picture == "latency-one-core");
+        row["measure"] == "limit" && names.iter().any(|name| row["mechanism"] == *name) && place
+    };
+    match picture {
+        "latency-spin" => is("latency", "spin") && !one_core || limit(&["line", "syscall"]),
+        "latency-sleep" => is("latency", "sleep") && !one_core || limit(&["futex", "syscall"]),
+        "latency-one-core" => is("latency", "sleep") && one_core || limit(&["futex", "syscall"]),
+        "percentiles-spin" => is("latency", "spin") && !one_core && row["size"] == 64,
+        "percentiles-sleep" => is("latency", "sleep") && !one_core && row["size"] == 64,
+        "messages-spin" => is("throughput", "spin"),
+        "bytes-spin" => is("throughput", "spin") || row["mechanism"] == "memcpy",
+        "messages-sleep" | "bytes-sleep" => is("throughput", "sleep"),
+        cost if cost.starts_with("cost-") => {
+            let wait = cost.rsplit('-').next().unwrap();
+            is("throughput", wait) && row["size"] == 64
+        }
+        "sweep-waiting-cpu" => row["sweep"] == "waiting",
+        sweep if sweep.starts_with("sweep-") => row["sweep"] == sweep["sweep-".len()..],
+        other => panic!("an unknown picture: {other}"),
+    }
+}
+
+const PERCENTILES: [&str; 6] = ["p50_ns", "p90_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns"];
+
+/// Holds each picture against the rows: an element for each value that there is, and none besides.
+fn hold_against_rows(page: &str) {
+    let rows = rows();
+    let pictures = pictures(page);
+    let names: BTreeSet<_> = pictures.iter().map(|picture| picture.name.as_str()).collect();
+    let needed = [
+        "ladder-latency",
+        "ladder-throughput",
+        "latency-spin",
+        "latency-sleep",
+        "latency-one-core",
+        "percentiles-spin",
+        "percentiles-sleep",
+        "messages-spin",
+        "messages-sleep",
+        "bytes-spin",
+        "bytes-sleep",
+        "cost-cpu-spin",
+        "cost-cpu-sleep",
+        "cost-switches-spin",
+        "cost-switches-sleep",
+        "cost-copies-spin",
+        "cost-copies-sleep",
+        "sweep-fan-in",
+        "sweep-capacity",
+        "sweep-batch",
+        "sweep-waiting",
+        "sweep-waiting-cpu",
+    ];
+    assert!(needed.iter().all(|name| names.contains(name)), "{names:?}");
+    for picture in &pictures {
+        let value = |row: usize, field: &str| rows[row][field].as_f64();
+        if picture.name.starts_with("ladder-") {
+            for &(row, drawn) in &picture.marks {
+                let measured = value(row, &picture.field).unwrap();
+                let measured = if picture.field == "p50_ns" { measured } else { 1e9 / measured };
+                assert!((drawn - measured).abs() < 1e-6 * measured, "{} {row}", picture.name);
+            }
+            continue;
+        }
+        let fields =
+            if picture.field == "percentiles" { &PERCENTILES[..] } else { &[picture.field.as_str()] };
+        let mut expected: Vec<(usize, f64)> = (0..rows.len())
+            .filter(|&row| rows[row]["error"].is_null() && belongs(&picture.name, &rows[row]))
+            .flat_map(|row| fields.iter().map(move |field| (row, *field)))
+            .filter_map(|(row, field)| Some((row, value(row, field)?)))
+            .collect();
+        let mut drawn = picture.marks.clone();
+        let order = |a: &(usize, f64), b: &(usize, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
+        expected.sort_by(order);
+        drawn.sort_by(order);
+        assert_eq!(drawn, expected, "{}", picture.name);
+    }
+}
+
+#[test]
+fn the_page_shows_every_row_and_nothing_else() {
+    let scratch = Scratch::new("page");
+    let page = scratch.path("page.html");
+    draw(&["--report", &page]);
+    let text = fs::read_to_string(&page).unwrap();
+    hold_against_rows(&text);
+    let start = text.find("id=\"rows\">").unwrap() + "id=\"rows\">".len();
+    let embedded = &text[start..start + text[start..].find("</script>").unwrap()];
+    assert_eq!(serde_json::from_str::<Vec<Value>>(embedded).unwrap(), rows());
+    assert!(!text.contains("src=") && !text.contains("<link"), "it needs no network");
+}
+
+#[test]
+fn a_browser_draws_it_in_the_light_and_in_the_dark() {
+    let Some(browser) = browser() else {
+        eprintln!("NO BROWSER: install chromium; only the written page was checked, by the other test");
+        return;
+    };
+    let scratch = Scratch::new("browser");
+    let page = scratch.path("page.html");
+    draw(&["--report", &page]);
+    // 0 is dark, 1 is light.
+    for scheme in [0, 1] {
+        let output = Command::new(&browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+            .arg(format!("--user-data-dir={}", scratch.path("profile")))
+            .arg(format!("file://{page}"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        hold_against_rows(&String::from_utf8(output.stdout).unwrap());
+    }
+}
+
+fn browser() -> Option<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let places = std::env::var_os("PATH")?;
+    std::env::split_paths(&places)
+        .flat_map(|place| names.map(|name| place.join(name)))
+        .find(|path| path.is_file())
+}
+
+#[test]
+fn pictures_stand_alone_and_the_table_has_the_fields_of_the_rows() {
+    let scratch = Scratch::new("files");
+    let (directory, table, copy) =
+        (scratch.path("pictures"), scratch.path("run.csv"), scratch.path("copy.jsonl"));
+    draw(&["--svg", &directory, "--csv", &table, "--save", &copy]);
+    let drawn = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
+    for path in drawn {
+        let picture = Picture::parse(&fs::read_to_string(&path).unwrap());
+        assert_eq!(Some(picture.name.as_str()), path.file_stem().and_then(|name| name.to_str()));
+    }
+    let table = fs::read_to_string(&table).unwrap();
+    let header: BTreeSet<&str> = table.lines().next().unwrap().split(',').collect();
+    let rows = rows();
+    assert_eq!(header, rows[0].as_object().unwrap().keys().map(String::as_str).collect());
+    assert_eq!(table.lines().count(), rows.len() + 1);
+    let json = |path: &Path| -> Vec<Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert_eq!(json(Path::new(&copy)), json(Path::new(RUN)));
+}
+
+#[test]
+fn a_run_beside_itself_differs_nowhere_and_another_schema_is_refused() {
+    let scratch = Scratch::new("compare");
+    let output = bench(&["--from", RUN, "--compare", RUN]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Against the older run: 0 of "), "{text}");
+    let older = scratch.path("older.jsonl");
+    fs::write(&older, fs::read_to_string(RUN).unwrap().replace("\"schema\":2", "\"schema\":1")).unwrap();
+    let output = bench(&["--from", RUN, "--compare", &older]);
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint.contains(&older) && complaint.contains("measure again"), "{complaint}");
+}
+
+#[test]
+fn what_cannot_be_written_is_known_before_anything_is_measured() {
+    for flag in ["--report", "--csv", "--save", "--svg"] {
+        let output = bench(&[flag, "/proc/nowhere/x", "--rounds", "10000"]);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flag}");
+        assert!(complaint.contains("/proc/nowhere/x") && complaint.contains("give a "), "{complaint}");
+        assert!(output.stdout.is_empty());
+    }
+}
