@@ -3,7 +3,7 @@
 use super::anchor::Class;
 use super::link::Figures;
 use super::plan::Cell;
-use super::registry::ENTRIES;
+use super::registry;
 use super::row::{Row, SCHEMA};
 
 /// One sample that counts.
@@ -45,7 +45,7 @@ fn blank(cell: &Cell, findings: &Findings) -> Row {
     Row {
         schema: SCHEMA,
         measure: cell.offer.measure,
-        mechanism: ENTRIES[cell.entry].name,
+        mechanism: registry::entry(cell.entry).name,
         variant: cell.offer.variant,
         wait: cell.offer.wait,
         size: cell.size,
