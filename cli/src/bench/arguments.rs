@@ -49,6 +49,7 @@ pub struct BenchArguments {
     pub sweeps: bool,
 
     #[command(flatten)]
+    /// What is to be left behind.
     pub report: ReportArguments,
 }
 

@@ -9,17 +9,17 @@ mod arguments;
 mod cores;
 mod environment;
 mod glance;
-mod link;
+pub mod link;
 mod measure;
 mod mechanism;
-mod memory;
+pub mod memory;
 mod payload;
 mod plan;
-mod registry;
+pub mod registry;
 mod report;
 mod row;
-mod shape;
-mod station;
+pub mod shape;
+pub mod station;
 mod summary;
 mod supervise;
 mod sweep;
@@ -82,7 +82,7 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
 
 /// Makes the mechanisms that were asked for, all when none was named.
 fn make(asked: &[usize]) -> Made {
-    let entries = registry::ENTRIES.iter().enumerate();
+    let entries = registry::entries().enumerate();
     entries
         .map(|(index, entry)| {
             let wanted = asked.is_empty() || asked.contains(&index);

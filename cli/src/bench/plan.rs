@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::arguments::BenchArguments;
 use super::cores::{self, Cores};
 use super::link::Mechanism;
-use super::registry::ENTRIES;
+use super::registry;
 use super::shape::{Measure, Offer, Place, Sizes, Wait};
 
 /// At these sizes sleeping is also measured with both processes on one core.
@@ -16,7 +16,7 @@ const OVERHEAD: Duration = Duration::from_millis(5);
 /// One cell of the table.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Its mechanism, as index into [`ENTRIES`].
+    /// Its mechanism, as its place in [`registry::entries`].
     pub entry: usize,
     /// Its series.
     pub offer: Offer,
@@ -77,7 +77,7 @@ fn cells(asked: &[usize], made: &Made, one_core: bool) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (entry, mechanism) in made.iter().enumerate() {
         let Some(mechanism) = mechanism else { continue };
-        for offer in ENTRIES[entry].offers {
+        for offer in registry::entry(entry).offers {
             let sizes = match offer.sizes {
                 Sizes::Asked => asked,
                 Sizes::Fixed(sizes) => sizes,
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn all(ask: impl Fn(&str) -> bool) -> Made {
-        let made = ENTRIES.iter().map(|entry| ask(entry.name).then(|| Err("not here".to_string())));
+        let made = registry::entries().map(|entry| ask(entry.name).then(|| Err("not here".to_string())));
         made.collect()
     }
 
@@ -139,8 +139,9 @@ mod tests {
 
     #[test]
     fn on_one_core_nothing_polls() {
-        let made: Made =
-            ENTRIES.iter().map(|entry| (entry.name == "pipe").then(|| Ok((entry.make)().unwrap()))).collect();
+        let made: Made = registry::entries()
+            .map(|entry| (entry.name == "pipe").then(|| Ok((entry.make)().unwrap())))
+            .collect();
         for cell in cells(&[8], &made, true) {
             assert_eq!(cell.error.is_some(), cell.offer.wait == Some(Wait::Spin));
             assert_eq!(cell.place, Place::Apart);

@@ -1,5 +1,7 @@
 //! All mechanisms, in the order in which they are measured and named.
 
+use std::sync::OnceLock;
+
 use anyhow::Result;
 
 use super::link::Mechanism;
@@ -44,8 +46,26 @@ const fn kinds(variant: Variant) -> [Offer; 4] {
     ]
 }
 
-/// Every mechanism, limits first.
-pub const ENTRIES: &[Entry] = &[
+/// What others have to offer, beside [`OWN`].
+static PEERS: OnceLock<&'static [Entry]> = OnceLock::new();
+
+/// Adds mechanisms behind the own ones. Once, before anything is measured.
+pub fn add(peers: &'static [Entry]) {
+    assert!(PEERS.set(peers).is_ok(), "peers are added once");
+}
+
+/// Every mechanism, limits first. Its place here stands for it between the processes of a run.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    OWN.iter().chain(PEERS.get().copied().unwrap_or_default())
+}
+
+/// The mechanism at this place.
+pub fn entry(index: usize) -> &'static Entry {
+    OWN.get(index).unwrap_or_else(|| &PEERS.get().copied().unwrap_or_default()[index - OWN.len()])
+}
+
+/// Those of this crate.
+const OWN: &[Entry] = &[
     Entry { name: "line", offers: &[Offer::limit(Some(Wait::Spin), &[8])], make: limits::line },
     Entry { name: "futex", offers: &[Offer::limit(Some(Wait::Sleep), &[4])], make: limits::futex },
     Entry { name: "syscall", offers: &[Offer::limit(None, &[0])], make: limits::syscall },
@@ -66,10 +86,10 @@ pub const ENTRIES: &[Entry] = &[
     Entry { name: "sem-shm", offers: IN_PLACE, make: semaphore::sem_shm },
 ];
 
-/// Where `name` stands in [`ENTRIES`]; the error lists what there is.
+/// Where `name` stands in [`entries`]; the error lists what there is.
 pub fn find(name: &str) -> Result<usize, String> {
-    ENTRIES.iter().position(|entry| entry.name == name).ok_or_else(|| {
-        let names: Vec<_> = ENTRIES.iter().map(|entry| entry.name).collect();
+    entries().position(|entry| entry.name == name).ok_or_else(|| {
+        let names: Vec<_> = entries().map(|entry| entry.name).collect();
         format!("no such mechanism; there are {}", names.join(", "))
     })
 }
@@ -80,7 +100,7 @@ mod tests {
 
     #[test]
     fn every_mechanism_can_be_made_and_names_are_unique() {
-        for (index, entry) in ENTRIES.iter().enumerate() {
+        for (index, entry) in entries().enumerate() {
             assert_eq!(find(entry.name), Ok(index));
             assert!((entry.make)().is_ok(), "{}", entry.name);
         }

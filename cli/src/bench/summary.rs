@@ -3,7 +3,7 @@
 use super::anchor::Class;
 use super::link::Figures;
 use super::plan::Cell;
-use super::registry::ENTRIES;
+use super::registry;
 use super::row::Row;
 use super::shape::Variant;
 use super::usage::Usage;
@@ -48,11 +48,11 @@ pub fn rows(cell: &Cell, findings: &Findings) -> Vec<Row> {
 }
 
 fn blank(cell: &Cell, findings: &Findings) -> Row {
-    let name = ENTRIES[cell.entry].name;
+    let name = registry::entry(cell.entry).name;
     Row {
         variant: cell.offer.variant,
         wait: cell.offer.wait,
-        copied_bytes: copied_bytes(name, cell.offer.variant, cell.size),
+        copied_bytes: copied_bytes(cell.offer.variant, cell.size),
         dropped: findings.dropped,
         ..Row::blank(cell.offer.measure, name, cell.size)
     }
@@ -60,14 +60,8 @@ fn blank(cell: &Cell, findings: &Findings) -> Row {
 
 /// By construction: the kernel copies a message in and out, and so does a ring that is used through buffers of the
 /// caller. What lies in shared memory is not copied.
-fn copied_bytes(mechanism: &str, variant: Option<Variant>, size: usize) -> Option<usize> {
-    match variant? {
-        Variant::Copy => Some(2 * size),
-        Variant::InPlace | Variant::Batch => {
-            debug_assert!(mechanism.starts_with("ring") || mechanism.ends_with("-shm"));
-            Some(0)
-        }
-    }
+fn copied_bytes(variant: Option<Variant>, size: usize) -> Option<usize> {
+    Some(if variant? == Variant::Copy { 2 * size } else { 0 })
 }
 
 /// Reads one of the times of a latency.

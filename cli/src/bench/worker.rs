@@ -118,7 +118,7 @@ fn sample(birth: &Birth<'_>, order: &Order, bench: &mut Bench<'_>) -> Result<Rep
     };
     let kind = if cores.same() { anchor::Kind::Futex } else { anchor::Kind::Line };
     let before_ns = anchor::measure(bench, kind)?;
-    let name = super::registry::ENTRIES[cell.entry].name;
+    let name = super::registry::entry(cell.entry).name;
     let figures = mechanism
         .run(cell.offer.measure, &setup, bench)
         .with_context(|| format!("{name} at {} bytes", cell.size))?;

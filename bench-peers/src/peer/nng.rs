@@ -1,0 +1,145 @@
+//! nng: PUSH and PULL over a Unix socket.
+
+use anyhow::Result;
+use ringpost_cli::bench::link::Mechanism;
+
+#[cfg(not(has_nng))]
+pub fn make() -> Result<Box<dyn Mechanism>> {
+    anyhow::bail!("it is not installed (Debian: libnng-dev)")
+}
+
+#[cfg(has_nng)]
+pub fn make() -> Result<Box<dyn Mechanism>> {
+    use crate::peer::unique;
+    use ringpost_cli::bench::link::Pair;
+    let link = |what| present::Socket(std::env::temp_dir().join(unique(what)));
+    Ok(Box::new(Pair { there: link("nng-there"), back: link("nng-back") }))
+}
+
+#[cfg(has_nng)]
+mod present {
+    use std::{
+        ffi::{CString, c_char, c_int, c_void},
+        hint::spin_loop,
+        path::PathBuf,
+        ptr,
+    };
+
+    use anyhow::{Result, bail, ensure};
+    use ringpost_cli::bench::{
+        link::{Link, RecvHalf, SendHalf, Setup},
+        shape::Wait,
+    };
+
+    /// `nng_socket`.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Id(u32);
+
+    unsafe extern "C" {
+        fn nng_push0_open(socket: *mut Id) -> c_int;
+        fn nng_pull0_open(socket: *mut Id) -> c_int;
+        fn nng_close(socket: Id) -> c_int;
+        fn nng_listen(socket: Id, url: *const c_char, listener: *mut c_void, flags: c_int) -> c_int;
+        fn nng_dial(socket: Id, url: *const c_char, dialer: *mut c_void, flags: c_int) -> c_int;
+        fn nng_send(socket: Id, bytes: *const c_void, length: usize, flags: c_int) -> c_int;
+        fn nng_recv(socket: Id, bytes: *mut c_void, length: *mut usize, flags: c_int) -> c_int;
+        fn nng_setopt_size(socket: Id, option: *const c_char, value: usize) -> c_int;
+    }
+
+    const NONBLOCK: c_int = 2;
+    const EAGAIN: c_int = 8;
+
+    /// Where it listens.
+    pub struct Socket(pub PathBuf);
+
+    impl Drop for Socket {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    impl Link for Socket {
+        type Sender<'a> = End;
+        type Receiver<'a> = End;
+
+        fn sender(&self, setup: &Setup) -> Result<End> {
+            let (end, url) = End::new(self, setup, nng_push0_open)?;
+            // In the background: the listener may not be there yet.
+            // SAFETY: an open socket and a string that ends in zero.
+            ensure!(
+                unsafe { nng_dial(end.socket, url.as_ptr(), ptr::null_mut(), NONBLOCK) } == 0,
+                "cannot dial"
+            );
+            Ok(end)
+        }
+
+        fn receiver(&self, setup: &Setup) -> Result<End> {
+            let (end, url) = End::new(self, setup, nng_pull0_open)?;
+            // SAFETY: as above; the limit of a message is lifted with 0.
+            unsafe {
+                nng_setopt_size(end.socket, c"recv-size-max".as_ptr(), 0);
+                ensure!(nng_listen(end.socket, url.as_ptr(), ptr::null_mut(), 0) == 0, "cannot listen");
+            }
+            Ok(end)
+        }
+    }
+
+    pub struct End {
+        socket: Id,
+        staging: Vec<u8>,
+        flags: c_int,
+    }
+
+    impl End {
+        fn new(
+            at: &Socket,
+            setup: &Setup,
+            open: unsafe extern "C" fn(*mut Id) -> c_int,
+        ) -> Result<(Self, CString)> {
+            let url = CString::new(format!("ipc://{}", at.0.display()))?;
+            let mut socket = Id(0);
+            // SAFETY: it writes the socket's number.
+            ensure!(unsafe { open(&mut socket) } == 0, "cannot open a socket");
+            let flags = if setup.wait == Wait::Spin { NONBLOCK } else { 0 };
+            Ok((Self { socket, staging: vec![0; setup.size], flags }, url))
+        }
+    }
+
+    impl SendHalf for End {
+        fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+            fill(&mut self.staging);
+            loop {
+                // SAFETY: the socket is open and the buffer has `size` bytes.
+                match unsafe { nng_send(self.socket, self.staging.as_ptr().cast(), size, self.flags) } {
+                    0 => return Ok(()),
+                    EAGAIN => spin_loop(),
+                    error => bail!("nng error {error}"),
+                }
+            }
+        }
+    }
+
+    impl RecvHalf for End {
+        fn recv(&mut self, size: usize, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+            loop {
+                let mut length = size;
+                // SAFETY: the socket is open and the buffer has `length` bytes.
+                match unsafe {
+                    nng_recv(self.socket, self.staging.as_mut_ptr().cast(), &mut length, self.flags)
+                } {
+                    0 => return check(&self.staging[..length]),
+                    EAGAIN => spin_loop(),
+                    error => bail!("nng error {error}"),
+                }
+            }
+        }
+    }
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            // SAFETY: opened in `new`, closed once.
+            unsafe { nng_close(self.socket) };
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `ringpost`: measure, send, receive and look after rings from the shell. A library so that others can be measured in the
+//! same harness.
+
+pub mod bench;
+mod channel;
+mod clean;
+mod delivery;
+mod ending;
+mod framing;
+mod input;
+mod ls;
+mod meter;
+mod output;
+mod quantity;
+mod recv;
+mod report;
+mod send;
+mod stat;
+mod unlink;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Message passing between processes through a lock-free ring in shared memory.
+#[derive(Parser)]
+#[command(name = "ringpost", version, arg_required_else_help = true, after_help = ending::EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One verb a variant, one file (or folder) a verb.
+#[derive(Subcommand)]
+enum Verb {
+    /// Measure every mechanism side by side between two processes
+    Bench(bench::BenchArguments),
+    Send(send::SendArguments),
+    Recv(recv::RecvArguments),
+    Ls(ls::LsArguments),
+    Stat(stat::StatArguments),
+    Unlink(unlink::UnlinkArguments),
+    Clean(clean::CleanArguments),
+}
+
+/// What the program does.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Send(arguments) => send::run(&arguments),
+        Verb::Recv(arguments) => recv::run(&arguments),
+        Verb::Ls(arguments) => ls::run(&arguments),
+        Verb::Stat(arguments) => stat::run(&arguments),
+        Verb::Unlink(arguments) => unlink::run(&arguments),
+        Verb::Clean(arguments) => clean::run(&arguments),
+    };
+    ending::exit_code(result)
+}
