@@ -8,6 +8,7 @@ use crate::{
     error::OpenError,
     header::Kind,
     ring::{
+        broadcast::{Reader, Start},
         claim::{self, Claim, Owner},
         memory::Memory,
         spsc,
@@ -82,20 +83,57 @@ fn take(word: &AtomicU64, owner: Owner, spent: impl Fn() -> bool) -> Result<Take
 impl Attachment {
     /// Takes the receiver's place.
     pub(crate) fn receiver(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        if let kind @ Kind::Broadcast(_) = inner.header.kind {
+            return Err(wrong_kind(kind, "one receiver"));
+        }
+        let taken = Self::the_one(inner);
+        let (attachment, _) = taken.map_err(|pid| OpenError::ReceiverAttached { pid })?;
+        Ok(attachment)
+    }
+
+    /// Takes the place of the sender to many readers. True when its last owner died in it.
+    pub(crate) fn publisher(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
+        let Kind::Broadcast(_) = inner.header.kind else {
+            return Err(wrong_kind(inner.header.kind, "many readers"));
+        };
+        let (attachment, taken) = Self::the_one(inner).map_err(|pid| OpenError::SenderAttached { pid })?;
+        Ok((attachment, matches!(taken, Taken::FromTheDead)))
+    }
+
+    /// Takes the place of which there is one, or tells the process that has it.
+    fn the_one(inner: Arc<Inner>) -> Result<(Self, Taken), u32> {
         let owner = this_process();
         let _arrival = Arrival::begin(&inner.memory, true);
         let area = inner.memory.receiver();
-        take(&area.claim, owner, || true)
-            .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
-        // ORDERING: Relaxed; a sender that still sees the flag takes the ring for closed, which it was.
+        let taken = take(&area.claim, owner, || true).map_err(|other| other.map_or(0, Owner::pid))?;
+        // ORDERING: Relaxed; whoever still sees the flag takes the ring for closed, which it was.
         area.attention.fetch_and(!CLOSED, Relaxed);
-        Ok(Self::armed(inner, Place::Receiver))
+        Ok((Self::armed(inner, Place::Receiver), taken))
+    }
+
+    /// Takes a slot of one of many readers, and begins to read.
+    pub(crate) fn reader(inner: Arc<Inner>, start: Start) -> Result<(Self, Reader), OpenError> {
+        let Kind::Broadcast(most) = inner.header.kind else {
+            return Err(wrong_kind(inner.header.kind, "many readers"));
+        };
+        let owner = this_process();
+        let _arrival = Arrival::begin(&inner.memory, false);
+        let memory = &inner.memory;
+        let free = memory.all_slots().find(|(_, slot)| take(&slot.claim, owner, || true).is_ok());
+        let Some(number) = free.map(|(number, _)| number) else {
+            return Err(OpenError::TooManyReaders { most });
+        };
+        let reader = Reader::join(Arc::clone(memory), number, start);
+        let attachment = Self::armed(inner, Place::Slot(number));
+        // A sender that waits for room has perhaps waited to see where this one begins.
+        attachment.inner.bell_of_receiver().ring(&mut Waker::new(false), |_| true);
+        Ok((attachment, reader))
     }
 
     /// Takes the only sender slot. True when its last owner died in it.
     pub(crate) fn single(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
         let Kind::Single = inner.header.kind else {
-            return Err(wrong_kind("many senders", "one sender"));
+            return Err(wrong_kind(inner.header.kind, "one sender"));
         };
         let owner = this_process();
         let _arrival = Arrival::begin(&inner.memory, false);
@@ -116,7 +154,7 @@ impl Attachment {
     /// Takes one of many sender slots.
     pub(crate) fn many(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let Kind::Many(most) = inner.header.kind else {
-            return Err(wrong_kind("one sender", "many senders"));
+            return Err(wrong_kind(inner.header.kind, "many senders"));
         };
         let owner = this_process();
         let _arrival = Arrival::begin(&inner.memory, false);
@@ -146,7 +184,12 @@ impl Attachment {
     }
 }
 
-fn wrong_kind(found: &str, expected: &str) -> OpenError {
+fn wrong_kind(found: Kind, expected: &str) -> OpenError {
+    let found = match found {
+        Kind::Single => "one sender",
+        Kind::Many(_) => "many senders",
+        Kind::Broadcast(_) => "one sender, many readers",
+    };
     OpenError::Mismatch { what: "number of senders", found: found.into(), expected: expected.into() }
 }
 
