@@ -44,7 +44,9 @@ pub(crate) struct ReceiverArea {
 
     /// Many readers: the oldest record that is still whole.
     pub(crate) floor: FloorWords,
-    _line_3: [u8; LINE - 40],
+    /// Many readers: up to where a sender that crashed may have left tags.
+    pub(crate) unclean: AtomicU64,
+    _line_3: [u8; LINE - 48],
 
     _to_alarms: [u8; 1024 - 4 * LINE],
     /// One for each sender that waits for room: changed by the kernel when the receiver dies.
@@ -209,7 +211,7 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, claim) == 256);
     assert!(offset_of!(ReceiverArea, counts) == 264);
     assert!(offset_of!(ReceiverArea, floor) == 384);
-    assert!(size_of::<FloorWords>() == 40);
+    assert!(offset_of!(ReceiverArea, unclean) == 424);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
     assert!(offset_of!(ReceiverArea, told) == 3072);
     assert!(size_of::<AlarmWord>() == 8);
@@ -257,7 +259,8 @@ mod in_loom {
                         number: AtomicU64::new(0),
                     }),
                 },
-                _line_3: [0; LINE - 40],
+                unclean: AtomicU64::new(0),
+                _line_3: [0; LINE - 48],
                 _to_alarms: [0; 1024 - 4 * LINE],
                 alarms: core::array::from_fn(|_| AlarmWord::default()),
                 _to_told: [0; 8],

@@ -36,10 +36,10 @@ pub struct Producer {
     floor: Floor,
     /// Claims of readers that died holding them.
     fallen: Vec<Seen>,
-    /// The last sender crashed: up to where the valid tags are gone that it may have left, if that is not yet all.
-    wiped: Option<Position>,
-    /// Where that ends.
-    to_wipe: Position,
+    /// Up to where tags are gone that a crashed sender may have left.
+    wiped: Position,
+    /// Up to where it may have left any.
+    unclean: Position,
     /// Empty when there is none.
     open: Reserved,
 }
@@ -67,9 +67,9 @@ impl Producer {
         let name = claim::begin_turn(&memory, &memory.receiver().claim);
         // Nothing may be written over before it was looked up.
         let head = tail.back(capacity);
-        let (wiped, to_wipe) = (crashed.then_some(tail), tail.plus(capacity));
+        let unclean = unclean_up_to(&memory, tail, crashed);
         let open = Reserved::NONE;
-        let producer = Self { memory, name, tail, head, floor, fallen: Vec::new(), wiped, to_wipe, open };
+        let producer = Self { memory, name, tail, head, floor, fallen: vec![], wiped: tail, unclean, open };
         producer.store_tail();
         producer
     }
@@ -111,8 +111,8 @@ impl Producer {
     }
 
     fn store_tail(&self) {
-        // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: whoever joins behind a record sees it.
-        self.memory.receiver().position.store(self.tail.units(), Release);
+        // ORDERING: Relaxed; whoever joins there reads tags (C1), and J1 orders it before the look at the readers.
+        self.memory.receiver().position.store(self.tail.units(), Relaxed);
     }
 
     #[inline]
@@ -148,23 +148,34 @@ impl Producer {
         if used + units > capacity {
             return Err(Full);
         }
-        if let Some(wiped) = self.wiped {
-            self.wipe(wiped);
-        }
+        self.wipe();
         Ok(())
     }
 
     /// Makes tags that a crashed sender may have left invalid, as far as nobody needs what lies there.
-    #[cold]
-    fn wipe(&mut self, from: Position) {
-        let capacity = self.memory.geometry().capacity_units();
-        let end = self.head.plus(capacity);
-        let end = if end.has_reached(self.to_wipe) { self.to_wipe } else { end };
-        if end.has_reached(from) {
-            self.memory.wipe(from, end.since(from));
-            self.wiped = (end != self.to_wipe).then_some(end);
+    fn wipe(&mut self) {
+        let free = self.head.plus(self.memory.geometry().capacity_units());
+        let end = if free.has_reached(self.unclean) { self.unclean } else { free };
+        if !self.wiped.has_reached(end) {
+            self.memory.wipe(self.wiped, end.since(self.wiped));
+            self.wiped = end;
         }
     }
+}
+
+/// Up to where a sender that crashed may have left tags, and notes it for the next one.
+fn unclean_up_to(memory: &Memory, tail: Position, crashed: bool) -> Position {
+    let (word, capacity) = (&memory.receiver().unclean, memory.geometry().capacity_units());
+    // ORDERING: Relaxed; written by senders only, and this one has taken the place of those before.
+    let noted = Position::new(word.load(Relaxed));
+    let unclean = match crashed {
+        true => tail.plus(capacity),
+        false if noted.since(tail) <= capacity => noted,
+        false => tail,
+    };
+    // ORDERING: as above.
+    word.store(unclean.units(), Relaxed);
+    unclean
 }
 
 impl Produce for Producer {

@@ -231,6 +231,28 @@ fn a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent() {
 }
 
 #[test]
+fn what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_early() {
+    explore_every_kill(|accesses| {
+        let ring = ring();
+        let mut first = Publisher::attach(&ring, SENDER);
+        let mut reader = join(&ring, 1, Start::Now);
+        let killed = killed_at(accesses, || first.try_batch(&[1, 2, 3]).unwrap());
+        ring.bury_quietly(process(SENDER));
+        drain(&mut reader);
+        let mut second = Publisher::attach(&ring, 9);
+        second.0.reserve(0).unwrap();
+        claim::close(&ring.memory.receiver().claim);
+        let mut third = Publisher::attach(&ring, 10);
+        // Up to where the records of the batch have their tags.
+        (6..=9).for_each(|value| {
+            third.try_send(0, value).unwrap();
+            assert_eq!(drain(&mut reader), [value]);
+        });
+        killed
+    });
+}
+
+#[test]
 fn a_reader_that_is_killed_at_every_access_of_its_joining_holds_nobody_up() {
     explore_every_kill(|accesses| {
         let ring = ring();
