@@ -57,12 +57,18 @@ fn number(stream: &Stream, bytes: &[u8]) -> u64 {
     number
 }
 
+/// Number and kind of the next message.
 #[track_caller]
-fn next(subscriber: &mut Subscriber, stream: &Stream) -> Result<u64, RecvError> {
+fn next_of(subscriber: &mut Subscriber, stream: &Stream) -> Result<(u64, u16), RecvError> {
     match subscriber.recv_timeout(FAR) {
         Err(RecvError::TimedOut) => panic!("only the deadline ended the wait"),
-        message => message.map(|message| number(stream, &message.to_vec())),
+        message => message.map(|message| (number(stream, &message.to_vec()), message.kind())),
     }
+}
+
+#[track_caller]
+fn next(subscriber: &mut Subscriber, stream: &Stream) -> Result<u64, RecvError> {
+    next_of(subscriber, stream).map(|(number, _)| number)
 }
 
 /// The next message of a watcher, or how many were missed.
@@ -117,12 +123,12 @@ fn child_process() {
                 }
             }
         }
-        ["publish-on", ring, first] => {
+        ["publish-on", ring, first, kind] => {
             let mut publisher = open(ring, &line).publisher().unwrap();
-            let mut number = first.parse().unwrap();
+            let (mut number, kind) = (first.parse().unwrap(), kind.parse().unwrap());
             line.tell(number);
             loop {
-                number = send_one_or_three(&mut publisher, &stream, number);
+                number = send_one_or_three(&mut publisher, &stream, number, kind);
                 line.tell(number);
             }
         }
@@ -150,14 +156,19 @@ fn tell_all(line: &Line, mut next: impl FnMut() -> Result<u64, RecvError>) {
     }
 }
 
+/// How many messages the sender of this `kind` sends at once, from `number` on.
+fn together(number: u64, kind: u16) -> u64 {
+    if scatter(number ^ u64::from(kind) << 40).is_multiple_of(3) { 3 } else { 1 }
+}
+
 /// Sends message `number`, or three at once from there on; gives the next number.
-fn send_one_or_three(publisher: &mut Publisher, stream: &Stream, number: u64) -> u64 {
-    if !scatter(number).is_multiple_of(4) {
-        publisher.send(&letter(stream, number)).unwrap();
+fn send_one_or_three(publisher: &mut Publisher, stream: &Stream, number: u64, kind: u16) -> u64 {
+    if together(number, kind) == 1 {
+        publisher.send_kind(kind, &letter(stream, number)).unwrap();
         return number + 1;
     }
     let mut batch = publisher.batch(3 * ringpost::record_size(LONGEST)).unwrap();
-    (number..number + 3).for_each(|number| batch.push(0, &letter(stream, number)).unwrap());
+    (number..number + 3).for_each(|number| batch.push(kind, &letter(stream, number)).unwrap());
     batch.commit();
     number + 3
 }
@@ -299,14 +310,16 @@ fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
     let mut watcher = shared.ring.watcher(Start::Now).unwrap();
     let (mut first, mut watched) = (0, 0);
     for round in 0..kills {
-        let mut publisher = child_at(&shared, "publish-on", &first.to_string());
+        let kind = round as u16;
+        let mut publisher = child_at(&shared, "publish-on", &format!("{first} {kind}"));
         let mut acknowledged = publisher.hear();
         assert_eq!(acknowledged, first);
         for _ in 0..scatter(round) % 40 {
             let before = acknowledged;
             acknowledged = publisher.hear();
             for reader in &mut readers {
-                (before..acknowledged).for_each(|number| assert_eq!(next(reader, &stream), Ok(number)));
+                (before..acknowledged)
+                    .for_each(|number| assert_eq!(next_of(reader, &stream), Ok((number, kind))));
             }
         }
         let read = acknowledged;
@@ -317,8 +330,8 @@ fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
         let ends = readers.each_mut().map(|reader| {
             let mut expected = read;
             loop {
-                match next(reader, &stream) {
-                    Ok(number) => assert_eq!(number, expected),
+                match next_of(reader, &stream) {
+                    Ok(next) => assert_eq!(next, (expected, kind), "of this sender, and not left by another"),
                     Err(RecvError::PeerDied { pid, .. }) => {
                         assert_eq!(pid, publisher.id());
                         break expected;
@@ -330,7 +343,7 @@ fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
         });
         let end = ends[0];
         assert_eq!(ends, [end; 3], "all have the same");
-        let most = if scatter(acknowledged).is_multiple_of(4) { 3 } else { 1 };
+        let most = together(acknowledged, kind);
         assert!(end == acknowledged || end == acknowledged + most, "{end}, acknowledged: {acknowledged}");
         while watched < end {
             match seen(&mut watcher, &stream) {
@@ -508,7 +521,7 @@ fn a_watcher_needs_no_permission_to_write() {
 fn a_watcher_learns_of_the_death_of_the_sender_and_goes_on_with_the_next() {
     let (shared, stream) = (ring(1), stream());
     let name = shared.invite().word.split_off("name:".len());
-    let mut publisher = child_at(&shared, "publish-on", "0");
+    let mut publisher = child_at(&shared, "publish-on", "0 0");
     assert_eq!((publisher.hear(), publisher.hear() > 0), (0, true));
     let mut watchers =
         [shared.ring.watcher(Start::Oldest).unwrap(), ringpost::builder(name).watch(Start::Oldest).unwrap()];
@@ -621,6 +634,21 @@ fn a_message_that_is_held_is_not_written_over_and_one_that_is_forgotten_comes_ag
     assert_eq!(number(&stream, &held.to_vec()), 0);
     drop(held);
     (1..sent).for_each(|expected| assert_eq!(next(&mut reader, &stream), Ok(expected)));
+}
+
+#[test]
+fn messages_as_long_as_the_ring_follow_each_other() {
+    let ring = ringpost::unnamed().capacity(4096).broadcast(1).memfd().unwrap();
+    let (mut publisher, mut reader) = (ring.publisher().unwrap(), ring.subscriber().unwrap());
+    let mut watcher = ring.watcher(Start::Now).unwrap();
+    for byte in 0..20 {
+        publisher.try_send(&vec![byte; 4080]).unwrap();
+        assert_eq!(publisher.try_send(b""), Err(SendError::Full));
+        assert_eq!(reader.try_recv().unwrap().to_vec(), [byte; 4080]);
+        publisher.try_send(b"").unwrap();
+        assert_eq!(watcher.try_recv().unwrap_err(), RecvError::Missed { count: 1 });
+        assert_eq!((reader.try_recv().unwrap().len(), watcher.try_recv().unwrap().len()), (0, 0));
+    }
 }
 
 #[test]

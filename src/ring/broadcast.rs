@@ -138,7 +138,7 @@ impl Producer {
         }
         // ORDERING: J1, SeqCst fence; pairs with J2 in `Reader::join`: either the look at the readers that follows finds the
         // one that joins, or that one finds the tail and the floor as they were shown before. And O1, which pairs with O2 in
-        // `Onlooker::next`: the floor is raised before anything is written over.
+        // `Floor::read`: the floor is raised before anything is written over.
         fence(SeqCst);
         let behind = self.most_behind()?;
         // A reader may have come to what was the floor until just now.

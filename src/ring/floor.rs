@@ -29,8 +29,9 @@ impl Floor {
             // ORDERING: Relaxed; L2 before, O2 behind.
             let (position, number) = (entry.position.load(Relaxed), entry.number.load(Relaxed));
             floor = Self { position: Position::new(position), number };
-            // ORDERING: O2, Acquire fence; pairs with O1 in `show`: an entry that was being written shows the index that had
-            // stood before.
+            // ORDERING: O2, Acquire fence; pairs with O1 in `show`: who has read an entry that was being written finds another
+            // index than it had read. And with O1 in `Producer::look_for_room`: so does who has read, before this call, what
+            // was being written over.
             fence(Acquire);
             // ORDERING: Relaxed; O2.
             if words.index.load(Relaxed) == index {

@@ -8,7 +8,6 @@ use super::{
     position::Position,
     receive::{self, Look, Record, Violation},
 };
-use crate::sync::{Ordering::*, fence};
 use std::sync::Arc;
 
 /// A reader that only reads.
@@ -72,9 +71,7 @@ impl Onlooker {
                 Ok(Look::Message(record)) => Some((record.end, copy(record))),
                 _ => None,
             };
-            // ORDERING: O2, Acquire fence; pairs with O1, of which J1 in `Producer::look_for_room` is one: whoever has read
-            // anything of what was written over finds the floor raised.
-            fence(Acquire);
+            // Whoever has read anything of what was written over finds the floor raised, behind the fence O2 in `Floor::read`.
             match self.rise() {
                 None => {}
                 // Only what nobody receives was written over.

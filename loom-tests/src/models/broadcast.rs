@@ -137,22 +137,31 @@ fn who_joins_at_the_oldest_gets_all_from_there_on() {
 
 #[test]
 fn a_slot_that_is_taken_again_does_not_speak_with_its_last_owners_position() {
-    explore(|| {
+    explore_every_kill(|accesses| {
         let ring = ring();
-        let mut publisher = Publisher::attach(&ring, SENDER);
-        let mut first = join(&ring, 1, Start::Now);
-        publisher.try_send(HALF, 1).unwrap();
-        assert_eq!(next(&mut first), Some(1));
+        let mut first = Publisher::attach(&ring, SENDER);
+        let mut before = join(&ring, 1, Start::Now);
+        first.try_send(HALF, 1).unwrap();
+        // Killed, perhaps, between the tag and the tail.
+        let killed = killed_at(accesses, || first.try_send(HALF, 2).unwrap());
+        ring.bury_quietly(process(SENDER));
+        let sent = drain(&mut before).len() as u64;
         claim::close(&ring.memory.slot(1).unwrap().claim);
+        let heir = ring.clone();
         let sending = thread::spawn(move || {
-            1 + (2..=4).take_while(|value| publisher.try_send(HALF, *value).is_ok()).count() as u64
+            let mut second = Publisher::attach(&heir, 9);
+            let more = (1..=2).take_while(|more| second.try_send(HALF, sent + more).is_ok()).count() as u64;
+            (second, sent + more)
         });
-        let mut second = join(&ring, 1, Start::Now);
-        let mut got = drain(&mut second);
-        let sent = sending.join().unwrap();
-        got.extend(drain(&mut second));
+        let mut after = join(&ring, 1, Start::Now);
+        let mut got = drain(&mut after);
+        let (mut second, sent) = sending.join().unwrap();
+        got.extend(drain(&mut after));
+        second.try_send(HALF, sent + 1).unwrap();
+        got.extend(drain(&mut after));
         assert_consecutive(&got);
-        assert!(got.last().is_none_or(|last| *last == sent), "{got:?} of {sent}");
+        assert_eq!(got.last(), Some(&(sent + 1)));
+        killed
     });
 }
 
@@ -197,6 +206,26 @@ fn the_floor_is_a_record_with_its_number() {
 }
 
 #[test]
+fn the_floor_stands_while_a_sender_is_killed_at_every_access() {
+    explore_every_kill(|accesses| {
+        let ring = ring();
+        let mut first = Publisher::attach(&ring, SENDER);
+        (1..=2).for_each(|value| first.try_send(HALF, value).unwrap());
+        let heir = ring.clone();
+        let sending = thread::spawn(move || {
+            let killed = killed_at(accesses, || first.try_send(HALF, 3).unwrap());
+            heir.bury_quietly(process(SENDER));
+            let mut second = Publisher::attach(&heir, 9);
+            second.try_send(HALF, 4).unwrap();
+            killed
+        });
+        let floor = Floor::read(&ring.memory);
+        assert_eq!(floor.position.units(), floor.number * HALF_UNITS);
+        sending.join().unwrap()
+    });
+}
+
+#[test]
 fn a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent() {
     explore_every_kill(|accesses| {
         let ring = ring();
@@ -231,7 +260,7 @@ fn a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent() {
 }
 
 #[test]
-fn what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_early() {
+fn what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once() {
     explore_every_kill(|accesses| {
         let ring = ring();
         let mut first = Publisher::attach(&ring, SENDER);
@@ -239,8 +268,7 @@ fn what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_early() {
         let killed = killed_at(accesses, || first.try_batch(&[1, 2, 3]).unwrap());
         ring.bury_quietly(process(SENDER));
         drain(&mut reader);
-        let mut second = Publisher::attach(&ring, 9);
-        second.0.reserve(0).unwrap();
+        let _second = Publisher::attach(&ring, 9);
         claim::close(&ring.memory.receiver().claim);
         let mut third = Publisher::attach(&ring, 10);
         // Up to where the records of the batch have their tags.
