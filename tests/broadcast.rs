@@ -132,6 +132,13 @@ fn child_process() {
                 line.tell(number);
             }
         }
+        ["begin-a-batch", ring] => {
+            let mut publisher = open(ring, &line).publisher().unwrap();
+            let mut batch = publisher.batch(3 * ringpost::record_size(LONGEST)).unwrap();
+            (0..3).for_each(|number| batch.push(0, &letter(&stream, number)).unwrap());
+            line.tell(0);
+            line.hear();
+        }
         ["join", ring] => {
             let ring = open(ring, &line);
             line.tell(0);
@@ -357,6 +364,23 @@ fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
         }
         assert_eq!(watched, end, "the successor has counted on");
         first = end;
+    }
+}
+
+#[test]
+fn a_batch_that_a_killed_sender_has_begun_is_never_seen() {
+    for successors in 1..4 {
+        let (shared, stream) = (ring(1), stream());
+        let mut reader = shared.ring.subscriber().unwrap();
+        let mut sender = child_at(&shared, "begin-a-batch", "");
+        assert_eq!(sender.hear(), 0);
+        sender.kill();
+        assert_eq!(next(&mut reader, &stream), Err(RecvError::PeerDied { pid: sender.id(), unfinished: 0 }));
+        // All but the last close at once.
+        (1..successors).for_each(|_| drop(shared.ring.publisher().unwrap()));
+        shared.ring.publisher().unwrap().send(&letter(&stream, 0)).unwrap();
+        assert_eq!(next(&mut reader, &stream), Ok(0));
+        assert_eq!(next(&mut reader, &stream), Err(RecvError::Disconnected), "the second was never sent");
     }
 }
 

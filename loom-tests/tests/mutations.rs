@@ -113,7 +113,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("nobody notes what is unclean", BROADCAST, "    word.store(unclean.units(), Relaxed);\n", "", "broadcast::what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once"),
     mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Relaxed);", "", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("a sender to many readers begins at the tail that was shown", BROADCAST, "let tail = receive::end_of_records(&memory, memory.head());", "let tail = memory.head();", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
-    mutation("dead readers hold the sender up", BROADCAST, "self.fallen = claims", "let _: Vec<_> = claims", "broadcast::a_reader_that_is_killed_at_every_access_of_its_joining_holds_nobody_up"),
+    mutation("dead readers hold the sender up", BROADCAST, "self.fallen.extend(claims.filter(is_fallen));", "let _: Vec<_> = claims.filter(is_fallen).collect();", "broadcast::a_reader_that_is_killed_at_every_access_of_its_joining_holds_nobody_up"),
 ];
 
 fn root() -> PathBuf {

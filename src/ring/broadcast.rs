@@ -68,8 +68,8 @@ impl Producer {
         // Nothing may be written over before it was looked up.
         let head = tail.back(capacity);
         let unclean = unclean_up_to(&memory, tail, crashed);
-        let open = Reserved::NONE;
-        let producer = Self { memory, name, tail, head, floor, fallen: vec![], wiped: tail, unclean, open };
+        let (fallen, open) = (Vec::with_capacity(memory.slots().into()), Reserved::NONE);
+        let producer = Self { memory, name, tail, head, floor, fallen, wiped: tail, unclean, open };
         producer.store_tail();
         producer
     }
@@ -78,7 +78,8 @@ impl Producer {
     pub(crate) fn pass_over(&mut self, is_dead: impl Fn(Owner) -> bool) {
         let claims = self.memory.all_slots().map(|(_, slot)| claim::seen(&slot.claim));
         let is_fallen = |seen: &Seen| matches!(seen.claim(), Claim::Attached(owner) if is_dead(owner));
-        self.fallen = claims.filter(is_fallen).collect();
+        self.fallen.clear();
+        self.fallen.extend(claims.filter(is_fallen));
     }
 
     /// Number of the slot of the reader who is farthest behind, who it is, and by how many bytes.

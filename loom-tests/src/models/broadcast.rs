@@ -213,14 +213,15 @@ fn the_floor_stands_while_a_sender_is_killed_at_every_access() {
         (1..=2).for_each(|value| first.try_send(HALF, value).unwrap());
         let heir = ring.clone();
         let sending = thread::spawn(move || {
-            let killed = killed_at(accesses, || first.try_send(HALF, 3).unwrap());
+            let killed = killed_at(accesses, || first.try_send(0, 3).unwrap());
             heir.bury_quietly(process(SENDER));
-            let mut second = Publisher::attach(&heir, 9);
-            second.try_send(HALF, 4).unwrap();
+            // Needs more room, so that it raises the floor again at once.
+            Publisher::attach(&heir, 9).try_send(HALF + SHORT, 4).unwrap();
             killed
         });
         let floor = Floor::read(&ring.memory);
-        assert_eq!(floor.position.units(), floor.number * HALF_UNITS);
+        let expected = if floor.number > 2 { 2 * HALF_UNITS + HEADER } else { floor.number * HALF_UNITS };
+        assert_eq!(floor.position.units(), expected);
         sending.join().unwrap()
     });
 }
