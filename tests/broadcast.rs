@@ -233,6 +233,7 @@ fn a_slow_reader_holds_the_sender_up_and_is_named() {
     let mut fast = shared.ring.subscriber().unwrap();
     let mut sent = 0;
     while publisher.try_send(&letter(&stream, sent)).is_ok() {
+        assert!(sent < 10_000, "nobody holds the sender up");
         assert_eq!(next(&mut fast, &stream), Ok(sent));
         sent += 1;
     }
@@ -264,6 +265,7 @@ fn a_sender_that_waits_for_a_reader_goes_on_when_that_is_killed_and_no_other_los
         publisher.set_wait(strategy);
         let mut sent = 0;
         while publisher.try_send(&letter(&stream, sent)).is_ok() {
+            assert!(sent < 10_000, "nobody holds the sender up");
             assert_eq!(next(&mut fast, &stream), Ok(sent));
             sent += 1;
         }
@@ -292,6 +294,7 @@ fn a_stopped_reader_is_named_and_never_passed_over() {
     let mut publisher = shared.ring.publisher().unwrap();
     let mut sent = 0;
     while publisher.try_send(&letter(&stream, sent)).is_ok() {
+        assert!(sent < 10_000, "nobody holds the sender up");
         sent += 1;
     }
     assert_eq!(
@@ -653,6 +656,7 @@ fn a_message_that_is_held_is_not_written_over_and_one_that_is_forgotten_comes_ag
     let held = reader.recv().unwrap();
     let mut sent = 1;
     while publisher.try_send(&letter(&stream, sent)).is_ok() {
+        assert!(sent < 10_000, "nobody holds the sender up");
         sent += 1;
     }
     assert_eq!(number(&stream, &held.to_vec()), 0);
