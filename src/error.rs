@@ -67,6 +67,11 @@ pub enum OpenError {
         /// Number of slots.
         most: u8,
     },
+    /// Every reader's slot of a ring for many readers is taken.
+    TooManyReaders {
+        /// Number of slots.
+        most: u8,
+    },
     /// The kernel refuses something that all users of this ring rely on.
     Unsupported {
         /// What it refuses.
@@ -110,6 +115,7 @@ impl fmt::Display for OpenError {
                 f,
                 "all {most} sender slots are taken, or wait until the receiver has passed what their former owners sent"
             ),
+            Self::TooManyReaders { most } => write!(f, "all {most} slots of readers are taken"),
             Self::Unsupported { what } => {
                 write!(f, "the kernel refuses {what}, which all users of this ring rely on")
             }
@@ -170,7 +176,8 @@ impl From<OpenError> for io::Error {
             OpenError::NotARing { .. } | OpenError::Mismatch { .. } => io::ErrorKind::InvalidData,
             OpenError::ReceiverAttached { .. }
             | OpenError::SenderAttached { .. }
-            | OpenError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,
+            | OpenError::TooManySenders { .. }
+            | OpenError::TooManyReaders { .. } => io::ErrorKind::ResourceBusy,
             OpenError::Unsupported { .. } => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)
@@ -266,6 +273,12 @@ pub enum RecvError {
         /// with a single sender, whose open reservation nobody sees.
         unfinished: u64,
     },
+    /// So many messages were written over before this reader got to them. It goes on at the oldest that is still there. Only
+    /// from a [`Watcher`](crate::Watcher), for which nobody waits.
+    Missed {
+        /// How many, exactly.
+        count: u64,
+    },
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
     /// The message is longer than the caller's buffer. It is still the next message.
@@ -294,6 +307,9 @@ impl fmt::Display for RecvError {
             Self::PeerDied { pid, unfinished } => {
                 write!(f, "the sender (process {pid}) died and left {unfinished} bytes unfinished")
             }
+            Self::Missed { count } => {
+                write!(f, "{count} messages were written over before this reader got to them")
+            }
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::BufferTooSmall { length } => {
                 write!(f, "the next message has {length} bytes, more than the buffer")
@@ -320,7 +336,9 @@ impl From<RecvError> for io::Error {
             RecvError::PeerDied { .. } => io::ErrorKind::ConnectionAborted,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Forked => io::ErrorKind::Unsupported,
-            RecvError::NotAValue | RecvError::Corrupt { .. } => io::ErrorKind::InvalidData,
+            RecvError::Missed { .. } | RecvError::NotAValue | RecvError::Corrupt { .. } => {
+                io::ErrorKind::InvalidData
+            }
         };
         io::Error::new(kind, error)
     }

@@ -24,13 +24,25 @@ pub(crate) const LEAST_CAPACITY: u64 = 4096;
 /// Largest capacity, in bytes: 2^40.
 pub(crate) const MOST_CAPACITY: u64 = 1 << 40;
 
-/// How many senders a ring is made for.
+/// How many senders and readers a ring is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// One at a time.
     Single,
     /// Up to this many at a time, in one total order.
     Many(u8),
+    /// One sender at a time, and up to this many readers that get every message.
+    Broadcast(u8),
+}
+
+impl Kind {
+    /// Number of slots.
+    pub(crate) fn slots(self) -> u8 {
+        match self {
+            Kind::Single => 1,
+            Kind::Many(slots) | Kind::Broadcast(slots) => slots,
+        }
+    }
 }
 
 /// The type of every message of a ring, when it has one.
@@ -66,10 +78,7 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn slots(&self) -> u8 {
-        match self.kind {
-            Kind::Single => 1,
-            Kind::Many(slots) => slots,
-        }
+        self.kind.slots()
     }
 
     /// Bytes of the whole segment.
@@ -82,6 +91,7 @@ impl Header {
         let (kind, slots) = match self.kind {
             Kind::Single => (1u32, 1u32),
             Kind::Many(slots) => (2, slots.into()),
+            Kind::Broadcast(slots) => (3, slots.into()),
         };
         let mirrored = if self.geometry.mirrored() { MIRRORED } else { 0 };
         let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
@@ -141,6 +151,7 @@ impl Header {
         let kind = match (kind, u8::try_from(slots)) {
             (1, Ok(1)) => Kind::Single,
             (2, Ok(1..=MOST_SLOTS)) => Kind::Many(slots as u8),
+            (3, Ok(1..=MOST_SLOTS)) => Kind::Broadcast(slots as u8),
             _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
         };
         if flags & !(MIRRORED | ASYMMETRIC) != 0 {
@@ -282,7 +293,7 @@ mod tests {
     #[test]
     fn impossible_fields_are_refused_though_the_checksum_is_right() {
         let impossible: [(usize, u32); 8] =
-            [(16, 3), (20, 8), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
+            [(16, 4), (20, 8), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
         for (offset, value) in impossible {
             let mut bytes = header().encode();
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());

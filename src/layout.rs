@@ -12,11 +12,13 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// Bytes that nothing else may share: two lines, because the adjacent one is fetched along.
 pub(crate) const LINE: usize = 128;
 
-/// The words that the receiver writes.
+/// The words that the receiver writes. In a ring for many readers: the words of the sender, whose place is the one of which
+/// there is one.
 #[repr(C, align(128))]
 pub(crate) struct ReceiverArea {
     /// Units of the first record that is not released. Written by the receiver at each release; senders read it when
     /// their copy says that the ring is full, so it may be stale there by any amount, but never ahead.
+    /// Many readers: the end of the last record, written by the sender after each.
     pub(crate) position: AtomicU64,
     _line_0: [u8; LINE - 8],
 
@@ -41,7 +43,13 @@ pub(crate) struct ReceiverArea {
     pub(crate) coming: AtomicU64,
     _line_2: [u8; LINE - 16 - size_of::<Counts>()],
 
-    _to_alarms: [u8; 1024 - 3 * LINE],
+    /// Many readers: the oldest record that is still whole.
+    pub(crate) floor: FloorWords,
+    /// Many readers: up to where a sender that crashed may have left tags.
+    pub(crate) unclean: AtomicU64,
+    _line_3: [u8; LINE - 48],
+
+    _to_alarms: [u8; 1024 - 4 * LINE],
     /// One for each sender that waits for room: changed by the kernel when the receiver dies.
     pub(crate) alarms: [AlarmWord; MOST_SLOTS as usize],
     _to_told: [u8; 8],
@@ -50,13 +58,28 @@ pub(crate) struct ReceiverArea {
     _to_area: [u8; 4],
 }
 
+/// Where the oldest record that is whole stands. The entry that stands is never written; so a kill in between changes nothing.
+#[repr(C)]
+pub(crate) struct FloorWords {
+    /// The lowest bit says which entry stands.
+    pub(crate) index: AtomicU64,
+    pub(crate) entries: [FloorEntry; 2],
+}
+
+/// A record, and how many messages were before it.
+#[repr(C)]
+pub(crate) struct FloorEntry {
+    pub(crate) position: AtomicU64,
+    pub(crate) number: AtomicU64,
+}
+
 /// A futex word that the kernel changes when the process of its area dies (`sys/watch.rs`), and eight bytes wide, so that a
 /// list entry of the kernel's fits at the same distance from each. Not part of the protocol: always the hardware's atomics.
 #[repr(C, align(8))]
 #[derive(Default)]
 pub(crate) struct AlarmWord(pub(crate) core::sync::atomic::AtomicU32);
 
-/// The words that senders share.
+/// The words that senders share. In a ring for many readers: the words that these share.
 #[repr(C, align(128))]
 pub(crate) struct SendersArea {
     /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: the same, as of its last wait for room.
@@ -85,7 +108,7 @@ pub(crate) struct SendersArea {
 /// How many senders, one after the other, a ring with one sender remembers.
 pub(crate) const TURNS: usize = if cfg!(ringpost_loom) { 2 } else { 32 };
 
-/// The words of one sender.
+/// The words of one sender, or of one of many readers.
 #[repr(C, align(128))]
 pub(crate) struct Slot {
     /// Who sends here, see `ring/claim.rs`.
@@ -96,8 +119,9 @@ pub(crate) struct Slot {
     pub(crate) intent_end: AtomicU64,
     /// For the receiver: changed by the kernel when this sender dies.
     pub(crate) alarm: AlarmWord,
-    _to_coming: [u8; 8],
-    /// Who is about to send here: a claim as well.
+    /// Many readers: `position of the first record that this one has not released << 8 | times that the slot was taken`.
+    pub(crate) position: AtomicU64,
+    /// Who is about to send, or to read, here: a claim as well.
     pub(crate) coming: AtomicU64,
     _line_0: [u8; LINE - 48],
 
@@ -116,7 +140,7 @@ pub(crate) type ToldWord = core::sync::atomic::AtomicU32;
 /// costs no shared line; a kill between a step and its count leaves the count short by that step.
 #[repr(C)]
 #[derive(Default)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Messages sent or received.
     pub(crate) messages: Count,
     /// Bytes of their payloads.
@@ -189,6 +213,8 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, claim) == 256);
     assert!(offset_of!(ReceiverArea, counts) == 264);
     assert!(offset_of!(ReceiverArea, coming) == 320);
+    assert!(offset_of!(ReceiverArea, floor) == 384);
+    assert!(offset_of!(ReceiverArea, unclean) == 424);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
     assert!(offset_of!(ReceiverArea, told) == 3072);
     assert!(size_of::<AlarmWord>() == 8);
@@ -205,6 +231,7 @@ const _: () = {
     assert!(offset_of!(Slot, intent_tail) == 8);
     assert!(offset_of!(Slot, intent_end) == 16);
     assert!(offset_of!(Slot, alarm) == 24);
+    assert!(offset_of!(Slot, position) == 32);
     assert!(offset_of!(Slot, coming) == 40);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(size_of::<Slot>() == 256);
@@ -230,7 +257,16 @@ mod in_loom {
                 counts: Counts::default(),
                 coming: AtomicU64::new(0),
                 _line_2: [0; LINE - 16 - size_of::<Counts>()],
-                _to_alarms: [0; 1024 - 3 * LINE],
+                floor: FloorWords {
+                    index: AtomicU64::new(0),
+                    entries: core::array::from_fn(|_| FloorEntry {
+                        position: AtomicU64::new(0),
+                        number: AtomicU64::new(0),
+                    }),
+                },
+                unclean: AtomicU64::new(0),
+                _line_3: [0; LINE - 48],
+                _to_alarms: [0; 1024 - 4 * LINE],
                 alarms: core::array::from_fn(|_| AlarmWord::default()),
                 _to_told: [0; 8],
                 told: core::array::from_fn(|_| ToldWord::new(0)),
@@ -262,7 +298,7 @@ mod in_loom {
                 intent_tail: AtomicU64::new(0),
                 intent_end: AtomicU64::new(0),
                 alarm: AlarmWord::default(),
-                _to_coming: [0; 8],
+                position: AtomicU64::new(0),
                 coming: AtomicU64::new(0),
                 _line_0: [0; LINE - 48],
                 counts: Counts::default(),

@@ -13,7 +13,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A ring has one receiver, and one sender ([`Sender`]) or many ([`MultiSender`]). It lives in a named segment, in a
+//! A ring has one receiver, and one sender ([`Sender`]) or many ([`MultiSender`]); or one sender ([`Publisher`]) and many readers,
+//! each of which gets every message ([`Subscriber`], [`Watcher`]). It lives in a named segment, in a
 //! sealed memfd, in memory of this process, or in a segment of the `shared_memory` crate: see [`Builder`]. Or in a *link*, made
 //! over a Unix socket ([`listen`], [`connect`]): then no process can write what the other writes. [`Lanes`] receives from
 //! many rings at once.
@@ -23,7 +24,8 @@
 //! * **Trust**: a message is a `&[u8]` only when all peers were declared trusted ([`Ring::trust_peers`], once, `unsafe`).
 //!   Otherwise it is read by copying, and whatever another process writes, this crate has no undefined behaviour.
 //! * **Order**: all messages of a ring in one total order, which is the order of each sender.
-//! * **Loss**: none. A full ring makes the sender wait, or gives it an error, as asked.
+//! * **Loss**: none. A full ring makes the sender wait, or gives it an error, as asked. Only a [`Watcher`] can miss messages, and is
+//!   told how many.
 //! * **Death**: what was committed is received, also after a kill at any instruction; what was not is not.
 //!
 //! `docs/PROTOCOL.md` in the repository says how and why it works.

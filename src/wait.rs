@@ -68,7 +68,7 @@ impl Waker {
 
 /// One direction of waking.
 #[derive(Clone, Copy)]
-pub(crate) struct Bell<'m> {
+pub struct Bell<'m> {
     /// In the sleepers' area: `flag << 32 | wanted`.
     attention: &'m AtomicU64,
     /// In the wakers' area.

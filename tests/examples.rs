@@ -86,6 +86,15 @@ fn log_collector_prints_each_line_with_its_sender() {
 }
 
 #[test]
+fn broadcast_gives_every_reader_everything() {
+    let mut lines = lines_of("broadcast");
+    lines.sort();
+    let reader = "a reader got 10000 prices, in order";
+    let watcher = "the watcher came late: 10000 prices in all, some of them missed: true";
+    assert_eq!(lines, [reader, reader, reader, watcher]);
+}
+
+#[test]
 fn typed_prints_values_of_its_type() {
     let lines = lines_of("typed");
     assert_eq!(lines.len(), 10);

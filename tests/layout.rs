@@ -48,6 +48,30 @@ fn one_message_is_the_hex_dump_of_the_document() {
 }
 
 #[test]
+fn the_words_of_a_broadcast_lie_where_the_document_says() {
+    let ring = ringpost::unnamed().capacity(4096).broadcast(3).memfd().unwrap();
+    let (mut publisher, first) = (ring.publisher().unwrap(), ring.subscriber().unwrap());
+    drop(first);
+    let mut reader = ring.subscriber().unwrap();
+    let file = file_of(&ring);
+    assert_eq!((u32_at(&file, 16), u32_at(&file, 36)), (3, 3), "one sender, three readers");
+    for _ in 0..200 {
+        publisher.try_send(&[1; 8]).unwrap();
+        drop(reader.recv().unwrap());
+    }
+    let (receiver_area, slot) = (4096, 8704);
+    assert_eq!(u64_at(&file, receiver_area), 600, "the end of the last record");
+    assert_eq!(u64_at(&file, receiver_area + 256) & 3, 1, "the sender holds the one place");
+    assert_eq!(u64_at(&file, receiver_area + 264), 200, "messages sent");
+    let entry = receiver_area + 392 + 16 * (u64_at(&file, receiver_area + 384) & 1);
+    let (floor, number) = (u64_at(&file, entry), u64_at(&file, entry + 8));
+    assert_eq!(floor, 3 * number);
+    assert!((600 - 512..600 - 512 + 512 / 16 + 3).contains(&floor), "the oldest of 512 units: {floor}");
+    assert_eq!(u64_at(&file, receiver_area + 424), 0, "nobody has crashed");
+    assert_eq!(u64_at(&file, slot + 32), 600 << 8 | 2, "all is released, the slot was taken twice");
+}
+
+#[test]
 fn the_words_lie_where_the_document_says() {
     let ring = ringpost::unnamed().capacity(8192).longest_message(100).many_senders(3).memfd().unwrap();
     let (first, mut second) = (ring.multi_sender().unwrap(), ring.multi_sender().unwrap());

@@ -65,9 +65,12 @@ fn show(found: &[Report]) -> String {
                 rings.add_row([
                     ring.name.clone(),
                     BinaryBytes(ring.capacity).to_string(),
-                    senders(ring),
+                    attached(&ring.senders, ring.many_senders.unwrap_or(1)),
                     ring.pending_messages.to_string(),
-                    ring.receiver.as_ref().map_or("none".into(), who),
+                    match ring.broadcast {
+                        Some(most) => format!("{} readers", attached(&ring.readers, most)),
+                        None => ring.receiver.as_ref().map_or("none".into(), who),
+                    },
                     age(ring.created_ns).map_or("in the future".into(), |age| HumanDuration(age).to_string()),
                 ]);
             }
@@ -82,15 +85,10 @@ fn show(found: &[Report]) -> String {
 }
 
 /// How many are attached, of how many there may be, and who died.
-fn senders(ring: &RingReport) -> String {
-    let alive = ring.senders.iter().filter(|sender| sender.state == State::Alive).count();
-    let dead: String = ring
-        .senders
-        .iter()
-        .filter(|sender| sender.state == State::Dead)
-        .map(|sender| format!(", {}", who(sender)))
-        .collect();
-    format!("{alive} of {}{dead}", ring.many_senders.unwrap_or(1))
+fn attached(participants: &[Participant], most: u8) -> String {
+    let of = |state| participants.iter().filter(move |one| one.state == state);
+    let dead: String = of(State::Dead).map(|one| format!(", {}", who(one))).collect();
+    format!("{} of {most}{dead}", of(State::Alive).count())
 }
 
 /// A process, and what became of it.

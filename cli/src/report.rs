@@ -28,6 +28,8 @@ pub struct RingReport {
     pub longest_message: usize,
     /// Most senders at a time; `null` when the ring is for one.
     pub many_senders: Option<u8>,
+    /// Most readers at a time, each of which gets every message; `null` when there is one receiver.
+    pub broadcast: Option<u8>,
     /// Bytes of each message, where all have the same type.
     pub item_size: Option<usize>,
     /// Process that made it.
@@ -44,6 +46,8 @@ pub struct RingReport {
     pub receiver: Option<Participant>,
     /// Each slot that was ever used.
     pub senders: Vec<Participant>,
+    /// Each reader's slot that was ever used, where each gets every message.
+    pub readers: Vec<Participant>,
 }
 
 /// What stands under a ring's name and can't be used.
@@ -115,7 +119,7 @@ pub enum State {
 impl RingReport {
     pub fn new(name: &str, ring: &Ring) -> Self {
         let (info, statistics) = (ring.info(), ring.statistics());
-        let Statistics { receiver, senders, .. } = &statistics;
+        let Statistics { receiver, senders, readers, .. } = &statistics;
         Self {
             schema: SCHEMA,
             name: name.into(),
@@ -124,6 +128,7 @@ impl RingReport {
             capacity: info.capacity,
             longest_message: info.longest_message,
             many_senders: info.many_senders,
+            broadcast: info.broadcast,
             item_size: info.item_size,
             creator: info.creator,
             created_ns: info.created_ns,
@@ -134,6 +139,7 @@ impl RingReport {
             high_water_bytes: statistics.high_water_bytes(),
             receiver: receiver.pid.map(|_| Participant::new(receiver)),
             senders: senders.iter().map(Participant::new).collect(),
+            readers: readers.iter().map(Participant::new).collect(),
         }
     }
 }
@@ -178,7 +184,10 @@ impl LeftoverReport {
 
 /// Why nobody is attached to a ring.
 fn unattended(statistics: &Statistics) -> String {
-    let participants = || statistics.senders.iter().chain([&statistics.receiver]);
+    let participants = || {
+        let Statistics { receiver, senders, readers, .. } = statistics;
+        senders.iter().chain([receiver]).chain(readers)
+    };
     let dead: Vec<_> = participants().filter(|one| one.died).filter_map(|one| one.pid).collect();
     match dead[..] {
         [] if participants().all(|one| one.pid.is_none()) => "nobody has ever attached".into(),

@@ -57,6 +57,11 @@ fn show(ring: &RingReport) -> String {
             ring.many_senders.map_or("one at a time".into(), |most| format!("up to {most} at a time")),
         ),
         (
+            "receivers",
+            ring.broadcast
+                .map_or("one at a time".into(), |most| format!("up to {most}, each gets every message")),
+        ),
+        (
             "fences",
             if ring.asymmetric_fences { "by the receiver (membarrier)" } else { "by both sides" }.into(),
         ),
@@ -67,15 +72,17 @@ fn show(ring: &RingReport) -> String {
     let facts: String = facts.iter().map(|(what, value)| format!("{what:<16} {value}\n")).collect();
     let mut places =
         table(["PLACE", "PROCESS", "MESSAGES", "BYTES", "REFUSED", "BLOCKED", "SLEEPS", "WAKES"]);
-    for participant in ring.receiver.iter().chain(&ring.senders) {
-        places.add_row(row(participant));
+    for (role, participants) in
+        [("receiver", ring.receiver.as_slice()), ("sender", &ring.senders), ("reader", &ring.readers)]
+    {
+        participants.iter().for_each(|one| _ = places.add_row(row(role, one)));
     }
     if places.is_empty() { facts } else { format!("{facts}\n{}", lines(&places)) }
 }
 
-fn row(participant: &Participant) -> [String; 8] {
+fn row(role: &str, participant: &Participant) -> [String; 8] {
     [
-        if participant.slot == 0 { "receiver".into() } else { format!("sender {}", participant.slot) },
+        if participant.slot == 0 { role.into() } else { format!("{role} {}", participant.slot) },
         ls::who(participant),
         participant.messages.to_string(),
         participant.bytes.to_string(),

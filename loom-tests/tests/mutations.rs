@@ -34,9 +34,12 @@ const fn mutation(
 }
 
 const ANY: &str = "src/wait/any.rs";
+const BROADCAST: &str = "src/ring/broadcast.rs";
 const CLAIM: &str = "src/ring/claim.rs";
+const FLOOR: &str = "src/ring/floor.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
+const ONLOOKER: &str = "src/ring/onlooker.rs";
 const RECEIVE: &str = "src/ring/receive.rs";
 const RECOVERY: &str = "src/ring/recovery.rs";
 const RESERVE: &str = "src/ring/reserve.rs";
@@ -70,6 +73,15 @@ const WEAKENED: &[Mutation] = &[
     mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
     mutation("B1", WAIT, "self.bare.fetch_sub(1, Release)", "self.bare.fetch_sub(1, Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("B2", WAIT, "self.bare.load(Acquire)", "self.bare.load(Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
+    mutation("R1, many readers", BROADCAST, "slot.position.store(end.with_low_byte(self.takes), Release)", "slot.position.store(end.with_low_byte(self.takes), Relaxed)", "broadcast::a_record_is_written_over_only_after_every_reader_has_read_it"),
+    mutation("S1, many readers", BROADCAST, "slot.position.load(Acquire)", "slot.position.load(Relaxed)", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("J1, O1", BROADCAST, "written over.\n        fence(SeqCst);\n", "written over.\n", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("J2, tail", BROADCAST, "writes over nothing behind it.\n        fence(SeqCst);\n", "writes over nothing behind it.\n", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("J2, floor", BROADCAST, "how far it writes over records.\n            fence(SeqCst);\n", "how far it writes over records.\n", "broadcast::who_joins_at_the_oldest_gets_all_from_there_on"),
+    mutation("L1", FLOOR, "words.index.store(index, Release)", "words.index.store(index, Relaxed)", "broadcast::the_floor_is_a_record_with_its_number"),
+    mutation("L2", FLOOR, "words.index.load(Acquire)", "words.index.load(Relaxed)", "broadcast::the_floor_is_a_record_with_its_number"),
+    mutation("O1", FLOOR, "        fence(Release);\n", "", "broadcast::the_floor_stands_while_a_sender_is_killed_at_every_access"),
+    mutation("O2", FLOOR, "            fence(Acquire);\n", "", "broadcast::the_floor_is_a_record_with_its_number"),
 ];
 
 #[rustfmt::skip]
@@ -93,6 +105,15 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("what is dropped is not discarded", MPSC, "self.open.abandon(&self.memory);", "", "many::what_was_discarded_is_passed_over"),
     mutation("no look after the dead were passed over", RECEIVING, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
     mutation("room of the dead is not offered", RECEIVING, "        self.offer_room(true);\n        let ended", "        let ended", "recovery::a_sleeping_sender_gets_the_room_of_a_dead_one"),
+    mutation("a watcher does not look at the floor", ONLOOKER, "match self.rise() {", "match None::<u64> {", "broadcast::who_looks_on_gets_it_whole_or_is_told_exactly_what_it_missed"),
+    mutation("a slot speaks with its last owner's position", BROADCAST, "takes == seen.takes() && behind <= capacity", "behind <= capacity", "broadcast::a_slot_that_is_taken_again_does_not_speak_with_its_last_owners_position"),
+    mutation("no second look at the readers", BROADCAST, "let behind = self.most_behind()?;", "let behind = least?;", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("no second look at the floor", BROADCAST, "if Floor::read(&self.memory).position == floor {", "if true {", "broadcast::who_joins_at_the_oldest_gets_all_from_there_on"),
+    mutation("nothing is wiped after a crash, many readers", BROADCAST, "true => tail.plus(capacity),", "true => tail,", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
+    mutation("nobody notes what is unclean", BROADCAST, "    word.store(unclean.units(), Relaxed);\n", "", "broadcast::what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once"),
+    mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Relaxed);", "", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("a sender to many readers begins at the tail that was shown", BROADCAST, "let tail = receive::end_of_records(&memory, memory.head());", "let tail = memory.head();", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
+    mutation("dead readers hold the sender up", BROADCAST, "self.fallen.extend(claims.filter(is_fallen));", "let _: Vec<_> = claims.filter(is_fallen).collect();", "broadcast::a_reader_that_is_killed_at_every_access_of_its_joining_holds_nobody_up"),
 ];
 
 fn root() -> PathBuf {

@@ -8,6 +8,7 @@ use crate::{
     error::OpenError,
     header::Kind,
     ring::{
+        broadcast::{Reader, Start},
         claim::{self, Claim, Owner},
         memory::Memory,
         spsc,
@@ -118,17 +119,56 @@ fn come(
 impl Attachment {
     /// Takes the receiver's place.
     pub(crate) fn receiver(inner: Arc<Inner>) -> Result<Self, OpenError> {
-        let (_, _arrival) = come(&inner.memory, Place::Receiver, || true)
-            .map_err(|other| OpenError::ReceiverAttached { pid: other.map_or(0, Owner::pid) })?;
-        // ORDERING: Relaxed; a sender that still sees the flag takes the ring for closed, which it was.
+        if let kind @ Kind::Broadcast(_) = inner.header.kind {
+            return Err(wrong_kind(kind, "one receiver"));
+        }
+        let taken = Self::the_one(inner);
+        let (attachment, _) = taken.map_err(|pid| OpenError::ReceiverAttached { pid })?;
+        Ok(attachment)
+    }
+
+    /// Takes the place of the sender to many readers. True when its last owner died in it.
+    pub(crate) fn publisher(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
+        let Kind::Broadcast(_) = inner.header.kind else {
+            return Err(wrong_kind(inner.header.kind, "many readers"));
+        };
+        let (attachment, taken) = Self::the_one(inner).map_err(|pid| OpenError::SenderAttached { pid })?;
+        Ok((attachment, matches!(taken, Taken::FromTheDead)))
+    }
+
+    /// Takes the place of which there is one, or tells the process that has it.
+    fn the_one(inner: Arc<Inner>) -> Result<(Self, Taken), u32> {
+        let (taken, _arrival) =
+            come(&inner.memory, Place::Receiver, || true).map_err(|other| other.map_or(0, Owner::pid))?;
+        // ORDERING: Relaxed; whoever still sees the flag takes the ring for closed, which it was.
         inner.memory.receiver().attention.fetch_and(!CLOSED, Relaxed);
-        Ok(Self::armed(inner, Place::Receiver))
+        Ok((Self::armed(inner, Place::Receiver), taken))
+    }
+
+    /// Takes a slot of one of many readers, and begins to read.
+    pub(crate) fn reader(inner: Arc<Inner>, start: Start) -> Result<(Self, Reader), OpenError> {
+        let Kind::Broadcast(most) = inner.header.kind else {
+            return Err(wrong_kind(inner.header.kind, "many readers"));
+        };
+        let memory = &inner.memory;
+        let free = memory.all_slots().find_map(|(number, _)| {
+            let (_, arrival) = come(memory, Place::Slot(number), || true).ok()?;
+            Some((number, arrival))
+        });
+        let Some((number, _arrival)) = free else {
+            return Err(OpenError::TooManyReaders { most });
+        };
+        let reader = Reader::join(Arc::clone(memory), number, start);
+        let attachment = Self::armed(inner, Place::Slot(number));
+        // A sender that waits for room has perhaps waited to see where this one begins.
+        attachment.inner.bell_of_receiver().ring(&mut Waker::new(false), |_| true);
+        Ok((attachment, reader))
     }
 
     /// Takes the only sender slot. True when its last owner died in it.
     pub(crate) fn single(inner: Arc<Inner>) -> Result<(Self, bool), OpenError> {
         let Kind::Single = inner.header.kind else {
-            return Err(wrong_kind("many senders", "one sender"));
+            return Err(wrong_kind(inner.header.kind, "one sender"));
         };
         let place = Place::Slot(spsc::SLOT);
         let (taken, _arrival) = come(&inner.memory, place, || true)
@@ -139,7 +179,7 @@ impl Attachment {
     /// Takes one of many sender slots.
     pub(crate) fn many(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let Kind::Many(most) = inner.header.kind else {
-            return Err(wrong_kind("one sender", "many senders"));
+            return Err(wrong_kind(inner.header.kind, "many senders"));
         };
         let memory = &inner.memory;
         let free = memory.all_slots().find_map(|(number, slot)| {
@@ -168,7 +208,12 @@ impl Attachment {
     }
 }
 
-fn wrong_kind(found: &str, expected: &str) -> OpenError {
+fn wrong_kind(found: Kind, expected: &str) -> OpenError {
+    let found = match found {
+        Kind::Single => "one sender",
+        Kind::Many(_) => "many senders",
+        Kind::Broadcast(_) => "one sender, many readers",
+    };
     OpenError::Mismatch { what: "number of senders", found: found.into(), expected: expected.into() }
 }
 

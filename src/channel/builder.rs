@@ -71,6 +71,7 @@ pub struct Builder {
     capacity: Option<u64>,
     longest: Option<u64>,
     many_senders: Option<u8>,
+    readers: Option<u8>,
     item: Option<Item>,
     mode: u32,
     owner: Option<u32>,
@@ -90,6 +91,7 @@ pub fn builder(name: impl Into<String>) -> Builder {
         capacity: None,
         longest: None,
         many_senders: None,
+        readers: None,
         item: None,
         mode: 0o600,
         owner: None,
@@ -123,6 +125,13 @@ impl Builder {
     /// A ring for up to this many senders at a time (1 to 255), in one total order. Without this: for one.
     pub fn many_senders(mut self, most: u8) -> Self {
         self.many_senders = Some(most);
+        self
+    }
+
+    /// A ring for one sender and up to this many readers (1 to 255), each of which gets every message; attach with
+    /// [`Ring::publisher`], [`Ring::subscriber`] and [`Ring::watcher`].
+    pub fn broadcast(mut self, readers: u8) -> Self {
+        self.readers = Some(readers);
         self
     }
 
@@ -281,7 +290,7 @@ impl Builder {
     /// [`OpenError::Setting`] when the segment is too small for a ring.
     #[cfg(feature = "shared_memory")]
     pub fn host_in(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
-        let slots = self.many_senders.unwrap_or(1);
+        let slots = self.kind().slots();
         let control = layout::control_length(slots, 4096) as u64;
         let room = (host.len() as u64).saturating_sub(control);
         if room < LEAST_CAPACITY {
@@ -358,15 +367,18 @@ impl Builder {
                 most: 8,
             });
         }
-        let kind = match self.many_senders {
-            None => Kind::Single,
-            Some(0) => {
-                let most = layout::MOST_SLOTS.into();
+        let kind = self.kind();
+        let slots = kind.slots();
+        let most = layout::MOST_SLOTS.into();
+        match kind {
+            Kind::Many(0) => {
                 return Err(OpenError::Setting { what: "number of senders", given: 0, least: 1, most });
             }
-            Some(slots) => Kind::Many(slots),
-        };
-        let slots = self.many_senders.unwrap_or(1);
+            Kind::Broadcast(0) => {
+                return Err(OpenError::Setting { what: "number of readers", given: 0, least: 1, most });
+            }
+            _ => {}
+        }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Header {
             kind,
@@ -383,6 +395,14 @@ impl Builder {
             created_ns: since_1970.as_nanos() as u64,
             creator: attach::this_process().pid(),
         })
+    }
+
+    fn kind(&self) -> Kind {
+        match (self.readers, self.many_senders) {
+            (Some(readers), _) => Kind::Broadcast(readers),
+            (None, Some(senders)) => Kind::Many(senders),
+            (None, None) => Kind::Single,
+        }
     }
 
     /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
@@ -415,8 +435,9 @@ impl Builder {
         if let Some(asked) = self.longest.filter(|&asked| asked != found.longest as u64) {
             return Err(mismatch("longest message in bytes", found.longest, asked));
         }
-        if let Some(asked) = self.many_senders.filter(|&asked| found.kind != Kind::Many(asked)) {
-            return Err(mismatch("number of senders", kind(found.kind), kind(Kind::Many(asked))));
+        let asked = self.kind();
+        if asked != Kind::Single && asked != found.kind {
+            return Err(mismatch("number of senders", kind(found.kind), kind(asked)));
         }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });
@@ -434,8 +455,21 @@ impl Builder {
         Ok(memory)
     }
 
+    /// As [`Builder::check`], and maps it read-only.
+    pub(super) fn check_to_read(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
+        self.check_and_map(segment, Segment::map_to_read)
+    }
+
     /// Checks a segment that somebody else has made, and maps it.
     pub(super) fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
+        self.check_and_map(segment, Segment::map)
+    }
+
+    fn check_and_map(
+        &self,
+        segment: &Segment,
+        map: impl Fn(&Segment, usize, usize) -> Result<Mapping, SegmentError>,
+    ) -> Result<(Header, Memory), OpenError> {
         let mut bytes = [0; header::LENGTH];
         let there = segment.read_head(&mut bytes)?;
         let header = Header::decode(&bytes[..there])?;
@@ -443,7 +477,7 @@ impl Builder {
         if !header.geometry.mirrored() {
             return Err(HOSTED);
         }
-        let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
+        let mapping = map(segment, header.control_length as usize, header.geometry.capacity() as usize)?;
         Ok((header, mapped(&header, mapping)))
     }
 
@@ -505,6 +539,7 @@ fn kind(kind: Kind) -> String {
     match kind {
         Kind::Single => "one sender".into(),
         Kind::Many(slots) => format!("up to {slots} senders"),
+        Kind::Broadcast(slots) => format!("one sender, up to {slots} readers"),
     }
 }
 

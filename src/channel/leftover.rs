@@ -37,7 +37,7 @@ impl Builder {
         if is_hosted(&segment)? {
             return Err(HOSTED);
         }
-        let content = self.check(&segment).map(|(_, memory)| Statistics::read(&memory));
+        let content = self.check(&segment).map(|(header, memory)| Statistics::read(&memory, header.kind));
         match content {
             // It has called exec since, and is attached as long as it lives.
             Ok(statistics) if statistics.anybody_attached() => Err(SegmentError::InUse { path }.into()),

@@ -162,6 +162,7 @@ impl Builder {
                 let (boot_id, namespaces) = ([0; 16], 0);
                 Ok(Header { kind: Kind::Single, control_length, boot_id, namespaces, ..header })
             }
+            Kind::Broadcast(_) => Err(mismatch("kind of ring", "one sender, many readers", "a link's")),
             Kind::Many(given) => Err(OpenError::Setting {
                 what: "number of senders of a link",
                 given: given.into(),

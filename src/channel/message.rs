@@ -4,8 +4,10 @@ use super::{
     copy,
     receiver::Receiver,
     ring::Inner,
+    subscriber::Subscriber,
     trust::{Trust, Trusted, Untrusted},
 };
+use crate::header::Kind;
 use crate::ring::{
     claim::{self, Owner},
     memory::Memory,
@@ -18,7 +20,7 @@ use core::{fmt, marker::PhantomData, ops::Deref, slice};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub struct SenderId {
-    /// Number of its slot, from 1.
+    /// Number of its slot, from 1; 0 where every reader gets every message, since the slots are the readers' there.
     pub slot: u8,
     /// Its process. 0 when it is not known: in a ring with one sender, when 32 others have come since and the message still
     /// lay there; when a hostile sender has made its name up; and at the other end of a link, when it is in a PID namespace
@@ -45,19 +47,29 @@ pub(super) struct View<'m> {
 impl<'m> View<'m> {
     #[inline]
     pub(super) fn new<P: Trust>(receiver: &'m Receiver<P>, record: Record) -> Self {
-        Self { memory: receiver.memory(), inner: receiver.inner(), record }
+        Self::of(receiver.memory(), receiver.inner(), record)
+    }
+
+    #[inline]
+    pub(super) fn of(memory: &'m Memory, inner: &'m Inner, record: Record) -> Self {
+        Self { memory, inner, record }
     }
 
     #[inline]
     fn slot(&self) -> u8 {
-        claim::slot_of_sender(self.memory, self.record.info.owner())
+        match self.inner.header.kind {
+            Kind::Broadcast(_) => 0,
+            Kind::Single | Kind::Many(_) => claim::slot_of_sender(self.memory, self.record.info.owner()),
+        }
     }
 
     fn sender(&self) -> SenderId {
-        let owner = match &self.inner.peer {
+        let name = self.record.info.owner();
+        let owner = match (&self.inner.peer, self.inner.header.kind) {
             // Who it is does not depend on what it writes.
-            Some(peer) => Some(peer.owner),
-            None => claim::sender(self.memory, self.record.info.owner()),
+            (Some(peer), _) => Some(peer.owner),
+            (None, Kind::Broadcast(_)) => claim::only_sender(self.memory, name),
+            (None, Kind::Single | Kind::Many(_)) => claim::sender(self.memory, name),
         };
         SenderId::new(self.slot(), owner)
     }
@@ -121,7 +133,8 @@ macro_rules! reading {
                 Position::units(self.view().record.position)
             }
 
-            /// Number of its sender's slot, from 1: tells senders apart as long as they live.
+            /// Number of its sender's slot, from 1: tells senders apart as long as they live. 0 where every reader gets
+            /// every message, since the slots are the readers' there.
             #[inline]
             pub fn slot(&self) -> u8 {
                 self.view().slot()
@@ -212,8 +225,38 @@ impl<'a, P: Trust> BatchedMessage<'a, P> {
     }
 }
 
+/// A message in place in the ring, for one of many readers. Dropping it releases it: as far as this reader is concerned its
+/// room is the sender's again.
+///
+/// Leaking it with [`mem::forget`](std::mem::forget) releases nothing: it is the next message again.
+#[must_use = "a message that is dropped is released"]
+pub struct Delivery<'a, P: Trust = Untrusted> {
+    subscriber: &'a mut Subscriber<P>,
+    record: Record,
+}
+
+impl<'a, P: Trust> Delivery<'a, P> {
+    #[inline]
+    pub(super) fn new(subscriber: &'a mut Subscriber<P>, record: Record) -> Self {
+        Self { subscriber, record }
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        self.subscriber.view(self.record)
+    }
+}
+
+impl<P: Trust> Drop for Delivery<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.subscriber.release(self.record);
+    }
+}
+
 reading!(Message);
 reading!(BatchedMessage);
+reading!(Delivery);
 
 /// Several messages in place in the ring, received together. Dropping it releases all of them at once; leaking it
 /// releases none.

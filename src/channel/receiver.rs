@@ -581,7 +581,7 @@ impl Drop for Listening {
     }
 }
 
-fn corrupt(Violation { position, length }: Violation) -> RecvError {
+pub(super) fn corrupt(Violation { position, length }: Violation) -> RecvError {
     RecvError::Corrupt { sequence: position.units(), length }
 }
 

@@ -4,13 +4,16 @@ use super::{
     Receiver, Statistics,
     attach::Attachment,
     link::Peer,
+    publisher::Publisher,
     sender::{MultiSender, Sender},
+    subscriber::Subscriber,
     trust::{Trust, Trusted, Untrusted},
+    watcher::Watcher,
 };
 use crate::{
     error::OpenError,
     header::{Header, Kind},
-    ring::memory::Memory,
+    ring::{broadcast::Start, memory::Memory},
     sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
     wait::{Bell, Spin, WaitStrategy},
 };
@@ -111,6 +114,8 @@ pub struct RingInfo {
     pub longest_message: usize,
     /// Number of sender slots; `None` when the ring is for one sender.
     pub many_senders: Option<u8>,
+    /// Number of readers' slots where every reader gets every message; `None` in any other ring.
+    pub broadcast: Option<u8>,
     /// Size in bytes of the type of every message, when it has one.
     pub item_size: Option<usize>,
     /// The process that made it.
@@ -162,6 +167,42 @@ impl<P: Trust> Ring<P> {
         Ok(Receiver::new(Attachment::receiver(Arc::clone(&self.inner))?))
     }
 
+    /// Attaches as the sender to all readers. Goes on behind the last message when an earlier one has closed or died. It needs
+    /// no reader.
+    ///
+    /// # Errors
+    /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] unless the ring was made with
+    /// [`broadcast`](crate::Builder::broadcast).
+    pub fn publisher(&self) -> Result<Publisher<P>, OpenError> {
+        Sender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as a reader for which the sender waits, from the next message on.
+    ///
+    /// # Errors
+    /// [`OpenError::TooManyReaders`] when no slot is free, [`OpenError::Mismatch`] unless the ring was made with
+    /// [`broadcast`](crate::Builder::broadcast).
+    pub fn subscriber(&self) -> Result<Subscriber<P>, OpenError> {
+        self.subscriber_from(Start::Now)
+    }
+
+    /// Attaches as a reader for which the sender waits, from `start` on.
+    ///
+    /// # Errors
+    /// As for [`subscriber`](Ring::subscriber).
+    pub fn subscriber_from(&self, start: Start) -> Result<Subscriber<P>, OpenError> {
+        Subscriber::attach(Arc::clone(&self.inner), start)
+    }
+
+    /// A reader from `start` on for which nobody waits, and which takes no slot. See [`Builder::watch`](crate::Builder::watch)
+    /// for one that needs no permission to write.
+    ///
+    /// # Errors
+    /// [`OpenError::Mismatch`] unless the ring was made with [`broadcast`](crate::Builder::broadcast).
+    pub fn watcher(&self, start: Start) -> Result<Watcher, OpenError> {
+        Watcher::new(Arc::clone(&self.inner), start, true)
+    }
+
     /// What the ring was made with.
     pub fn info(&self) -> RingInfo {
         let header = &self.inner.header;
@@ -169,8 +210,12 @@ impl<P: Trust> Ring<P> {
             capacity: header.geometry.capacity(),
             longest_message: header.longest as usize,
             many_senders: match header.kind {
-                Kind::Single => None,
+                Kind::Single | Kind::Broadcast(_) => None,
                 Kind::Many(slots) => Some(slots),
+            },
+            broadcast: match header.kind {
+                Kind::Single | Kind::Many(_) => None,
+                Kind::Broadcast(slots) => Some(slots),
             },
             item_size: self.inner.item_size(),
             creator: header.creator,
@@ -182,7 +227,7 @@ impl<P: Trust> Ring<P> {
 
     /// What the ring has done so far. Reads other processes' words; disturbs nobody.
     pub fn statistics(&self) -> Statistics {
-        Statistics::read(&self.inner.memory)
+        Statistics::read(&self.inner.memory, self.inner.header.kind)
     }
 
     /// Path of a named ring.

@@ -6,9 +6,11 @@ use super::{
     reservation::{self, Reservation},
     ring::Inner,
     trust::{Trust, Untrusted},
+    vigil::Vigil,
 };
 use crate::{
     error::{OpenError, SendError},
+    layout::Counts,
     ring::{
         claim,
         memory::Memory,
@@ -29,8 +31,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-mod sealed {
-    use super::{Arc, Attachment, Inner, OpenError, Produce};
+pub(super) mod sealed {
+    use super::{
+        Arc, Attachment, Bell, Counts, Inner, Memory, OpenError, Position, Produce, Relaxed, Scope,
+        SendError, UNIT, Vigil, claim, has_closed,
+    };
 
     pub trait Sealed {
         type Producer: Produce + Send;
@@ -40,10 +45,48 @@ mod sealed {
 
         /// Goes on in a slot that this process holds and nobody uses any more.
         fn go_on(attachment: &Attachment) -> Self::Producer;
+
+        /// Rung when there is a message.
+        #[inline]
+        fn bell_of_takers(memory: &Memory, scope: Scope) -> Bell<'_> {
+            Bell::of_receiver(memory, scope)
+        }
+
+        /// Slept on while there is no room.
+        fn bell_of_givers(memory: &Memory, scope: Scope) -> Bell<'_> {
+            Bell::of_senders(memory, scope)
+        }
+
+        #[inline]
+        fn counts(memory: &Memory, slot: u8) -> Option<&Counts> {
+            Some(&memory.slot(slot)?.counts)
+        }
+
+        /// Whether nobody receives any more: a receiver has closed, other than one that had done so `before`.
+        #[inline]
+        fn is_disconnected(memory: &Memory, scope: Scope, before: claim::Seen) -> bool {
+            let bell = Self::bell_of_takers(memory, scope);
+            bell.attention() & super::CLOSED != 0 && has_closed(&memory.receiver().claim, before)
+        }
+
+        /// What the producer does on the news of a death; the error when nobody is left to send to.
+        fn hear(producer: &mut Self::Producer, vigil: &Vigil) -> Option<SendError> {
+            let memory = producer.memory();
+            let dead = vigil.died_in(&memory.receiver().claim)?;
+            // ORDERING: Relaxed; only told.
+            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
+            let unreceived = (tail.since(memory.head()) * UNIT).min(memory.geometry().capacity());
+            Some(SendError::PeerDied { pid: dead.pid(), unreceived })
+        }
+
+        /// Forgets the dead whose places others have taken.
+        fn bury(memory: &Memory, vigil: &Vigil) {
+            vigil.bury(std::iter::once(&memory.receiver().claim));
+        }
     }
 }
 
-/// [`Single`] or [`Many`]: for how many senders a ring is.
+/// [`Single`], [`Many`] or [`Broadcast`](super::Broadcast): for how many senders a ring is.
 pub trait SenderKind: sealed::Sealed + 'static {}
 
 /// The ring has one sender at a time.
@@ -294,7 +337,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     /// Whether a receiver has closed since this sender came. A ring whose receiver is still to come is not closed.
     pub fn is_disconnected(&self) -> bool {
-        self.bell().attention() & CLOSED != 0 && has_closed(&self.memory().receiver().claim, self.before)
+        K::is_disconnected(self.memory(), self.scope, self.before)
     }
 
     /// Bytes of the longest message.
@@ -328,9 +371,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         }
     }
 
-    #[inline]
-    fn bell(&self) -> Bell<'_> {
-        Bell::of_receiver(self.memory(), self.scope)
+    pub(super) fn producing(&self) -> Option<&K::Producer> {
+        self.producer.as_ref()
     }
 
     #[inline]
@@ -385,43 +427,36 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     ) -> Result<Reserved, SendError> {
         let (inner, before) = (&self.attachment.inner, self.before);
         let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
-        let Some(slot) = inner.memory.slot(producer.slot()) else { return Err(SendError::Full) };
-        slot.counts.refused.add(1);
-        let vigil = &self.attachment.vigil;
-        let (claim, bell) = (&inner.memory.receiver().claim, inner.bell_of_receiver());
+        let Some(counts) = K::counts(&inner.memory, producer.slot()) else { return Err(SendError::Full) };
+        counts.refused.add(1);
+        let (vigil, memory) = (&self.attachment.vigil, &inner.memory);
         producer.show_tail();
-        let memory = &inner.memory;
-        let receiver_died = || {
-            let dead = vigil.died_in(claim)?;
-            // ORDERING: Relaxed; only told.
-            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
-            let unreceived = (tail.since(memory.head()) * UNIT).min(memory.geometry().capacity());
-            Some(SendError::PeerDied { pid: dead.pid(), unreceived })
+        // Whoever has died may have been who held the room.
+        let hear_and_try_again = |producer: &mut K::Producer| match K::hear(producer, vigil) {
+            Some(error) => Some(Err(error)),
+            None => reserve(producer).ok().map(Ok),
         };
         let Patience::Until(deadline) = patience else {
-            return Err(if vigil.deaths.any() {
-                receiver_died().unwrap_or(SendError::Full)
-            } else {
-                SendError::Full
-            });
+            let heard = vigil.deaths.any().then(|| hear_and_try_again(producer)).flatten();
+            return heard.unwrap_or(Err(SendError::Full));
         };
         let sleeper = Sleeper {
-            bell: inner.bell_of_senders(),
+            bell: K::bell_of_givers(memory, inner.scope),
             news: &vigil.deaths.news,
-            counts: &slot.counts,
+            counts,
             eager_after: Some(PATIENCE),
             slice: vigil.slice(),
         };
         let found = sleeper.until(&mut self.spin, deadline, |look| {
-            if bell.attention() & CLOSED != 0 && has_closed(claim, before) {
+            if K::is_disconnected(memory, inner.scope, before) {
                 return Some(Err(SendError::Disconnected));
             }
             if let Ok(reserved) = reserve(producer) {
                 return Some(Ok(reserved));
             }
-            if look == Look::Spinning { None } else { receiver_died().map(Err) }
+            if look == Look::Spinning { None } else { hear_and_try_again(producer) }
         });
-        vigil.bury(std::iter::once(claim));
+        K::bury(memory, vigil);
         found.unwrap_or(Err(SendError::TimedOut))
     }
 
@@ -443,12 +478,12 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     fn published(&mut self, messages: u64, bytes: u64) {
         let Some(producer) = &self.producer else { return };
         let memory = producer.memory();
-        let woken = Bell::of_receiver(memory, self.scope).ring(&mut self.waker, |_| true);
-        let Some(slot) = memory.slot(producer.slot()) else { return };
-        slot.counts.messages.add(messages);
-        slot.counts.bytes.add(bytes);
+        let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| true);
+        let Some(counts) = K::counts(memory, producer.slot()) else { return };
+        counts.messages.add(messages);
+        counts.bytes.add(bytes);
         if woken {
-            slot.counts.wakes.add(1);
+            counts.wakes.add(1);
         }
     }
 
@@ -456,14 +491,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[inline]
     pub(super) fn discard(&mut self) {
         if self.generation.lasts() && self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
-            self.attachment.inner.bell_of_receiver().ring(&mut self.waker, |_| true);
+            K::bell_of_takers(&self.attachment.inner.memory, self.scope).ring(&mut self.waker, |_| true);
         }
     }
 }
 
-/// Whether a receiver has closed, other than one that had done so `before`.
+/// Whether who held the place has closed, other than one that had done so `before`.
 #[cold]
-fn has_closed(claim: &AtomicU64, before: claim::Seen) -> bool {
+pub(super) fn has_closed(claim: &AtomicU64, before: claim::Seen) -> bool {
     let seen = claim::seen(claim);
     seen != before && matches!(seen.claim(), claim::Claim::Closed(_))
 }
@@ -480,7 +515,7 @@ impl<P: Trust, K: SenderKind> Drop for Sender<P, K> {
     fn drop(&mut self) {
         self.discard();
         if self.generation.lasts() {
-            self.attachment.inner.bell_of_receiver().cover(&mut self.waker);
+            K::bell_of_takers(&self.attachment.inner.memory, self.scope).cover(&mut self.waker);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::attach;
 use crate::{
+    header::Kind,
     layout::Counts,
     ring::{
         claim::{self, Claim},
@@ -14,14 +15,17 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// The receiver's side.
+    /// The receiver's side. Where every reader gets every message: nobody's, as if it had received all.
     pub receiver: ParticipantStatistics,
-    /// Each sender slot that was ever used.
+    /// Each sender slot that was ever used. Where every reader gets every message: the sender, in slot 0.
     pub senders: Vec<ParticipantStatistics>,
+    /// Where every reader gets every message: each reader's slot that was ever used.
+    pub readers: Vec<ParticipantStatistics>,
 }
 
 impl Statistics {
-    /// Messages sent and not yet released by the receiver.
+    /// Messages sent and not yet released by the receiver. 0 where every reader gets every message: there
+    /// [`Publisher::slowest`](crate::Sender::slowest) tells who is behind.
     pub fn pending_messages(&self) -> u64 {
         self.sum(|sender| sender.messages).saturating_sub(self.receiver.messages)
     }
@@ -43,7 +47,7 @@ impl Statistics {
     }
 
     pub(super) fn anybody_attached(&self) -> bool {
-        self.receiver.attached || self.senders.iter().any(|sender| sender.attached)
+        [&self.receiver].into_iter().chain(&self.senders).chain(&self.readers).any(|one| one.attached)
     }
 
     fn sum(&self, of: impl Fn(&ParticipantStatistics) -> u64) -> u64 {
@@ -51,14 +55,18 @@ impl Statistics {
         self.senders.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    pub(super) fn read(memory: &Memory) -> Self {
+    pub(super) fn read(memory: &Memory, kind: Kind) -> Self {
         let receiver = memory.receiver();
-        let senders = memory
+        let slots = memory
             .all_slots()
             .map(|(number, slot)| ParticipantStatistics::read(number, &slot.claim, &slot.counts))
-            .filter(|sender| sender.pid.is_some())
+            .filter(|one| one.pid.is_some())
             .collect();
-        Self { receiver: ParticipantStatistics::read(0, &receiver.claim, &receiver.counts), senders }
+        let one = ParticipantStatistics::read(0, &receiver.claim, &receiver.counts);
+        let Kind::Broadcast(_) = kind else { return Self { receiver: one, senders: slots, readers: vec![] } };
+        let nobody = ParticipantStatistics { pid: None, attached: false, died: false, ..one };
+        let senders = one.pid.is_some().then_some(one).into_iter().collect();
+        Self { receiver: nobody, senders, readers: slots }
     }
 }
 

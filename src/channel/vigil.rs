@@ -75,7 +75,7 @@ impl Deaths {
 }
 
 /// The vigil of one handle.
-pub(crate) struct Vigil {
+pub struct Vigil {
     pub(crate) deaths: Arc<Deaths>,
     /// `None` in a ring inside one process, whose users die together; and where the kernel refuses.
     alarm: Option<Alarm>,

@@ -59,7 +59,7 @@ impl Claim {
 /// A claim word as it was read. It is never the same again once somebody else has held the place, or the same process
 /// once more (until it has done so 64 times).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Seen(u64);
+pub struct Seen(u64);
 
 impl Seen {
     /// Nobody ever held the place.
@@ -80,7 +80,7 @@ impl Seen {
     }
 
     /// How often the place was taken by then, modulo 64.
-    const fn takes(self) -> u8 {
+    pub(super) const fn takes(self) -> u8 {
         (self.0 & Self::TAKES) as u8 / (Self::STATE + 1) as u8
     }
 
@@ -118,11 +118,10 @@ pub(crate) fn close(claim: &AtomicU64) {
 /// Set in what a record says of its sender in a ring with one: the rest is that sender's turn, not a slot.
 const TURN: u8 = 0x80;
 
-/// Notes who has taken the only slot of a ring with one sender, and gives what its records say of it. The caller holds the
-/// claim.
-pub(crate) fn begin_turn(memory: &Memory, slot: &Slot) -> u8 {
+/// Notes who has taken the place of the only sender, and gives what its records say of it. The caller holds the claim.
+pub(crate) fn begin_turn(memory: &Memory, claim: &AtomicU64) -> u8 {
     // ORDERING: Relaxed; only the caller changes it.
-    let held = Seen(slot.claim.load(Relaxed));
+    let held = Seen(claim.load(Relaxed));
     // ORDERING: Relaxed; released with each record of this turn (P1).
     memory.senders().turns[held.takes() as usize % TURNS].store(held.0, Relaxed);
     TURN | held.takes()
@@ -142,7 +141,15 @@ pub(crate) fn slot_of_sender(memory: &Memory, name: u8) -> u8 {
 /// The sender that a record names; `None` when a single sender's turn is so long ago that it is forgotten, and when a
 /// hostile sender has made up the name.
 pub(crate) fn sender(memory: &Memory, name: u8) -> Option<Owner> {
-    let Some(turn) = turn(memory, name) else { return read(&memory.slot(name)?.claim).owner() };
+    match turn(memory, name) {
+        Some(_) => only_sender(memory, name),
+        None => read(&memory.slot(name)?.claim).owner(),
+    }
+}
+
+/// The sender that a record names, in a ring with one sender, whoever reads there.
+pub(crate) fn only_sender(memory: &Memory, name: u8) -> Option<Owner> {
+    let turn = name & !TURN;
     // ORDERING: Relaxed; the record was acquired (C1).
     let noted = Seen(memory.senders().turns[turn as usize % TURNS].load(Relaxed));
     noted.claim().owner().filter(|_| noted.takes() == turn)

@@ -251,6 +251,10 @@ impl Memory {
         self.receiver().position.store(start.units(), Relaxed);
         // ORDERING: as above.
         self.senders().tail.store(start.with_low_byte(0), Relaxed);
+        // ORDERING: as above.
+        self.receiver().floor.entries[0].position.store(start.units(), Relaxed);
+        // ORDERING: as above.
+        self.receiver().unclean.store(start.units(), Relaxed);
         for (_, slot) in self.all_slots() {
             // ORDERING: as above. An intent that ends where it begins owns nothing.
             slot.intent_tail.store(start.with_low_byte(0), Relaxed);

@@ -1,8 +1,11 @@
 //! The protocol: no operating system, no blocking. `docs/PROTOCOL.md` says it in words.
 
+pub(crate) mod broadcast;
 pub(crate) mod claim;
+pub(crate) mod floor;
 pub(crate) mod memory;
 pub(crate) mod mpsc;
+pub(crate) mod onlooker;
 pub(crate) mod position;
 pub(crate) mod receive;
 pub(crate) mod record;

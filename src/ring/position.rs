@@ -31,6 +31,12 @@ impl Position {
         Self(self.0.wrapping_add(units << LOW_BITS))
     }
 
+    /// The position `units` before.
+    #[inline]
+    pub(crate) const fn back(self, units: u64) -> Self {
+        Self(self.0.wrapping_sub(units << LOW_BITS))
+    }
+
     /// Units from `earlier` to `self`. An `earlier` that is later gives a number near 2^56.
     #[inline]
     pub(crate) const fn since(self, earlier: Self) -> u64 {

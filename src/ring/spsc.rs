@@ -36,7 +36,7 @@ impl Producer {
         if crashed {
             memory.wipe(tail, memory.geometry().capacity_units() - tail.since(head));
         }
-        let name = memory.slot(SLOT).map_or(0, |slot| claim::begin_turn(&memory, slot));
+        let name = memory.slot(SLOT).map_or(0, |slot| claim::begin_turn(&memory, &slot.claim));
         Self { memory, name, tail, head, open: Reserved::NONE }
     }
 

@@ -15,7 +15,7 @@ use super::clock::Deadline;
 /// Who may wait on a word. Both sides must name the same: a wake in one scope doesn't reach a sleeper in the
 /// other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// Any process that maps the word.
     Shared,
     /// The threads of this process.

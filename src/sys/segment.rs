@@ -28,6 +28,7 @@ mod tests;
 
 pub use error::SegmentError;
 pub(crate) use halves::{Half, Halves, OtherHalf, Plan, Which};
+use mapping::Access;
 pub(crate) use mapping::Mapping;
 
 /// Allocated at a time, so that a process with a fast interval timer gets on between two signals.
@@ -88,22 +89,29 @@ impl Segment {
     /// Opens the segment at `path` if nobody but the user `owner`, and the group if the mode says so, can
     /// have written to it.
     pub(crate) fn open(path: &Path, owner: u32) -> Result<Self, SegmentError> {
-        Self::open_held(path, owner, hold::share, |path| SegmentError::BeingRemoved { path })
+        Self::open_held(path, owner, OPEN, hold::share, |path| SegmentError::BeingRemoved { path })
+    }
+
+    /// The same, to read only.
+    pub(crate) fn open_to_read(path: &Path, owner: u32) -> Result<Self, SegmentError> {
+        let flags = OPEN.difference(OFlags::RDWR);
+        Self::open_held(path, owner, flags, hold::share, |path| SegmentError::BeingRemoved { path })
     }
 
     /// The same, if nobody else has it open; and nobody can open it as long as it's open here.
     pub(crate) fn open_alone(path: &Path, owner: u32) -> Result<Self, SegmentError> {
-        Self::open_held(path, owner, hold::exclude, |path| SegmentError::InUse { path })
+        Self::open_held(path, owner, OPEN, hold::exclude, |path| SegmentError::InUse { path })
     }
 
     fn open_held(
         path: &Path,
         owner: u32,
+        flags: OFlags,
         hold: impl FnOnce(&File) -> Result<bool, SegmentError>,
         held: impl FnOnce(PathBuf) -> SegmentError,
     ) -> Result<Self, SegmentError> {
         let fd =
-            retry_on_intr(|| rustix::fs::open(path, OPEN, Mode::empty())).map_err(|errno| match errno {
+            retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|errno| match errno {
                 Errno::LOOP => SegmentError::Symlink { path: path.into() },
                 Errno::ISDIR | Errno::NXIO | Errno::NODEV => {
                     SegmentError::NotRegular { path: Some(path.into()) }
@@ -202,6 +210,15 @@ impl Segment {
     /// Maps the control area, `file[..control_len]`, and behind it the data area,
     /// `file[control_len..][..capacity]`, the latter twice back to back. Both lengths must be whole pages.
     pub(crate) fn map(&self, control_len: usize, capacity: usize) -> Result<Mapping, SegmentError> {
+        self.map_as(control_len, capacity, Access::Own)
+    }
+
+    /// The same, to read only.
+    pub(crate) fn map_to_read(&self, control_len: usize, capacity: usize) -> Result<Mapping, SegmentError> {
+        self.map_as(control_len, capacity, Access::Peers)
+    }
+
+    fn map_as(&self, control_len: usize, capacity: usize, access: Access) -> Result<Mapping, SegmentError> {
         let page = page_size();
         let whole_pages = |len: usize| NonZeroUsize::new(len).filter(|len| len.get().is_multiple_of(page));
         let (Some(_), Some(data_len)) = (whole_pages(control_len), whole_pages(capacity)) else {
@@ -215,9 +232,12 @@ impl Segment {
         // A hole would cost memory when it's first touched, and a signal if there is none, so it's filled
         // now.
         if allocated(&meta) < needed {
+            if access == Access::Peers {
+                return Err(SegmentError::Holes { found: allocated(&meta), needed });
+            }
             self.allocate(needed)?;
         }
-        Mapping::new(&self.file, control_len, data_len)
+        Mapping::new(&self.file, control_len, data_len, access)
     }
 
     /// Bytes of memory that back the file; 0 when that can't be told.

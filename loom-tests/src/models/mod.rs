@@ -1,6 +1,7 @@
 //! One file for each part of the protocol.
 
 mod any;
+mod broadcast;
 mod claims;
 mod end;
 mod many;

@@ -27,12 +27,23 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps `file[..control_len]` and `file[control_len..][..capacity]`, both whole pages and inside the
     /// file.
-    pub(super) fn new(file: &File, control_len: usize, capacity: NonZeroUsize) -> Result<Self, SegmentError> {
-        let control = MmapOptions::new().len(control_len).populate().map_raw(file).map_err(|error| {
+    pub(super) fn new(
+        file: &File,
+        control_len: usize,
+        capacity: NonZeroUsize,
+        access: Access,
+    ) -> Result<Self, SegmentError> {
+        let mut options = MmapOptions::new();
+        options.len(control_len).populate();
+        let control = match access {
+            Access::Own => options.map_raw(file),
+            Access::Peers => options.map_raw_read_only(file),
+        };
+        let control = control.map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
             SegmentError::memory("map the control area", control_len as u64, errno)
         })?;
-        Ok(Self { control, data: Range::twice(file, control_len, capacity, Access::Own)? })
+        Ok(Self { control, data: Range::twice(file, control_len, capacity, access)? })
     }
 
     /// Start of the control area, at a page boundary.
