@@ -47,6 +47,29 @@ fn a_standard_output_that_is_closed_is_an_error() {
 }
 
 #[test]
+fn a_broadcast_is_shown_with_its_readers() {
+    let rings = Rings::new();
+    let ring = ringpost::builder("all").directory(&rings.directory).broadcast(3).create().unwrap();
+    let (mut publisher, readers) = (ring.publisher().unwrap(), [(); 2].map(|()| ring.subscriber().unwrap()));
+    publisher.send(b"to all").unwrap();
+    let list = rings.run("ls", b"");
+    assert_code(&list, 0);
+    assert!(text(&list).contains("1 of 1") && text(&list).contains("2 of 3 readers"), "{}", text(&list));
+    let facts = rings.run("stat all", b"");
+    assert_code(&facts, 0);
+    for fact in ["up to 3, each gets every message", "sender", "reader 1", "reader 2"] {
+        assert!(text(&facts).contains(fact), "{fact}: {}", text(&facts));
+    }
+    let row = &rows(&rings.run("stat all --json", b""))[0];
+    assert_eq!((&row["broadcast"], &row["receiver"]), (&json!(3), &Value::Null));
+    assert_eq!((&row["sent_messages"], &row["readers"][1]["state"]), (&json!(1), &json!("alive")));
+    let refused = rings.run("recv all", b"");
+    assert_code(&refused, 1);
+    assert!(complaint(&refused).contains("many readers"), "{}", complaint(&refused));
+    drop(readers);
+}
+
+#[test]
 fn rings_are_listed_with_what_is_in_them_and_who_holds_them() {
     let rings = Rings::new();
     assert_code(&rings.run("send b --capacity 64K", b"1\n22\n"), 0);
