@@ -73,6 +73,7 @@ fn between<L: Link + Sync>(
         window: bench.window,
         budget: bench.budget,
         stamps,
+        usage: Default::default(),
     };
     let mut leader = side(Role::Leader, take(&mut bench.stamps));
     std::thread::scope(|scope| {
@@ -83,7 +84,9 @@ fn between<L: Link + Sync>(
             pair.run(measure, setup, &mut side(Role::Follower, Vec::new()))
         };
         let follower = scope.spawn(follow);
-        let figures = pair.run(measure, setup, &mut leader)?;
+        let figures = pair.run(measure, setup, &mut leader);
+        bench.usage = leader.usage;
+        let figures = figures?;
         follower.join().expect("the second thread does not panic")?;
         Ok(figures)
     })

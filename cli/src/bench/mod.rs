@@ -25,7 +25,7 @@ mod supervise;
 mod sweep;
 mod table;
 mod units;
-mod usage;
+pub mod usage;
 mod worker;
 
 use std::time::Instant;
