@@ -53,9 +53,14 @@ pub const ENTRIES: &[Entry] = &[
     Entry { name: "kanal-threads", offers: COPYING, make: kanal::make },
 ];
 
-/// How many messages of `size` bytes a peer that counts messages may hold.
+/// How many messages of `size` bytes a channel between threads may hold: as many bytes as the ring.
+fn equal_messages(size: usize) -> usize {
+    (CAPACITY / size).max(2)
+}
+
+/// The same for a peer that takes memory and time to set up for each of them.
 fn messages_of(size: usize) -> usize {
-    (CAPACITY / size).clamp(2, 4096)
+    equal_messages(size).min(4096)
 }
 
 /// A name that nothing else on this machine has.

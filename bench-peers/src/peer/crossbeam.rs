@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use ringpost_cli::bench::{link::Mechanism, shape::Wait};
 
-use super::messages_of;
+use super::equal_messages;
 use crate::threads::values::{self, Values};
 
 pub fn make() -> Result<Box<dyn Mechanism>> {
@@ -20,7 +20,7 @@ impl Values for Channel {
     type Receiver<T: Send + 'static> = Receiver<T>;
 
     fn pair<T: Send + 'static>() -> (Sender<T>, Receiver<T>) {
-        bounded(messages_of(size_of::<T>()))
+        bounded(equal_messages(size_of::<T>()))
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! Channels that carry messages by value.
 
-use std::{marker::PhantomData, sync::Mutex};
+use std::{marker::PhantomData, mem::MaybeUninit, sync::Mutex};
 
 use anyhow::{Context, Result, bail};
 use ringpost_cli::bench::{
@@ -92,9 +92,11 @@ struct Sending<V: Values, const N: usize> {
 impl<V: Values, const N: usize> SendHalf for Sending<V, N> {
     #[inline]
     fn send(&mut self, _: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
-        let mut value = [0; N];
-        fill(&mut value);
-        V::send(&self.sender, self.wait, value)
+        let mut value = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: bytes, of which `fill` writes every one before they are read.
+        fill(unsafe { &mut *value.as_mut_ptr() });
+        // SAFETY: as above.
+        V::send(&self.sender, self.wait, unsafe { value.assume_init() })
     }
 }
 

@@ -1,0 +1,111 @@
+//! How the cost of a message grows in a ring for many senders: with the senders that send (each in a process of its own),
+//! with those that are attached and don't, and with the number of messages. Rounds are interleaved.
+//!
+//! `cargo bench --package ringpost --bench growth`
+
+use ringpost::{MultiSender, Ring, Trusted};
+use std::{
+    env,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    process::{Child, Command},
+    time::Instant,
+};
+
+/// Descriptor of the ring, in a sender's environment.
+const RING: &str = "RINGPOST_GROWTH";
+const MESSAGES: u64 = 2_000_000;
+const ROUNDS: usize = 7;
+/// Slots of each ring.
+const SLOTS: u8 = 64;
+const SIZE: usize = 64;
+
+/// A sender: writes every byte of each message; the first word is its number.
+fn send(mut sender: MultiSender<Trusted>, messages: u64) {
+    for number in 0..messages {
+        let mut room = sender.reserve(SIZE).unwrap();
+        room.fill(number as u8);
+        room[..8].copy_from_slice(&number.to_ne_bytes());
+        room.commit();
+    }
+}
+
+fn start(ring: &Ring<Trusted>, messages: u64) -> Child {
+    let descriptor = ring.inheritable_fd().unwrap();
+    let program = env::current_exe().unwrap();
+    let values = format!("{} {messages}", descriptor.as_raw_fd());
+    Command::new(program).env(RING, values).spawn().unwrap()
+}
+
+/// SAFETY of all uses: the memfd is known to this program and its children only.
+fn trusted(ring: Ring) -> Ring<Trusted> {
+    // SAFETY: nobody else has the descriptor, and all of these write through ringpost alone.
+    unsafe { ring.trust_peers() }
+}
+
+/// One point of a curve.
+#[derive(Clone, Copy)]
+struct Point {
+    senders: u64,
+    /// Attached senders, those that send included.
+    attached: u64,
+    messages: u64,
+}
+
+/// Messages a second, by the receiver's clock from the first message to the last.
+fn measure(Point { senders, attached, messages }: Point) -> f64 {
+    let ring = trusted(ringpost::unnamed().many_senders(SLOTS).memfd().unwrap());
+    let mut receiver = ring.receiver().unwrap();
+    let _idle: Vec<_> = (senders..attached).map(|_| ring.multi_sender().unwrap()).collect();
+    let children: Vec<_> = (0..senders).map(|_| start(&ring, messages / senders)).collect();
+    let mut next = [0u64; 256];
+    let mut started = None;
+    for _ in 0..messages / senders * senders {
+        let message = receiver.recv().unwrap();
+        started.get_or_insert_with(Instant::now);
+        let expected = &mut next[usize::from(message.slot())];
+        assert_eq!(u64::from_ne_bytes(message[..8].try_into().unwrap()), *expected);
+        *expected += 1;
+    }
+    let took = started.unwrap().elapsed();
+    children.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
+    messages as f64 / took.as_secs_f64()
+}
+
+/// Prints the rates at all points, and their ratio to the first one.
+fn curve(title: &str, points: &[(u64, Point)]) {
+    let mut results: Vec<_> = points.iter().map(|_| Vec::new()).collect();
+    for _ in 0..ROUNDS {
+        for ((_, point), results) in points.iter().zip(&mut results) {
+            results.push(measure(*point));
+        }
+    }
+    println!("\n{title:>12}   messages/s (median, min..max of {ROUNDS})   ratio to the first");
+    let mut first = None;
+    for ((value, _), mut rates) in points.iter().zip(results) {
+        rates.sort_by(f64::total_cmp);
+        let median = rates[rates.len() / 2];
+        let first = *first.get_or_insert(median);
+        let (least, most) = (rates[0] / 1e6, rates[rates.len() - 1] / 1e6);
+        println!(
+            "{value:>12}   {:>6.2} M   {least:>6.2}..{most:.2} M   {:>5.2}",
+            median / 1e6,
+            median / first
+        );
+    }
+}
+
+fn main() {
+    if let Ok(values) = env::var(RING) {
+        let (descriptor, messages) = values.split_once(' ').unwrap();
+        // SAFETY: the parent has made it for this child, which takes it once.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor.parse().unwrap()) };
+        let ring = trusted(ringpost::unnamed().many_senders(SLOTS).from_fd(descriptor).unwrap());
+        return send(ring.multi_sender().unwrap(), messages.parse().unwrap());
+    }
+    let one = Point { senders: 1, attached: 1, messages: MESSAGES };
+    curve("senders", &[1, 2, 4, 8].map(|senders| (senders, Point { senders, attached: senders, ..one })));
+    curve("attached", &[1, 4, 16, 64].map(|attached| (attached, Point { attached, ..one })));
+    // Fewer would show how a ring is filled that the receiver has not begun to read.
+    let messages = [1_000_000, 10_000_000, 50_000_000];
+    curve("messages", &messages.map(|messages| (messages, Point { messages, ..one })));
+}
