@@ -114,6 +114,19 @@ fn the_ring_carries_verified_messages_in_every_variant() {
 }
 
 #[test]
+fn the_ring_alone_is_measured_at_every_setting_and_with_all_its_senders_at_once() {
+    let output =
+        run(&["--json", "--quick", "--rounds", "1", "--sizes", "8", "--mechanisms", "line", "--sweeps"]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let swept: Vec<_> = rows(&output).into_iter().filter(|row| !row["sweep"].is_null()).collect();
+    assert!(swept.len() >= 25, "{}", swept.len());
+    for row in &swept {
+        assert!(row["error"].is_null() && row["messages_per_s"].as_f64() > Some(0.0), "{row}");
+    }
+    assert!(swept.iter().any(|row| row["senders"] == 16 && row["samples"].as_u64() > Some(0)));
+}
+
+#[test]
 fn what_a_mechanism_cannot_carry_is_a_row_with_the_limit() {
     let output =
         run(&["--quick", "--sizes", "1048576", "--mechanisms", "sysv,posix-mq", "--rounds", "1", "--json"]);

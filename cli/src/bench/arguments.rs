@@ -43,8 +43,7 @@ pub struct BenchArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Also vary the ring's size, its batches, its senders and how it waits, and count system calls (as does each of
-    /// the next four)
+    /// Also vary the ring's size, its batches, its senders and how it waits (as does each of the next four)
     #[arg(long)]
     pub sweeps: bool,
 

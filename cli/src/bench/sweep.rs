@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe};
 use ringpost::{Receiver, Ring, Trusted, WaitStrategy};
 
 use super::cores;
+use super::memory::{Shareable, Shared};
 use super::row::{Row, Strategy, Sweep};
 use super::shape::{Measure, Variant};
 use super::summary::{median, to_places};
@@ -133,6 +135,7 @@ impl Setting {
     fn sample(&self, messages: u64, usable: &[usize]) -> Result<(f64, Usage)> {
         let ring = self.builder().capacity(self.capacity).memfd().context("cannot make a ring")?;
         let each = messages / self.senders as u64;
+        let gate = Shared::<Gate>::zeroed()?;
         let mut children = Vec::new();
         let receiver = Child::start(usable.first().copied(), usable, || {
             let ring = self.opened(&ring)?;
@@ -142,7 +145,7 @@ impl Setting {
             let core = (self.senders == 1).then(|| usable.get(1).or(usable.first()).copied()).flatten();
             children.push(Child::start(core, usable, || {
                 let ring = self.opened(&ring)?;
-                self.send(&ring, each).map(|()| 0.0)
+                self.send(&ring, &gate, each).map(|()| 0.0)
             })?);
         }
         let mut usage = Usage { messages: (each * self.senders as u64) as f64, ..Usage::default() };
@@ -163,13 +166,15 @@ impl Setting {
         Ok(unsafe { ring.trust_peers() })
     }
 
-    fn send(&self, ring: &Ring<Trusted>, messages: u64) -> Result<()> {
+    /// Begins when all senders are attached: else the receiver could meet the end before the last of them has come.
+    fn send(&self, ring: &Ring<Trusted>, gate: &Gate, messages: u64) -> Result<()> {
         let fill = |number: u64, room: &mut [u8]| {
             room.fill(number as u8);
             room[..8].copy_from_slice(&number.to_ne_bytes());
         };
         if self.sweep == Sweep::FanIn {
             let mut sender = ring.multi_sender()?;
+            gate.pass(self.senders as u32)?;
             for number in 0..messages {
                 let mut room = sender.reserve(self.size)?;
                 fill(number, &mut room);
@@ -197,7 +202,7 @@ impl Setting {
         let mut started = None;
         let mut left = each * self.senders as u64;
         while left > 0 {
-            let messages = receiver.recv_many(self.batch.min(left as usize))?;
+            let messages = receiver.recv_many_timeout(self.batch.min(left as usize), PATIENCE)?;
             started.get_or_insert_with(Instant::now);
             for message in messages.iter() {
                 let expected = &mut next[usize::from(message.slot())];
@@ -211,6 +216,31 @@ impl Setting {
         }
         let took = started.context("there was no message")?.elapsed();
         Ok((each * self.senders as u64) as f64 / took.as_secs_f64())
+    }
+}
+
+/// How long a process of a sample waits for the others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the senders of a sample wait for each other.
+#[derive(Default)]
+#[repr(C)]
+struct Gate(AtomicU32);
+
+// SAFETY: an atomic, valid when zero.
+unsafe impl Shareable for Gate {}
+
+impl Gate {
+    /// Returns when `all` have come.
+    fn pass(&self, all: u32) -> Result<()> {
+        let start = Instant::now();
+        // ORDERING: Relaxed; it only says how many there are.
+        self.0.fetch_add(1, Relaxed);
+        while self.0.load(Relaxed) < all {
+            ensure!(start.elapsed() < PATIENCE, "not all senders have come");
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 }
 
