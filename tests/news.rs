@@ -31,6 +31,13 @@ fn child_process() {
             line.tell(0);
             line.hear();
         }
+        ["crowd", ring, count] => {
+            let ring = open(ring, &line);
+            let _senders: Vec<_> =
+                (0..count.parse::<u32>().unwrap()).map(|_| ring.multi_sender().unwrap()).collect();
+            line.tell(0);
+            line.hear();
+        }
         _ => panic!("no such role: {words:?}"),
     }
 }
@@ -197,4 +204,27 @@ fn room_that_a_dead_sender_held_goes_to_whoever_waits_for_it() {
         child.kill();
         assert_eq!(received.join().unwrap(), b"at last");
     });
+}
+
+/// More than a thread can sleep on at once: the rest it looks at from time to time.
+#[test]
+fn the_death_of_one_among_more_than_can_be_slept_on_is_learnt_of() {
+    let ring = Shared::new(Way::Inherit, |builder: Builder| builder.capacity(1 << 16).many_senders(200));
+    let mut receiver = ring.ring.receiver().unwrap();
+    let crowd = child(&ring, "crowd", 150);
+    let mut last = child(&ring, "attach", "");
+    last.kill();
+    let start = Instant::now();
+    let death = loop {
+        assert!(start.elapsed() < FAR, "nobody told of it");
+        match receiver.next_death() {
+            Some(death) => break death,
+            None => thread::yield_now(),
+        }
+    };
+    assert_eq!((death.sender.pid, death.sender.slot), (last.id(), 151));
+    assert_eq!(receiver.next_death(), None);
+    crowd.tell(0);
+    crowd.finish();
+    assert_eq!(receiver.recv_timeout(FAR).map(drop), Err(RecvError::Disconnected));
 }
