@@ -39,8 +39,8 @@ pub struct Part {
 pub struct Step {
     /// What it is.
     pub name: &'static str,
-    /// What the step to it is meant to remove.
-    pub removes: &'static str,
+    /// What the step to it is meant to remove, and what it brings along instead.
+    pub change: Change,
     /// What a message takes.
     pub ns: f64,
     /// Less than the rung above; `None` on the first.
@@ -59,22 +59,97 @@ pub struct Ladder {
     pub steps: Vec<Step>,
 }
 
-/// Name, what it removes, mechanism, variant, way to wait.
-type Rung = (&'static str, &'static str, &'static str, Variant, Wait);
+/// What a step removes, and what it brings along instead: which of them is more, the measurement says.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    removes: &'static str,
+    brings: &'static str,
+}
+
+impl Change {
+    const fn new(removes: &'static str, brings: &'static str) -> Self {
+        Self { removes, brings }
+    }
+
+    /// What is said of a step that saved so many nanoseconds.
+    fn note(&self, saved: f64) -> String {
+        match saved >= 0.0 {
+            true => format!("−{}; removes {}", units::time(saved), self.removes),
+            false => format!("+{}; costs {}", units::time(-saved), self.brings),
+        }
+    }
+}
+
+/// Name, what the step to it changes, mechanism, variant, way to wait.
+type Rung = (&'static str, Change, &'static str, Variant, Wait);
 
 const SLEEPING: [Rung; 8] = [
-    ("System V queue", "", "sysv", Variant::Copy, Wait::Sleep),
-    ("POSIX queue", "the other queue of the kernel", "posix-mq", Variant::Copy, Wait::Sleep),
-    ("pipe", "the queue's bookkeeping", "pipe", Variant::Copy, Wait::Sleep),
-    ("Unix socket", "nothing: it adds the socket layer", "unix-stream", Variant::Copy, Wait::Sleep),
-    ("shared memory, semaphores", "both copies through the kernel", "sem-shm", Variant::InPlace, Wait::Sleep),
-    ("shared memory, futex", "the semaphores", "futex-shm", Variant::InPlace, Wait::Sleep),
-    ("ring, copying", "needless wake-ups; adds two copies", "ring-spsc", Variant::Copy, Wait::Sleep),
-    ("ring, in place", "both copies", "ring-spsc", Variant::InPlace, Wait::Sleep),
+    ("System V queue", Change::new("", ""), "sysv", Variant::Copy, Wait::Sleep),
+    (
+        "POSIX queue",
+        Change::new("the other queue of the kernel", "the other queue of the kernel"),
+        "posix-mq",
+        Variant::Copy,
+        Wait::Sleep,
+    ),
+    (
+        "pipe",
+        Change::new("the queue’s bookkeeping", "the pages of a stream"),
+        "pipe",
+        Variant::Copy,
+        Wait::Sleep,
+    ),
+    (
+        "Unix socket",
+        Change::new("the pages of the pipe", "the socket layer"),
+        "unix-stream",
+        Variant::Copy,
+        Wait::Sleep,
+    ),
+    (
+        "shared memory, semaphores",
+        Change::new("both copies through the kernel", "two semaphores"),
+        "sem-shm",
+        Variant::InPlace,
+        Wait::Sleep,
+    ),
+    (
+        "shared memory, futex",
+        Change::new("the semaphores", "turns: one slot, so each waits for the other"),
+        "futex-shm",
+        Variant::InPlace,
+        Wait::Sleep,
+    ),
+    (
+        "ring, copying",
+        Change::new("needless wake-ups", "two copies"),
+        "ring-spsc",
+        Variant::Copy,
+        Wait::Sleep,
+    ),
+    (
+        "ring, in place",
+        Change::new("both copies", "work on shared lines"),
+        "ring-spsc",
+        Variant::InPlace,
+        Wait::Sleep,
+    ),
 ];
 const FURTHER: [Rung; 2] = [
-    ("ring, batched", "lines and fences, one for many", "ring-spsc", Variant::Batch, Wait::Sleep),
-    ("ring, batched, spinning", "sleeping: calls and switches", "ring-spsc", Variant::Batch, Wait::Spin),
+    (
+        "ring, batched",
+        Change::new("lines and fences, one for many", "waiting for the batch"),
+        "ring-spsc",
+        Variant::Batch,
+        Wait::Sleep,
+    ),
+    (
+        "ring, batched, spinning",
+        Change::new("sleeping: calls and switches", "polling"),
+        "ring-spsc",
+        Variant::Batch,
+        Wait::Spin,
+    ),
 ];
 
 /// The ladders of which two rungs were measured.
@@ -174,7 +249,7 @@ fn ladder(
     belongs: impl Fn(&Row) -> bool,
 ) -> Ladder {
     let mut steps: Vec<Step> = Vec::new();
-    for &(name, removes, mechanism, variant, wait) in rungs {
+    for &(name, change, mechanism, variant, wait) in rungs {
         let fits =
             |row: &Row| row.mechanism == mechanism && row.variant == Some(variant) && row.wait == Some(wait);
         let found = rows.iter().enumerate().find(|(_, row)| belongs(row) && fits(row) && time(row).is_some());
@@ -184,15 +259,11 @@ fn ladder(
             Some(above) => (Some(above.ns - ns), prices.parts(&rows[above.row], measured)),
             None => (None, Vec::new()),
         };
-        steps.push(Step { name, removes, ns, saved, parts, row });
+        steps.push(Step { name, change, ns, saved, parts, row });
     }
     let bar = |step: &Step| Bar {
         name: step.name.into(),
-        note: match step.saved {
-            Some(saved) if saved >= 0.0 => format!("−{}; removes {}", units::time(saved), step.removes),
-            Some(added) => format!("+{}; removes {}", units::time(-added), step.removes),
-            None => String::new(),
-        },
+        note: step.saved.map(|saved| step.change.note(saved)).unwrap_or_default(),
         tone: if step.name.starts_with("ring") { "ring" } else { "pipe" },
         value: step.ns,
         source: Source {
@@ -239,5 +310,16 @@ mod tests {
         assert_eq!((step.saved, step.explained()), (Some(200.0), 2.0 * 80.0 + 2.0 * 5.0));
         assert_eq!(step.parts.iter().map(|part| part.name).collect::<Vec<_>>(), ["system calls", "copies"]);
         assert_eq!(Prices::of(&rows).switch, Some(640.0));
+    }
+
+    #[test]
+    fn a_step_that_took_longer_says_what_it_costs() {
+        let rows =
+            [row("pipe", 900.0, 4.0, 2), row("unix-stream", 1100.0, 4.0, 2), row("sem-shm", 700.0, 2.0, 0)];
+        let Chart::Bars(bars) = &ladders(&rows)[0].chart else { panic!("a ladder has bars") };
+        let notes: Vec<_> = bars.bars.iter().map(|bar| &*bar.note).collect();
+        assert_eq!(notes[0], "");
+        assert!(notes[1].starts_with('+') && notes[1].ends_with("; costs the socket layer"), "{}", notes[1]);
+        assert!(notes[2].starts_with('−') && notes[2].contains("; removes both copies"), "{}", notes[2]);
     }
 }
