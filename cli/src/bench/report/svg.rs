@@ -224,6 +224,8 @@ impl Lines {
         let ends: Vec<f64> =
             self.series.iter().filter_map(|series| Some(scale.at(series.points.last()?.value))).collect();
         let labels = spread_out(&ends, top + 4.0, bottom);
+        let above: Vec<f64> = self.limits.iter().map(|limit| scale.at(limit.value) - 4.0).collect();
+        let limit_labels = spread_out(&above, top + 4.0, bottom - 4.0);
         let inside = html! {
             @for tick in scale.ticks() {
                 @let y = px(scale.at(tick));
@@ -234,14 +236,14 @@ impl Lines {
                 text class="quiet" x=(px(x(step))) y=(bottom + 18.0) text-anchor="middle" { (name) }
             }
             text class="quiet" x=(px((left + right) / 2.0)) y=(bottom + 38.0) text-anchor="middle" { (self.axis) }
-            @for limit in &self.limits {
+            @for (limit, label) in self.limits.iter().zip(limit_labels) {
                 @let y = px(scale.at(limit.value));
                 g class="limit" {
                     line class="line mark" x1=(left) x2=(right) y1=(y) y2=(y)
                         data-row=(limit.source.row) data-value=(limit.value)
                         data-mechanism=(limit.source.mechanism) data-size=(limit.source.size)
                         { title { (limit.source.text) } }
-                    text class="name" x=(left + 6.0) y=(y) dy="-4" { "limit: " (limit.source.mechanism) }
+                    text class="name" x=(left + 6.0) y=(px(label)) { "limit: " (limit.source.mechanism) }
                 }
             }
             @for ((series, end), label) in self.series.iter().zip(ends).zip(labels) {
@@ -317,6 +319,32 @@ mod tests {
         assert_eq!(placed, [50.0, 10.0, 36.0, 23.0, 99.0]);
         let crowded = spread_out(&[95.0, 96.0, 97.0], 0.0, 100.0);
         assert_eq!(crowded, [74.0, 87.0, 100.0]);
+    }
+
+    #[test]
+    fn limits_that_are_close_have_labels_apart() {
+        let source = || Source { row: 0, mechanism: "line".into(), size: 8, text: "it".into() };
+        let point = Point { step: 0, value: 900.0, band: None, source: source() };
+        let chart = Chart::Lines(Lines {
+            id: "close".into(),
+            title: "Close".into(),
+            field: "p50_ns",
+            axis: "message size",
+            steps: vec!["8 B".into()],
+            unit: |value| value.to_string(),
+            series: vec![Series { name: "ring".into(), tone: "ring", banded: false, points: vec![point] }],
+            limits: [100.0, 101.0, 99.0].map(|value| Limit { value, source: source() }).into(),
+        });
+        let svg = chart.draw().into_string();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let labels = document.descendants().filter(|node| {
+            node.has_attribute("x") && node.text().is_some_and(|text| text.starts_with("limit: "))
+        });
+        let mut heights: Vec<f64> =
+            labels.map(|label| label.attribute("y").unwrap().parse().unwrap()).collect();
+        heights.sort_by(f64::total_cmp);
+        assert_eq!(heights.len(), 3);
+        assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= LEADING - 0.02), "{heights:?}");
     }
 
     #[test]
