@@ -109,7 +109,7 @@ impl fmt::Display for OpenError {
             }
             Self::SenderAttached { pid } => write!(
                 f,
-                "the ring has a sender already (process {pid}), and takes one at a time: to have several, make it with `many_senders`"
+                "the ring has a sender already (process {pid}), and takes one at a time; one made with `many_senders` takes several"
             ),
             Self::TooManySenders { most } => write!(
                 f,

@@ -110,6 +110,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("no second look at the readers", BROADCAST, "let behind = self.most_behind()?;", "let behind = least?;", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("no second look at the floor", BROADCAST, "if Floor::read(&self.memory).position == floor {", "if true {", "broadcast::who_joins_at_the_oldest_gets_all_from_there_on"),
     mutation("nothing is wiped after a crash, many readers", BROADCAST, "true => tail.plus(capacity),", "true => tail,", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
+    mutation("nothing is wiped where a dead reader ends the room", BROADCAST, "if end != self.unclean && self.memory.state(end).is_some() {", "if false {", "broadcast::what_a_killed_batch_wrote_behind_a_dead_reader_is_not_seen_before_that_one_is_proven_dead"),
     mutation("nobody notes what is unclean", BROADCAST, "    word.store(unclean.units(), Relaxed);\n", "", "broadcast::what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once"),
     mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Relaxed);", "", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("a sender to many readers begins at the tail that was shown", BROADCAST, "let tail = receive::end_of_records(&memory, memory.head());", "let tail = memory.head();", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),

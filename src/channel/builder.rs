@@ -371,6 +371,15 @@ impl Builder {
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
         match kind {
+            Kind::Broadcast(_) if self.many_senders.is_some_and(|senders| senders != 1) => {
+                let given = self.many_senders.unwrap_or_default().into();
+                return Err(OpenError::Setting {
+                    what: "number of senders of a broadcast",
+                    given,
+                    least: 1,
+                    most: 1,
+                });
+            }
             Kind::Many(0) => {
                 return Err(OpenError::Setting { what: "number of senders", given: 0, least: 1, most });
             }

@@ -437,7 +437,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             None => reserve(producer).ok().map(Ok),
         };
         let Patience::Until(deadline) = patience else {
-            let heard = vigil.deaths.any().then(|| hear_and_try_again(producer)).flatten();
+            let heard = vigil.has_news().then(|| hear_and_try_again(producer)).flatten();
             return heard.unwrap_or(Err(SendError::Full));
         };
         let sleeper = Sleeper {
