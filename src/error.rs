@@ -72,6 +72,11 @@ pub enum OpenError {
         /// Number of slots.
         most: u8,
     },
+    /// All seats of the mailbox are taken.
+    TooManySeats {
+        /// How many there are.
+        most: u8,
+    },
     /// The kernel refuses something that all users of this ring rely on.
     Unsupported {
         /// What it refuses.
@@ -116,6 +121,7 @@ impl fmt::Display for OpenError {
                 "all {most} sender slots are taken, or wait until the receiver has passed what their former owners sent"
             ),
             Self::TooManyReaders { most } => write!(f, "all {most} slots of readers are taken"),
+            Self::TooManySeats { most } => write!(f, "all {most} seats of the mailbox are taken"),
             Self::Unsupported { what } => {
                 write!(f, "the kernel refuses {what}, which all users of this ring rely on")
             }
@@ -177,7 +183,8 @@ impl From<OpenError> for io::Error {
             OpenError::ReceiverAttached { .. }
             | OpenError::SenderAttached { .. }
             | OpenError::TooManySenders { .. }
-            | OpenError::TooManyReaders { .. } => io::ErrorKind::ResourceBusy,
+            | OpenError::TooManyReaders { .. }
+            | OpenError::TooManySeats { .. } => io::ErrorKind::ResourceBusy,
             OpenError::Unsupported { .. } => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)
@@ -215,6 +222,15 @@ pub enum SendError {
         /// Number of slots.
         most: u8,
     },
+    /// The mailbox has not so many priorities.
+    NoSuchPriority {
+        /// What was asked for.
+        priority: u8,
+        /// The highest there is.
+        highest: u8,
+    },
+    /// Another process has damaged the mailbox: nothing more can be sent.
+    Corrupt,
 }
 
 impl fmt::Display for SendError {
@@ -234,6 +250,13 @@ impl fmt::Display for SendError {
             }
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
+            Self::NoSuchPriority { priority, highest } => write!(
+                f,
+                "there is no priority {priority}: the mailbox has 0 to {highest}; make it with more `priorities`"
+            ),
+            Self::Corrupt => {
+                f.write_str("the mailbox is damaged: another process has written into its memory")
+            }
         }
     }
 }
@@ -245,7 +268,8 @@ impl From<SendError> for io::Error {
         let kind = match error {
             SendError::Full => io::ErrorKind::WouldBlock,
             SendError::TimedOut => io::ErrorKind::TimedOut,
-            SendError::TooLong { .. } => io::ErrorKind::InvalidInput,
+            SendError::TooLong { .. } | SendError::NoSuchPriority { .. } => io::ErrorKind::InvalidInput,
+            SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,
             SendError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,
             SendError::Forked => io::ErrorKind::Unsupported,
@@ -279,6 +303,11 @@ pub enum RecvError {
         /// How many, exactly.
         count: u64,
     },
+    /// Another process has said that it alone receives from this mailbox.
+    NotTheReceiver {
+        /// Which.
+        pid: u32,
+    },
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
     /// The message is longer than the caller's buffer. It is still the next message.
@@ -310,6 +339,9 @@ impl fmt::Display for RecvError {
             Self::Missed { count } => {
                 write!(f, "{count} messages were written over before this reader got to them")
             }
+            Self::NotTheReceiver { pid } => {
+                write!(f, "process {pid} alone receives from this mailbox, until it closes or ends")
+            }
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::BufferTooSmall { length } => {
                 write!(f, "the next message has {length} bytes, more than the buffer")
@@ -336,6 +368,7 @@ impl From<RecvError> for io::Error {
             RecvError::PeerDied { .. } => io::ErrorKind::ConnectionAborted,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Forked => io::ErrorKind::Unsupported,
+            RecvError::NotTheReceiver { .. } => io::ErrorKind::PermissionDenied,
             RecvError::Missed { .. } | RecvError::NotAValue | RecvError::Corrupt { .. } => {
                 io::ErrorKind::InvalidData
             }

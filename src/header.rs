@@ -4,7 +4,10 @@
 use crate::{
     error::OpenError,
     layout::{self, MOST_SLOTS},
-    ring::position::Geometry,
+    ring::{
+        mailbox::{MOST_CELLS, MOST_LEVELS, MOST_SEATS, Shape},
+        position::Geometry,
+    },
 };
 
 /// Bytes of the header.
@@ -33,6 +36,15 @@ pub(crate) enum Kind {
     Many(u8),
     /// One sender at a time, and up to this many readers that get every message.
     Broadcast(u8),
+    /// Any number of senders and receivers.
+    Mailbox {
+        /// How many at a time.
+        seats: u8,
+        /// Priorities.
+        levels: u8,
+        /// Most messages, a power of two.
+        cells: u32,
+    },
 }
 
 impl Kind {
@@ -41,6 +53,7 @@ impl Kind {
         match self {
             Kind::Single => 1,
             Kind::Many(slots) | Kind::Broadcast(slots) => slots,
+            Kind::Mailbox { seats, .. } => seats,
         }
     }
 }
@@ -81,6 +94,12 @@ impl Header {
         self.kind.slots()
     }
 
+    /// What the mailbox is made for, if it is one.
+    pub(crate) fn shape(&self) -> Option<Shape> {
+        let Kind::Mailbox { levels, cells, .. } = self.kind else { return None };
+        Some(Shape { cells, levels, longest: self.longest })
+    }
+
     /// Bytes of the whole segment.
     pub(crate) fn segment_length(&self) -> u64 {
         self.control_length as u64 + self.geometry.capacity()
@@ -92,6 +111,9 @@ impl Header {
             Kind::Single => (1u32, 1u32),
             Kind::Many(slots) => (2, slots.into()),
             Kind::Broadcast(slots) => (3, slots.into()),
+            Kind::Mailbox { seats, levels, cells } => {
+                (4, u32::from(seats) | u32::from(levels) << 8 | cells.ilog2() << 16)
+            }
         };
         let mirrored = if self.geometry.mirrored() { MIRRORED } else { 0 };
         let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
@@ -152,6 +174,7 @@ impl Header {
             (1, Ok(1)) => Kind::Single,
             (2, Ok(1..=MOST_SLOTS)) => Kind::Many(slots as u8),
             (3, Ok(1..=MOST_SLOTS)) => Kind::Broadcast(slots as u8),
+            (4, _) => mailbox(slots)?,
             _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
         };
         if flags & !(MIRRORED | ASYMMETRIC) != 0 {
@@ -166,7 +189,7 @@ impl Header {
         }
         if !page.is_power_of_two()
             || page < 4096
-            || control_length as usize != layout::control_length(slots as u8, page as usize)
+            || control_length as usize != layout::control_length(kind.slots(), page as usize)
         {
             return Err(OpenError::NotARing { why: "its header has an impossible control area" });
         }
@@ -174,7 +197,7 @@ impl Header {
         if item && (!align.is_power_of_two() || align > 8 || size > longest) {
             return Err(OpenError::NotARing { why: "its header has an impossible type of message" });
         }
-        Ok(Self {
+        let header = Self {
             kind,
             geometry,
             asymmetric: flags & ASYMMETRIC != 0,
@@ -188,8 +211,25 @@ impl Header {
             namespaces: fields.u64(),
             created_ns: fields.u64(),
             creator: fields.u32(),
-        })
+        };
+        if header.shape().is_some_and(|shape| item || shape.length() > capacity) {
+            return Err(OpenError::NotARing { why: "its header has a mailbox that does not fit into it" });
+        }
+        Ok(header)
     }
+}
+
+/// What the slots field says of a mailbox.
+fn mailbox(slots: u32) -> Result<Kind, OpenError> {
+    let [seats, levels, cells, rest] = slots.to_le_bytes();
+    let possible = (1..=MOST_SEATS).contains(&seats)
+        && (1..=MOST_LEVELS).contains(&levels)
+        && u32::from(cells) <= MOST_CELLS.ilog2()
+        && rest == 0;
+    if !possible {
+        return Err(OpenError::NotARing { why: "its header has an impossible mailbox" });
+    }
+    Ok(Kind::Mailbox { seats, levels, cells: 1 << cells })
 }
 
 /// An error that prints both sides.
@@ -270,6 +310,23 @@ mod tests {
     #[test]
     fn a_header_survives_the_round_trip() {
         assert_eq!(Header::decode(&header().encode()).unwrap(), header());
+    }
+
+    #[test]
+    fn the_header_of_a_mailbox_survives_too_and_one_that_does_not_fit_is_refused() {
+        let kind = Kind::Mailbox { seats: 63, levels: 32, cells: 64 };
+        let control_length = layout::control_length(63, 4096) as u32;
+        let mailbox = Header { kind, control_length, longest: 100, item: None, ..header() };
+        assert_eq!(Header::decode(&mailbox.encode()).unwrap(), mailbox);
+        assert_eq!(mailbox.shape(), Some(Shape { cells: 64, levels: 32, longest: 100 }));
+        for kind in [
+            Kind::Mailbox { seats: 63, levels: 32, cells: 1 << 15 },
+            Kind::Mailbox { seats: 63, levels: 33, cells: 64 },
+            Kind::Mailbox { seats: 63, levels: 0, cells: 64 },
+        ] {
+            let damaged = Header { kind, ..mailbox };
+            assert!(matches!(Header::decode(&damaged.encode()), Err(OpenError::NotARing { .. })), "{kind:?}");
+        }
     }
 
     #[test]

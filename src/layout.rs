@@ -123,11 +123,17 @@ pub(crate) struct Slot {
     pub(crate) position: AtomicU64,
     /// Who is about to send, or to read, here: a claim as well.
     pub(crate) coming: AtomicU64,
-    _line_0: [u8; LINE - 48],
+    /// Mailbox: which messages the one at this seat sleeps for.
+    pub(crate) pick: AtomicU64,
+    /// Mailbox: the futex word on which the one at this seat sleeps; odd as long as it is to be woken.
+    pub(crate) bed: AtomicU32,
+    _line_0: [u8; LINE - 60],
 
     /// The sender's own counts.
     pub(crate) counts: Counts,
-    _line_1: [u8; LINE - size_of::<Counts>()],
+    /// Mailbox: what the one at this seat has received.
+    pub(crate) received: Counts,
+    _line_1: [u8; LINE - 2 * size_of::<Counts>()],
 }
 
 /// A futex word of the threads that watch for a death. Not part of the protocol: always the hardware's atomics.
@@ -233,7 +239,10 @@ const _: () = {
     assert!(offset_of!(Slot, alarm) == 24);
     assert!(offset_of!(Slot, position) == 32);
     assert!(offset_of!(Slot, coming) == 40);
+    assert!(offset_of!(Slot, pick) == 48);
+    assert!(offset_of!(Slot, bed) == 56);
     assert!(offset_of!(Slot, counts) == 128);
+    assert!(offset_of!(Slot, received) == 184);
     assert!(size_of::<Slot>() == 256);
 };
 
@@ -300,9 +309,12 @@ mod in_loom {
                 alarm: AlarmWord::default(),
                 position: AtomicU64::new(0),
                 coming: AtomicU64::new(0),
-                _line_0: [0; LINE - 48],
+                pick: AtomicU64::new(0),
+                bed: AtomicU32::new(0),
+                _line_0: [0; LINE - 60],
                 counts: Counts::default(),
-                _line_1: [0; LINE - size_of::<Counts>()],
+                received: Counts::default(),
+                _line_1: [0; LINE - 2 * size_of::<Counts>()],
             }
         }
     }

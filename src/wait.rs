@@ -29,11 +29,14 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-// The models include this file by its path, and its part the same way.
+// The models include this file by its path, and its parts the same way.
 #[path = "wait/any.rs"]
 mod any;
+#[path = "wait/doze.rs"]
+mod doze;
 
 pub(crate) use any::until_any;
+pub(crate) use doze::{Dormitory, SeatedSleeper};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;

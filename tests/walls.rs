@@ -15,7 +15,10 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("error", &["std", "crate::sys::segment", "crate::sys::socket"]),
     ("sync", &["core", "crate::mortal"]),
     ("layout", &["core", "crate::sync"]),
-    ("header", &["core", "std", "crate::error", "crate::layout", "crate::ring::position"]),
+    (
+        "header",
+        &["core", "std", "crate::error", "crate::layout", "crate::ring::mailbox", "crate::ring::position"],
+    ),
     ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
     (
         "wait",
@@ -54,16 +57,19 @@ const OWN_ATOMICS: [&str; 5] = ["sync.rs", "layout.rs", "wait.rs", "channel/vigi
 const BOTH_ATOMICS: [&str; 2] = ["layout.rs", "wait.rs"];
 
 /// The files with unsafe code. All else is safe Rust.
-const UNSAFE: [&str; 19] = [
+const UNSAFE: [&str; 22] = [
     "channel/attach.rs",
     "channel/batch.rs",
     "channel/builder.rs",
+    "channel/builder/hosted.rs",
     "channel/copy.rs",
     "channel/link.rs",
+    "channel/mailbox/letter.rs",
     "channel/message.rs",
     "channel/reservation.rs",
     "channel/ring.rs",
     "channel/vigil.rs",
+    "ring/mailbox/area.rs",
     "ring/memory.rs",
     "sys/fork.rs",
     "sys/futex.rs",

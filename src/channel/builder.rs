@@ -1,5 +1,8 @@
 //! Making and opening rings.
 
+#[cfg(feature = "shared_memory")]
+mod hosted;
+
 use super::{
     attach, copy,
     ring::{Home, Inner, Ring},
@@ -10,6 +13,7 @@ use crate::{
     header::{self, Header, Item, Kind, LEAST_CAPACITY, MOST_CAPACITY, mismatch},
     layout,
     ring::{
+        mailbox::{MOST_CELLS, MOST_LEVELS, MOST_SEATS, Shape},
         memory::Memory,
         position::{Geometry, Position},
     },
@@ -35,6 +39,9 @@ use std::{
 /// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
 /// enough for sixteen rings in a container's 64 MB of shared memory.
 const DEFAULT_CAPACITY: u64 = 4 << 20;
+
+/// Bytes of the longest message of a mailbox whose builder does not say: as of the kernel's queues.
+const LONGEST_MAIL: u64 = 8192;
 
 /// File names of named rings begin with this.
 pub(crate) const PREFIX: &str = "ringpost.";
@@ -72,6 +79,10 @@ pub struct Builder {
     longest: Option<u64>,
     many_senders: Option<u8>,
     readers: Option<u8>,
+    /// Most messages of a mailbox.
+    messages: Option<u32>,
+    priorities: u8,
+    seats: u8,
     item: Option<Item>,
     mode: u32,
     owner: Option<u32>,
@@ -92,6 +103,9 @@ pub fn builder(name: impl Into<String>) -> Builder {
         longest: None,
         many_senders: None,
         readers: None,
+        messages: None,
+        priorities: 1,
+        seats: MOST_SEATS,
         item: None,
         mode: 0o600,
         owner: None,
@@ -132,6 +146,26 @@ impl Builder {
     /// [`Ring::publisher`], [`Ring::subscriber`] and [`Ring::watcher`].
     pub fn broadcast(mut self, readers: u8) -> Self {
         self.readers = Some(readers);
+        self
+    }
+
+    /// A mailbox for any number of senders and receivers, each of whose messages goes to exactly one of them; attach with
+    /// [`Ring::mailbox`]. It holds up to so many messages (1 to 65536, rounded up to a power of two), each of up to
+    /// [`longest_message`](Builder::longest_message) bytes (8192 unless set), and takes the memory for all of them.
+    pub fn mailbox(mut self, messages: u32) -> Self {
+        self.messages = Some(messages);
+        self
+    }
+
+    /// Priorities of a mailbox, 1 to 32: those are 0 to one less, and the highest is received first. Default 1.
+    pub fn priorities(mut self, levels: u8) -> Self {
+        self.priorities = levels;
+        self
+    }
+
+    /// How many handles may be attached to a mailbox at a time, 1 to 63. Default 63; 2 makes it a private one.
+    pub fn seats(mut self, most: u8) -> Self {
+        self.seats = most;
         self
     }
 
@@ -281,51 +315,6 @@ impl Builder {
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Elsewhere, Scope::Private))))
     }
 
-    /// Makes a ring in a segment that the program has through the `shared_memory` crate. The ring fills the segment: its
-    /// capacity is the largest power of two that fits, and a capacity set here is ignored. The segment stays the
-    /// program's: nobody else may write to it, and its memory is not guaranteed to be allocated (a full /dev/shm can
-    /// still end the process with SIGBUS).
-    ///
-    /// # Errors
-    /// [`OpenError::Setting`] when the segment is too small for a ring.
-    #[cfg(feature = "shared_memory")]
-    pub fn host_in(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
-        let slots = self.kind().slots();
-        let control = layout::control_length(slots, 4096) as u64;
-        let room = (host.len() as u64).saturating_sub(control);
-        if room < LEAST_CAPACITY {
-            let least = control + LEAST_CAPACITY;
-            return Err(OpenError::Setting {
-                what: "segment",
-                given: host.len() as u64,
-                least,
-                most: MOST_CAPACITY,
-            });
-        }
-        let capacity = 1 << room.ilog2();
-        let header = self.clone().capacity(capacity).header(false)?;
-        let host = hosted::Host::new(host)?;
-        host.write(&header.encode(), header.control_length as usize);
-        let inner = hosted::inner(self, header, host)?;
-        inner.memory.start_at(self.start);
-        Ok(Ring::new(Arc::new(inner)))
-    }
-
-    /// Opens a ring that another process has made in a segment with [`host_in`](Builder::host_in).
-    ///
-    /// # Errors
-    /// [`OpenError::NotARing`]; [`OpenError::Mismatch`].
-    #[cfg(feature = "shared_memory")]
-    pub fn open_hosted(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
-        let host = hosted::Host::new(host)?;
-        let header = Header::decode(&host.header())?;
-        self.accept(&header)?;
-        if header.geometry.mirrored() || (host.len() as u64) < header.segment_length() {
-            return Err(OpenError::NotARing { why: "its header describes more than the segment holds" });
-        }
-        Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
-    }
-
     /// Permission bits of a socket. Others may write to it: that is to connect, and whom it accepts is asked then.
     pub(super) fn socket_mode(&self) -> Result<u32, OpenError> {
         let possible = self.mode & !0o777 == 0 && self.mode & 0o600 == 0o600;
@@ -352,9 +341,10 @@ impl Builder {
     /// What a new ring is to be.
     pub(super) fn header(&self, mirrored: bool) -> Result<Header, OpenError> {
         let page = process::page_bytes();
-        let capacity = rounded(self.capacity.unwrap_or(DEFAULT_CAPACITY), mirrored)?;
-        let geometry = Geometry::new(capacity, mirrored);
-        let most = geometry.longest_payload();
+        let shape = self.shape()?;
+        let bytes = shape.map(Shape::length).or(self.capacity).unwrap_or(DEFAULT_CAPACITY);
+        let geometry = Geometry::new(rounded(bytes, mirrored)?, mirrored);
+        let most = shape.map_or(geometry.longest_payload(), |shape| shape.longest.into());
         let longest = self.longest.unwrap_or(most);
         if longest > most {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
@@ -407,11 +397,43 @@ impl Builder {
     }
 
     fn kind(&self) -> Kind {
-        match (self.readers, self.many_senders) {
-            (Some(readers), _) => Kind::Broadcast(readers),
-            (None, Some(senders)) => Kind::Many(senders),
-            (None, None) => Kind::Single,
+        match (self.messages, self.readers, self.many_senders) {
+            (Some(messages), ..) => {
+                let cells = messages.clamp(1, MOST_CELLS).next_power_of_two();
+                Kind::Mailbox { seats: self.seats, levels: self.priorities, cells }
+            }
+            (None, Some(readers), _) => Kind::Broadcast(readers),
+            (None, None, Some(senders)) => Kind::Many(senders),
+            (None, None, None) => Kind::Single,
         }
+    }
+
+    /// What a new mailbox is made for; `None` when it is to be a ring.
+    fn shape(&self) -> Result<Option<Shape>, OpenError> {
+        let (Some(messages), Kind::Mailbox { seats, levels, cells }) = (self.messages, self.kind()) else {
+            return Ok(None);
+        };
+        let longest = self.longest.unwrap_or(LONGEST_MAIL);
+        for (what, given, most) in [
+            ("number of messages", messages.into(), MOST_CELLS.into()),
+            ("number of priorities", levels.into(), MOST_LEVELS.into()),
+            ("number of seats", seats.into(), u64::from(MOST_SEATS)),
+            ("longest message of a mailbox", longest.max(1), u32::MAX.into()),
+        ] {
+            if !(1..=most).contains(&given) {
+                return Err(OpenError::Setting { what, given, least: 1, most });
+            }
+        }
+        let other = [
+            (self.capacity.is_some(), "capacity, which follows from its messages,"),
+            (self.readers.is_some(), "number of readers"),
+            (self.many_senders.is_some(), "number of senders"),
+            (self.item.is_some(), "type of message"),
+        ];
+        if let Some((_, what)) = other.iter().find(|(set, _)| *set) {
+            return Err(mismatch("kind of ring", "a mailbox", format_args!("one with a {what}")));
+        }
+        Ok(Some(Shape { cells, levels, longest: longest as u32 }))
     }
 
     /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
@@ -549,61 +571,8 @@ fn kind(kind: Kind) -> String {
         Kind::Single => "one sender".into(),
         Kind::Many(slots) => format!("up to {slots} senders"),
         Kind::Broadcast(slots) => format!("one sender, up to {slots} readers"),
-    }
-}
-
-#[cfg(feature = "shared_memory")]
-mod hosted {
-    //! A ring in a segment of the `shared_memory` crate.
-
-    use super::*;
-    use shared_memory::Shmem;
-
-    pub(super) struct Host(Shmem);
-
-    // SAFETY: a mapping belongs to no thread; the crate only forgot to say so.
-    unsafe impl Send for Host {}
-    // SAFETY: a shared `Host` gives away nothing but an address that never changes.
-    unsafe impl Sync for Host {}
-
-    impl Host {
-        pub(super) fn new(host: Shmem) -> Result<Self, OpenError> {
-            if host.len() < header::LENGTH || !host.as_ptr().addr().is_multiple_of(4096) {
-                return Err(OpenError::NotARing { why: "the segment is too small" });
-            }
-            Ok(Self(host))
+        Kind::Mailbox { seats, levels, cells } => {
+            format!("a mailbox for {cells} messages of {levels} priorities, with {seats} seats")
         }
-
-        pub(super) fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn base(&self) -> NonNull<u8> {
-            NonNull::new(self.0.as_ptr()).expect("a mapping is never at address 0")
-        }
-
-        pub(super) fn header(&self) -> [u8; header::LENGTH] {
-            let mut bytes = [0; header::LENGTH];
-            // SAFETY: the segment is at least that long (`new`).
-            unsafe { copy::out_of_shared(self.base().as_ptr(), &mut bytes) };
-            bytes
-        }
-
-        /// Clears the control area and writes the header.
-        pub(super) fn write(&self, header: &[u8; header::LENGTH], control_length: usize) {
-            // SAFETY: `host_in` has checked the length.
-            unsafe { copy::into_shared(&vec![0; control_length], self.base().as_ptr()) };
-            // SAFETY: the segment is at least that long (`new`).
-            unsafe { copy::into_shared(header, self.base().as_ptr()) };
-        }
-    }
-
-    pub(super) fn inner(builder: &Builder, header: Header, host: Host) -> Result<Inner, OpenError> {
-        let control = host.base();
-        // SAFETY: the segment holds the control area and the data area (`host_in`, `open_hosted`).
-        let data = unsafe { control.add(header.control_length as usize) };
-        // SAFETY: as above; the mapping lives in the box.
-        let memory = unsafe { memory(&header, control, data, Box::new(host)) };
-        Ok(builder.inner(memory, header, Home::Elsewhere, Scope::Shared))
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Receiver, Statistics,
     attach::Attachment,
     link::Peer,
+    mailbox::Mailbox,
     publisher::Publisher,
     sender::{MultiSender, Sender},
     subscriber::Subscriber,
@@ -116,6 +117,8 @@ pub struct RingInfo {
     pub many_senders: Option<u8>,
     /// Number of readers' slots where every reader gets every message; `None` in any other ring.
     pub broadcast: Option<u8>,
+    /// Most messages, when it is a mailbox; `None` otherwise.
+    pub mailbox: Option<u32>,
     /// Size in bytes of the type of every message, when it has one.
     pub item_size: Option<usize>,
     /// The process that made it.
@@ -203,6 +206,15 @@ impl<P: Trust> Ring<P> {
         Watcher::new(Arc::clone(&self.inner), start, true)
     }
 
+    /// Takes a seat at a mailbox.
+    ///
+    /// # Errors
+    /// [`OpenError::TooManySeats`] when no seat is free, [`OpenError::Mismatch`] unless the ring was made with
+    /// [`mailbox`](crate::Builder::mailbox).
+    pub fn mailbox(&self) -> Result<Mailbox<P>, OpenError> {
+        Mailbox::attach(Arc::clone(&self.inner))
+    }
+
     /// What the ring was made with.
     pub fn info(&self) -> RingInfo {
         let header = &self.inner.header;
@@ -210,12 +222,16 @@ impl<P: Trust> Ring<P> {
             capacity: header.geometry.capacity(),
             longest_message: header.longest as usize,
             many_senders: match header.kind {
-                Kind::Single | Kind::Broadcast(_) => None,
                 Kind::Many(slots) => Some(slots),
+                _ => None,
             },
             broadcast: match header.kind {
-                Kind::Single | Kind::Many(_) => None,
                 Kind::Broadcast(slots) => Some(slots),
+                _ => None,
+            },
+            mailbox: match header.kind {
+                Kind::Mailbox { cells, .. } => Some(cells),
+                _ => None,
             },
             item_size: self.inner.item_size(),
             creator: header.creator,

@@ -3,6 +3,7 @@
 use super::{
     attach::Attachment,
     batch::{self, Batch},
+    receiver::Patience,
     reservation::{self, Reservation},
     ring::Inner,
     trust::{Trust, Untrusted},
@@ -156,13 +157,6 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
 
 /// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release.
 const PATIENCE: Duration = Duration::from_millis(2);
-
-/// How long a call may wait for room.
-#[derive(Clone, Copy)]
-enum Patience {
-    None,
-    Until(Option<Deadline>),
-}
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {

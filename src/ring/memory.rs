@@ -103,16 +103,22 @@ mod in_memory {
         /// side.
         #[inline]
         pub(crate) fn prefetch_to_write(&self, position: Position) {
+            self.prefetch_to_write_at(self.geometry.offset(position));
+        }
+
+        /// The same for the line at this offset of the data area, which must be less than the capacity.
+        #[inline]
+        pub(in crate::ring) fn prefetch_to_write_at(&self, offset: u64) {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             {
-                let word = self.word(position);
+                let word = self.data_at(offset).as_ptr();
                 // SAFETY: a hint about an address that is mapped; it changes nothing.
                 unsafe {
                     core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags))
                 };
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-            let _ = position;
+            let _ = offset;
         }
 
         /// Asks for the line behind the one at `position` to read.
@@ -128,6 +134,14 @@ mod in_memory {
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
             let _ = position;
+        }
+
+        /// The byte at this offset of the data area, which must be less than the capacity.
+        #[inline]
+        pub(in crate::ring) fn data_at(&self, offset: u64) -> NonNull<u8> {
+            debug_assert!(offset < self.geometry.capacity());
+            // SAFETY: within the area (`new`), as the caller promises by its shape, which was checked.
+            unsafe { self.data.add(offset as usize) }
         }
 
         /// Moves the first `to` bytes of a payload that was written as one of `from` bytes to where one of `to` lies.

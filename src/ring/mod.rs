@@ -3,6 +3,7 @@
 pub(crate) mod broadcast;
 pub(crate) mod claim;
 pub(crate) mod floor;
+pub(crate) mod mailbox;
 pub(crate) mod memory;
 pub(crate) mod mpsc;
 pub(crate) mod onlooker;

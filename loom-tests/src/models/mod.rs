@@ -4,6 +4,7 @@ mod any;
 mod broadcast;
 mod claims;
 mod end;
+mod mailbox;
 mod many;
 mod recovery;
 mod single;
