@@ -110,7 +110,7 @@ fn work(mailbox: &mut Mailbox, line: &Line, kind: u16) {
     let mut held = Vec::new();
     for number in 0_u64.. {
         let chance = scatter(number ^ u64::from(kind) << 20);
-        if chance % 2 == 0 {
+        if chance.is_multiple_of(2) {
             line.tell(SENT | u64::from(kind) << 40 | number);
             let envelope = Envelope { kind, priority: (chance >> 8) as u8 % 3 };
             let _ = mailbox.send_timeout(envelope, &letter(kind, number), Duration::from_millis(20));
@@ -532,11 +532,11 @@ fn hostile_words_give_errors_and_no_panic() {
         let picks = [Pick::Any, Pick::Kind(1), Pick::Except(2), Pick::UpTo(2)];
         if let Ok(letter) = mailbox.try_recv(picks[chance as usize % 4]) {
             let _ = (letter.to_vec(), letter.kind(), letter.sender(), letter.tries());
-            if chance % 8 == 0 {
+            if chance.is_multiple_of(8) {
                 letter.give_back();
             }
         }
-        if round % 64 == 0 {
+        if round.is_multiple_of(64) {
             let _ = (mailbox.browse(Pick::Any), mailbox.occupancy());
         }
     }
