@@ -65,6 +65,19 @@ fn hello_receives_both_messages_from_the_other_process() {
 }
 
 #[test]
+fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
+    let expected = [
+        "asked for  0: type 3, the third kind comes first in the file",
+        "asked for  2: type 2, two",
+        "asked for  1: type 3, the third kind again",
+        "asked for -2: type 1, one",
+        "3 messages remain",
+        "the kernel's queue: the same",
+    ];
+    assert_eq!(lines_of("message_queue"), expected);
+}
+
+#[test]
 fn ping_pong_prints_its_median_round_trip() {
     let lines = lines_of("ping_pong");
     let [line] = &lines[..] else { panic!("{lines:?}") };

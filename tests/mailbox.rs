@@ -78,6 +78,17 @@ fn child_process() {
                 line.tell(number(&letter));
             }
         }
+        ["receive-to-the-end", ring] => {
+            let mut mailbox = mailbox(ring);
+            line.tell(0);
+            let end = loop {
+                match mailbox.recv(Pick::Any) {
+                    Ok(letter) => line.tell(number(&letter)),
+                    Err(end) => break end,
+                }
+            };
+            assert_eq!(end, RecvError::Disconnected);
+        }
         ["hold", ring, messages] => {
             let mut mailbox = mailbox(ring);
             let held: Vec<_> =
@@ -514,21 +525,97 @@ fn frames_are_written_and_read_in_place() {
     }
 }
 
+#[test]
+fn a_mailbox_that_is_closed_for_all_gives_what_is_left_and_then_says_so() {
+    let shared = office(2, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let sleeper = child_at(&shared, "receive-to-the-end", "");
+    assert_eq!(sleeper.hear(), 0);
+    while shared.ring.statistics().readers.iter().all(|reader| reader.sleeps == 0) {
+        thread::yield_now();
+    }
+    send(&mut mailbox, 5);
+    assert_eq!(sleeper.hear(), 5);
+    mailbox.close_for_all();
+    sleeper.finish();
+    assert_eq!(mailbox.try_send(1, b"").unwrap_err(), SendError::Disconnected);
+    assert_eq!(mailbox.recv(Pick::Any).unwrap_err(), RecvError::Disconnected);
+}
+
+#[test]
+fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
+    use ringpost::{posix, sysv};
+    use std::io::ErrorKind;
+    let key = std::process::id() as i32;
+    assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
+    let mut queue = sysv::msgget(key, sysv::IPC_CREAT | 0o600).unwrap();
+    let again = sysv::msgget(key, sysv::IPC_CREAT | sysv::IPC_EXCL | 0o600).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    let mut other = sysv::msgget(key, 0).unwrap();
+    sysv::msgsnd(&mut queue, 7, b"seven bytes and more", sysv::IPC_NOWAIT).unwrap();
+    assert_eq!(sysv::msgsnd(&mut queue, 0, b"", 0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(sysv::msgsnd(&mut queue, 1 << 16, b"", 0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut text = [0; 5];
+    let short = sysv::msgrcv(&mut other, &mut text, 0, sysv::IPC_NOWAIT).unwrap_err();
+    assert_eq!((short.kind(), sysv::stat(&queue).msg_qnum), (ErrorKind::ArgumentListTooLong, 1));
+    let none = sysv::msgrcv(&mut other, &mut text, 6, sysv::IPC_NOWAIT).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    let cut = sysv::msgrcv(&mut other, &mut text, 7, sysv::IPC_NOWAIT | sysv::MSG_NOERROR).unwrap();
+    assert_eq!((cut, &text), ((7, 5), b"seven"));
+    sysv::remove(queue).unwrap();
+    assert_eq!(sysv::msgsnd(&mut other, 1, b"", 0).unwrap_err().kind(), ErrorKind::NotConnected);
+    assert_eq!(sysv::msgrcv(&mut other, &mut text, 0, 0).unwrap_err().kind(), ErrorKind::NotConnected);
+    assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
+
+    let name = format!("/test-{}", std::process::id());
+    assert_eq!(posix::mq_open(&name, posix::O_RDWR, 0, None).unwrap_err().kind(), ErrorKind::NotFound);
+    let flags = posix::O_RDWR | posix::O_CREAT | posix::O_EXCL | posix::O_NONBLOCK;
+    let mut queue = posix::mq_open(&name, flags, 0o600, None).unwrap();
+    assert_eq!(posix::mq_open(&name, flags, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(posix::mq_open("no-slash", flags, 0o600, None).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut reader = posix::mq_open(&name, posix::O_RDONLY, 0, None).unwrap();
+    assert_eq!(posix::mq_send(&mut reader, b"", 0).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(posix::mq_send(&mut queue, b"", 32).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for priority in [3, 9, 3] {
+        posix::mq_send(&mut queue, &[priority], priority).unwrap();
+    }
+    let attributes = posix::mq_getattr(&queue);
+    assert_eq!((attributes.mq_curmsgs, attributes.mq_maxmsg, attributes.mq_msgsize), (3, 16, 8192));
+    let mut text = vec![0; 8192];
+    assert_eq!(posix::mq_receive(&mut reader, &mut text[1..]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(posix::mq_receive(&mut reader, &mut text).unwrap(), (1, 9));
+    (0..15).for_each(|_| posix::mq_send(&mut queue, b"full", 0).unwrap_or(()));
+    assert_eq!(posix::mq_send(&mut queue, b"", 0).unwrap_err().kind(), ErrorKind::WouldBlock);
+    posix::mq_unlink(&name).unwrap();
+    assert_eq!(posix::mq_unlink(&name).unwrap_err().kind(), ErrorKind::NotFound);
+    let far = posix::mq_timedreceive(&mut reader, &mut text, FAR).unwrap();
+    assert_eq!(far, (1, 3));
+    while posix::mq_timedreceive(&mut reader, &mut text, Duration::from_millis(1)).is_ok() {}
+    let timed_out = posix::mq_timedreceive(&mut reader, &mut text, Duration::from_millis(1)).unwrap_err();
+    assert_eq!(timed_out.kind(), ErrorKind::TimedOut);
+}
+
 /// Random bytes in a mailbox at work: errors or wrong bytes, no panic, and nobody stays in a loop.
 #[test]
 fn hostile_words_give_errors_and_no_panic() {
+    for round in 0..if common::long() { 2000 } else { 40 } {
+        be_damaged(round);
+    }
+}
+
+fn be_damaged(seed: u64) {
     let shared = office(8, |builder| builder.priorities(2));
     let mut mailbox = shared.ring.mailbox().unwrap();
     let file = File::options().read(true).write(true).open(shared.ring.path().unwrap()).unwrap();
-    let (length, mut chance) = (file.metadata().unwrap().len(), 1);
-    for round in 0..if common::long() { 200_000 } else { 4_000_u64 } {
+    let (length, mut chance) = (file.metadata().unwrap().len(), seed);
+    for round in 0..100_u64 {
         chance = scatter(chance ^ round);
         // Not the seat's own claim and alarm: without those it is not attached.
         let at = 8192 + 512 + 2 * 256 + chance % (length - 8192 - 512 - 2 * 256);
         let word = [0, u64::MAX, chance, 1 << (chance % 64)][round as usize % 4];
         file.write_at(&word.to_ne_bytes(), at & !7).unwrap();
-        let _ =
-            mailbox.try_send(Envelope { kind: chance as u16 % 4, priority: (chance % 2) as u8 }, &[0; 100]);
+        let envelope = Envelope { kind: chance as u16 % 4, priority: (chance % 2) as u8 };
+        let _ = mailbox.try_send(envelope, &[0; 100]);
         let picks = [Pick::Any, Pick::Kind(1), Pick::Except(2), Pick::UpTo(2)];
         if let Ok(letter) = mailbox.try_recv(picks[chance as usize % 4]) {
             let _ = (letter.to_vec(), letter.kind(), letter.sender(), letter.tries());
@@ -536,8 +623,6 @@ fn hostile_words_give_errors_and_no_panic() {
                 letter.give_back();
             }
         }
-        if round.is_multiple_of(64) {
-            let _ = (mailbox.browse(Pick::Any), mailbox.occupancy());
-        }
+        let _ = (mailbox.browse(Pick::Any), mailbox.occupancy());
     }
 }

@@ -2,6 +2,8 @@
 
 mod desk;
 mod letter;
+pub mod posix;
+pub mod sysv;
 
 pub use letter::{Blank, Letter, Mail};
 
@@ -173,7 +175,8 @@ impl<P: Trust> Mailbox<P> {
     /// Sends a copy of `message`; waits while the mailbox is full. A system call only when a receiver sleeps, or to wait.
     ///
     /// # Errors
-    /// [`SendError::TooLong`], [`SendError::NoSuchPriority`], [`SendError::Forked`].
+    /// [`SendError::TooLong`], [`SendError::NoSuchPriority`], [`SendError::Forked`]; [`SendError::Disconnected`] when the mailbox was
+    /// [closed for all](Mailbox::close_for_all).
     pub fn send(&mut self, envelope: impl Into<Envelope>, message: &[u8]) -> Result<Sent, SendError> {
         self.send_by(envelope.into(), message, Patience::Until(None))
     }
@@ -288,6 +291,9 @@ impl<P: Trust> Mailbox<P> {
         if !self.desk.is_ours() {
             return Err(SendError::Forked);
         }
+        if mailbox::is_closed(&self.desk.area) {
+            return Err(SendError::Disconnected);
+        }
         match self.clerk.fill(&self.desk.area) {
             Some(held) => Ok(held),
             None => self.wait_for_room(patience),
@@ -303,22 +309,28 @@ impl<P: Trust> Mailbox<P> {
             if look != Look::Spinning {
                 desk.hear();
             }
-            clerk.fill(&desk.area)
+            match clerk.fill(&desk.area) {
+                _ if mailbox::is_closed(&desk.area) => Some(Err(SendError::Disconnected)),
+                held => held.map(Ok),
+            }
         };
-        let Patience::Until(deadline) = patience else { return look(Look::Idle).ok_or(SendError::Full) };
+        let Patience::Until(deadline) = patience else {
+            return look(Look::Idle).unwrap_or(Err(SendError::Full));
+        };
         let sleeper = SeatedSleeper {
             eager_pick: ANY_ROOM,
             eager_after: Some(PATIENCE),
             ..desk.sleeper(desk.senders(), slot, &slot.counts, MUCH_ROOM)
         };
         let (found, _) = sleeper.until(spin, deadline, look);
-        found.ok_or(SendError::TimedOut)
+        found.unwrap_or(Err(SendError::TimedOut))
     }
 
     /// The message that `pick` takes first; waits while there is none. It is done with when it is dropped.
     ///
     /// # Errors
-    /// [`RecvError::NotTheReceiver`], [`RecvError::Forked`]. The death of others is none: others may come.
+    /// [`RecvError::NotTheReceiver`], [`RecvError::Forked`]; [`RecvError::Disconnected`] when the mailbox was
+    /// [closed for all](Mailbox::close_for_all) and nothing is left. The death of others is no error: others may come.
     pub fn recv(&mut self, pick: Pick) -> Result<Letter<P>, RecvError> {
         self.recv_by(pick, Patience::Until(None))
     }
@@ -391,9 +403,14 @@ impl<P: Trust> Mailbox<P> {
             if look != Look::Spinning {
                 desk.hear();
             }
-            take(clerk, desk, pick)
+            match take(clerk, desk, pick) {
+                None if mailbox::is_closed(&desk.area) => Some(Err(RecvError::Disconnected)),
+                held => held.map(Ok),
+            }
         };
-        let Patience::Until(deadline) = patience else { return look(Look::Idle).ok_or(RecvError::Empty) };
+        let Patience::Until(deadline) = patience else {
+            return look(Look::Idle).unwrap_or(Err(RecvError::Empty));
+        };
         let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, pick.encode());
         let (found, slept) = sleeper.until(spin, deadline, look);
         if slept {
@@ -401,7 +418,7 @@ impl<P: Trust> Mailbox<P> {
             let others = |wanted| clerk.find(&desk.area, Pick::decode(wanted)).is_some();
             desk.receivers().wake_each(others);
         }
-        found.ok_or(RecvError::TimedOut)
+        found.unwrap_or(Err(RecvError::TimedOut))
     }
 
     /// From now on only this handle receives, until it is dropped or its process dies; the others get
@@ -447,6 +464,17 @@ impl<P: Trust> Mailbox<P> {
             self.desk.free(held);
         }
         held.is_some()
+    }
+
+    /// Closes the mailbox for all who have it open: nobody sends to it any more, and who waits for room gets
+    /// [`SendError::Disconnected`]; what is in it can still be received, then comes [`RecvError::Disconnected`]. The name stays:
+    /// [`Ring::unlink`](crate::Ring::unlink) takes it away.
+    pub fn close_for_all(&self) {
+        if self.desk.is_ours() {
+            mailbox::close(&self.desk.area);
+            self.desk.receivers().wake_all();
+            self.desk.senders().wake_all();
+        }
     }
 
     /// How full it is, and who is there.

@@ -100,6 +100,7 @@ impl Clerk {
     pub(crate) fn send(&mut self, area: &Area, held: Held, label: Label) -> Option<State> {
         let (cell, level) = (area.cell(held.cell), area.level(label.level));
         cell.set_label(label.encode());
+        mark_used(area, label.level);
         // ORDERING: Relaxed; released with the entry (M3).
         cell.sender.store(self.claim, Relaxed);
         for _ in 0..ROUNDS {
@@ -137,7 +138,9 @@ impl Clerk {
     /// The message that `pick` takes first.
     pub(crate) fn find(&mut self, area: &Area, pick: Pick) -> Option<Found> {
         let mut best = find_aside(area, pick);
-        for level in (0..area.shape().levels).rev() {
+        // ORDERING: Relaxed; set before the entry is written, and who is to sleep looks behind G1.
+        let used = area.desk().used.load(Relaxed);
+        for level in (0..area.shape().levels).rev().filter(|level| used >> level & 1 != 0) {
             if let Some(found) = self.find_in(area, level, pick)
                 && best.is_none_or(|best| found.comes_before(&best, pick))
             {
@@ -224,6 +227,17 @@ impl Clerk {
             false => Equal,
         });
         found.into_iter().map(|found| (found.cell, found.state)).collect()
+    }
+}
+
+/// Says that there may be messages at this level.
+#[inline]
+fn mark_used(area: &Area, level: u8) {
+    let (used, bit) = (&area.desk().used, 1 << level);
+    // ORDERING: Relaxed; it is never taken back.
+    if used.load(Relaxed) & bit == 0 {
+        // ORDERING: Relaxed; before the entry, which is released (M3).
+        used.fetch_or(bit, Relaxed);
     }
 }
 
@@ -364,4 +378,17 @@ pub(crate) fn open_to_all(area: &Area, seat: Seat) {
 pub(crate) fn only_receiver(area: &Area) -> Option<Seat> {
     // ORDERING: as above.
     Some(area.desk().only.load(Relaxed)).filter(|&word| word != 0).map(|word| State(word).seat())
+}
+
+/// From now on nobody sends or receives. Who sleeps is to be woken.
+pub(crate) fn close(area: &Area) {
+    // ORDERING: Relaxed; ordered before the look at who sleeps by G2, and who is to sleep looks behind G1.
+    area.desk().closed.store(1, Relaxed);
+}
+
+/// Whether somebody has said so.
+#[inline]
+pub(crate) fn is_closed(area: &Area) -> bool {
+    // ORDERING: Relaxed; as above.
+    area.desk().closed.load(Relaxed) != 0
 }

@@ -369,6 +369,19 @@ impl Office {
 }
 
 #[test]
+fn a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next() {
+    explore_every_kill(|accesses| {
+        let office = Office::new(1);
+        let (mut dying, mut sender, mut receiver) = (office.party(1), office.party(2), office.party(3));
+        let receiving = thread::spawn(move || receiver.wait_for(Pick::Any));
+        let killed = killed_at(accesses, || assert!(dying.send(1)));
+        assert!(sender.send(2));
+        assert!([1, 2].contains(&receiving.join().unwrap()));
+        killed
+    });
+}
+
+#[test]
 fn a_sender_that_sleeps_is_woken_by_room() {
     explore(|| {
         let office = Office::new(1);

@@ -71,7 +71,11 @@ pub(crate) struct Desk {
     pub(crate) asides: AtomicU64,
     /// The seat that alone may receive, as a state names it; 0 when each may.
     pub(crate) only: AtomicU64,
-    _line: [u8; LINE - 32],
+    /// The levels at which messages were ever sent, a bit each: the others need not be looked at.
+    pub(crate) used: AtomicU64,
+    /// 1 when the mailbox was closed for all.
+    pub(crate) closed: AtomicU64,
+    _line: [u8; LINE - 48],
 }
 
 /// One order: the tickets from `head` to `tail` are those of messages that may be there. Before `head` none is; `tail` is
@@ -229,7 +233,9 @@ mod in_loom {
                     senders: word(),
                     asides: word(),
                     only: word(),
-                    _line: [0; LINE - 32],
+                    used: word(),
+                    closed: word(),
+                    _line: [0; LINE - 48],
                 },
                 levels: (0..shape.levels)
                     .map(|_| Level {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, ensure};
-use ringpost::{Mailbox, Pick, Trusted, WaitStrategy};
+use ringpost::{Envelope, Mailbox, Pick, Trusted, WaitStrategy};
 
 use crate::bench::link::{Link, Mechanism, Pair, RecvHalf, SendHalf, Setup};
 use crate::bench::shape::Wait;
@@ -11,6 +11,8 @@ use crate::bench::shape::Wait;
 /// Messages that a mailbox holds, and their longest length: for short messages, and for longer ones.
 const SHORT: (u32, usize) = (1024, 256);
 const LONG: (u32, usize) = (128, 64 << 10);
+/// As POSIX asks for at least.
+const PRIORITIES: u8 = 32;
 
 /// A mailbox of each kind in each direction, written and read in place.
 pub fn mailbox() -> Result<Box<dyn Mechanism>> {
@@ -26,7 +28,8 @@ struct MailboxLink {
 impl MailboxLink {
     fn make() -> Result<Self> {
         let one = |(messages, longest): (u32, usize)| {
-            let builder = ringpost::unnamed().mailbox(messages).longest_message(longest as u64);
+            let builder =
+                ringpost::unnamed().mailbox(messages).priorities(PRIORITIES).longest_message(longest as u64);
             let ring = builder.memfd().context("cannot make a mailbox")?;
             ring.inheritable_fd().context("cannot pass a mailbox on")
         };
@@ -70,7 +73,7 @@ impl SendHalf for Mailbox<Trusted> {
     fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
         let mut blank = self.reserve(size)?;
         fill(&mut blank);
-        self.commit(1, blank)?;
+        self.commit(Envelope { kind: 1, priority: 1 }, blank)?;
         Ok(())
     }
 }
