@@ -167,7 +167,10 @@ impl From<OpenError> for io::Error {
                 LinkError::TimedOut { .. } => io::ErrorKind::TimedOut,
                 LinkError::HungUp { .. } => io::ErrorKind::UnexpectedEof,
                 LinkError::Malformed { .. } => io::ErrorKind::InvalidData,
-                LinkError::PathTooLong { .. } | LinkError::NotASocket { .. } => io::ErrorKind::InvalidInput,
+                LinkError::PathTooLong { .. }
+                | LinkError::NotASocket { .. }
+                | LinkError::OneWay
+                | LinkError::BothWays => io::ErrorKind::InvalidInput,
                 _ => io::ErrorKind::Other,
             },
             OpenError::Name { .. } | OpenError::Setting { .. } | OpenError::Mode { .. } => {

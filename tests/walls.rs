@@ -59,7 +59,7 @@ const UNSAFE: [&str; 19] = [
     "channel/batch.rs",
     "channel/builder.rs",
     "channel/copy.rs",
-    "channel/link.rs",
+    "channel/link/meeting.rs",
     "channel/message.rs",
     "channel/reservation.rs",
     "channel/ring.rs",
