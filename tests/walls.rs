@@ -57,15 +57,16 @@ const OWN_ATOMICS: [&str; 5] = ["sync.rs", "layout.rs", "wait.rs", "channel/vigi
 const BOTH_ATOMICS: [&str; 2] = ["layout.rs", "wait.rs"];
 
 /// The files with unsafe code. All else is safe Rust.
-const UNSAFE: [&str; 22] = [
+const UNSAFE: [&str; 23] = [
     "channel/attach.rs",
     "channel/batch.rs",
     "channel/builder.rs",
     "channel/builder/hosted.rs",
     "channel/copy.rs",
-    "channel/link.rs",
+    "channel/link/meeting.rs",
     "channel/mailbox/letter.rs",
     "channel/message.rs",
+    "channel/region.rs",
     "channel/reservation.rs",
     "channel/ring.rs",
     "channel/vigil.rs",

@@ -273,7 +273,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     #[inline]
-    fn reserve_within(
+    pub(super) fn reserve_within(
         &mut self,
         length: usize,
         patience: Patience,
