@@ -18,6 +18,7 @@ const BYTE_ORDER: u32 = 0x0a0b_0c0d;
 
 const MIRRORED: u32 = 1;
 const ASYMMETRIC: u32 = 2;
+const RENDEZVOUS: u32 = 4;
 
 /// Smallest capacity, in bytes.
 pub(crate) const LEAST_CAPACITY: u64 = 4096;
@@ -59,6 +60,8 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) geometry: Geometry,
     pub(crate) asymmetric: bool,
+    /// Messages are offered, and a sender waits until its own was taken.
+    pub(crate) rendezvous: bool,
     /// Bytes before the data area.
     pub(crate) control_length: u32,
     /// Longest message in bytes, at most what the geometry can hold.
@@ -95,12 +98,13 @@ impl Header {
         };
         let mirrored = if self.geometry.mirrored() { MIRRORED } else { 0 };
         let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
+        let rendezvous = if self.rendezvous { RENDEZVOUS } else { 0 };
         let item = self.item.unwrap_or(Item { size: 0, align: 0 });
         bytes.put(&MAGIC);
         bytes.put(&VERSION.to_ne_bytes());
         bytes.put(&BYTE_ORDER.to_ne_bytes());
         bytes.put(&kind.to_ne_bytes());
-        bytes.put(&(mirrored | asymmetric).to_ne_bytes());
+        bytes.put(&(mirrored | asymmetric | rendezvous).to_ne_bytes());
         bytes.put(&self.geometry.capacity().to_ne_bytes());
         bytes.put(&self.control_length.to_ne_bytes());
         bytes.put(&slots.to_ne_bytes());
@@ -154,8 +158,11 @@ impl Header {
             (3, Ok(1..=MOST_SLOTS)) => Kind::Broadcast(slots as u8),
             _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
         };
-        if flags & !(MIRRORED | ASYMMETRIC) != 0 {
+        if flags & !(MIRRORED | ASYMMETRIC | RENDEZVOUS) != 0 {
             return Err(OpenError::NotARing { why: "its header has flags that this version does not know" });
+        }
+        if flags & RENDEZVOUS != 0 && matches!(kind, Kind::Broadcast(_)) {
+            return Err(OpenError::NotARing { why: "its header makes a rendezvous of many readers" });
         }
         if !capacity.is_power_of_two() || !(LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity) {
             return Err(OpenError::NotARing { why: "its header has an impossible capacity" });
@@ -178,6 +185,7 @@ impl Header {
             kind,
             geometry,
             asymmetric: flags & ASYMMETRIC != 0,
+            rendezvous: flags & RENDEZVOUS != 0,
             control_length,
             longest,
             item: item.then_some(Item { size, align }),
@@ -254,6 +262,7 @@ mod tests {
             kind: Kind::Many(7),
             geometry: Geometry::new(1 << 16, true),
             asymmetric: true,
+            rendezvous: true,
             control_length: layout::control_length(7, 4096) as u32,
             longest: 4000,
             item: Some(Item { size: 24, align: 8 }),
@@ -293,7 +302,7 @@ mod tests {
     #[test]
     fn impossible_fields_are_refused_though_the_checksum_is_right() {
         let impossible: [(usize, u32); 8] =
-            [(16, 4), (20, 8), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
+            [(16, 4), (20, 64), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
         for (offset, value) in impossible {
             let mut bytes = header().encode();
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());

@@ -2,7 +2,8 @@
 
 use super::{
     copy,
-    sender::{Sender, SenderKind, Single},
+    receipt::Receipt,
+    sender::{OneReceiver, Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::{
@@ -87,6 +88,17 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
         let (reserved, used, messages, bytes) = (self.reserved, self.next, self.messages, self.bytes);
         self.sender.publish_all(reserved, used, messages, bytes);
         core::mem::forget(self);
+    }
+
+    /// As [`commit`](Batch::commit), and gives a receipt that tells when the receiver has taken the last message, and with it
+    /// all of them. That of an empty batch tells of what was sent before.
+    pub fn commit_acknowledged(self) -> Receipt
+    where
+        K: OneReceiver,
+    {
+        let receipt = Receipt::new(self.sender, self.next);
+        self.commit();
+        receipt
     }
 }
 

@@ -32,6 +32,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+#[cfg(feature = "shared_memory")]
+mod hosted;
+
 /// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
 /// enough for sixteen rings in a container's 64 MB of shared memory.
 const DEFAULT_CAPACITY: u64 = 4 << 20;
@@ -73,6 +76,7 @@ pub struct Builder {
     many_senders: Option<u8>,
     readers: Option<u8>,
     item: Option<Item>,
+    pub(super) rendezvous: bool,
     mode: u32,
     owner: Option<u32>,
     lifetime: Lifetime,
@@ -93,6 +97,7 @@ pub fn builder(name: impl Into<String>) -> Builder {
         many_senders: None,
         readers: None,
         item: None,
+        rendezvous: false,
         mode: 0o600,
         owner: None,
         lifetime: Lifetime::default(),
@@ -377,6 +382,10 @@ impl Builder {
             Kind::Broadcast(0) => {
                 return Err(OpenError::Setting { what: "number of readers", given: 0, least: 1, most });
             }
+            Kind::Broadcast(readers) if self.rendezvous => {
+                let (what, given) = ("number of readers of a rendezvous", readers.into());
+                return Err(OpenError::Setting { what, given, least: 0, most: 0 });
+            }
             _ => {}
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -384,6 +393,7 @@ impl Builder {
             kind,
             geometry,
             asymmetric: barrier::register(),
+            rendezvous: self.rendezvous,
             control_length: layout::control_length(slots, page) as u32,
             longest: longest as u32,
             item: self.item,
@@ -438,6 +448,9 @@ impl Builder {
         let asked = self.kind();
         if asked != Kind::Single && asked != found.kind {
             return Err(mismatch("number of senders", kind(found.kind), kind(asked)));
+        }
+        if self.rendezvous && !found.rendezvous {
+            return Err(mismatch("how messages are handed over", "through a buffer", "in a rendezvous"));
         }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });
@@ -540,61 +553,5 @@ fn kind(kind: Kind) -> String {
         Kind::Single => "one sender".into(),
         Kind::Many(slots) => format!("up to {slots} senders"),
         Kind::Broadcast(slots) => format!("one sender, up to {slots} readers"),
-    }
-}
-
-#[cfg(feature = "shared_memory")]
-mod hosted {
-    //! A ring in a segment of the `shared_memory` crate.
-
-    use super::*;
-    use shared_memory::Shmem;
-
-    pub(super) struct Host(Shmem);
-
-    // SAFETY: a mapping belongs to no thread; the crate only forgot to say so.
-    unsafe impl Send for Host {}
-    // SAFETY: a shared `Host` gives away nothing but an address that never changes.
-    unsafe impl Sync for Host {}
-
-    impl Host {
-        pub(super) fn new(host: Shmem) -> Result<Self, OpenError> {
-            if host.len() < header::LENGTH || !host.as_ptr().addr().is_multiple_of(4096) {
-                return Err(OpenError::NotARing { why: "the segment is too small" });
-            }
-            Ok(Self(host))
-        }
-
-        pub(super) fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn base(&self) -> NonNull<u8> {
-            NonNull::new(self.0.as_ptr()).expect("a mapping is never at address 0")
-        }
-
-        pub(super) fn header(&self) -> [u8; header::LENGTH] {
-            let mut bytes = [0; header::LENGTH];
-            // SAFETY: the segment is at least that long (`new`).
-            unsafe { copy::out_of_shared(self.base().as_ptr(), &mut bytes) };
-            bytes
-        }
-
-        /// Clears the control area and writes the header.
-        pub(super) fn write(&self, header: &[u8; header::LENGTH], control_length: usize) {
-            // SAFETY: `host_in` has checked the length.
-            unsafe { copy::into_shared(&vec![0; control_length], self.base().as_ptr()) };
-            // SAFETY: the segment is at least that long (`new`).
-            unsafe { copy::into_shared(header, self.base().as_ptr()) };
-        }
-    }
-
-    pub(super) fn inner(builder: &Builder, header: Header, host: Host) -> Result<Inner, OpenError> {
-        let control = host.base();
-        // SAFETY: the segment holds the control area and the data area (`host_in`, `open_hosted`).
-        let data = unsafe { control.add(header.control_length as usize) };
-        // SAFETY: as above; the mapping lives in the box.
-        let memory = unsafe { memory(&header, control, data, Box::new(host)) };
-        Ok(builder.inner(memory, header, Home::Elsewhere, Scope::Shared))
     }
 }

@@ -5,14 +5,15 @@ use super::{
     attach::Attachment,
     link::Peer,
     publisher::Publisher,
-    sender::{MultiSender, Sender},
+    rendezvous::RendezvousSender,
+    sender::{Many, MultiSender, Sender},
     subscriber::Subscriber,
     trust::{Trust, Trusted, Untrusted},
     watcher::Watcher,
 };
 use crate::{
     error::OpenError,
-    header::{Header, Kind},
+    header::{Header, Kind, mismatch},
     ring::{broadcast::Start, memory::Memory},
     sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
     wait::{Bell, Spin, WaitStrategy},
@@ -116,6 +117,8 @@ pub struct RingInfo {
     pub many_senders: Option<u8>,
     /// Number of readers' slots where every reader gets every message; `None` in any other ring.
     pub broadcast: Option<u8>,
+    /// Whether a sender waits until its message was taken.
+    pub rendezvous: bool,
     /// Size in bytes of the type of every message, when it has one.
     pub item_size: Option<usize>,
     /// The process that made it.
@@ -148,6 +151,7 @@ impl<P: Trust> Ring<P> {
     /// # Errors
     /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on a ring for many.
     pub fn sender(&self) -> Result<Sender<P>, OpenError> {
+        self.buffers()?;
         Sender::attach(Arc::clone(&self.inner))
     }
 
@@ -156,7 +160,31 @@ impl<P: Trust> Ring<P> {
     /// # Errors
     /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on a ring for one.
     pub fn multi_sender(&self) -> Result<MultiSender<P>, OpenError> {
+        self.buffers()?;
         Sender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as the only sender of a rendezvous ([`Builder::rendezvous`](crate::Builder::rendezvous)).
+    ///
+    /// # Errors
+    /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on any other ring.
+    pub fn rendezvous_sender(&self) -> Result<RendezvousSender<P>, OpenError> {
+        RendezvousSender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as one of many senders of a rendezvous ([`Builder::rendezvous`](crate::Builder::rendezvous)).
+    ///
+    /// # Errors
+    /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on any other ring.
+    pub fn rendezvous_multi_sender(&self) -> Result<RendezvousSender<P, Many>, OpenError> {
+        RendezvousSender::attach(Arc::clone(&self.inner))
+    }
+
+    fn buffers(&self) -> Result<(), OpenError> {
+        match self.inner.header.rendezvous {
+            false => Ok(()),
+            true => Err(mismatch("how messages are handed over", "in a rendezvous", "through a buffer")),
+        }
     }
 
     /// Attaches as the receiver. Goes on at the first message that an earlier receiver has not released.
@@ -217,6 +245,7 @@ impl<P: Trust> Ring<P> {
                 Kind::Single | Kind::Many(_) => None,
                 Kind::Broadcast(slots) => Some(slots),
             },
+            rendezvous: header.rendezvous,
             item_size: self.inner.item_size(),
             creator: header.creator,
             created_ns: header.created_ns,

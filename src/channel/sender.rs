@@ -15,6 +15,7 @@ use crate::{
         claim,
         memory::Memory,
         mpsc,
+        offer::Offer,
         position::{Position, UNIT},
         reserve::{Full, Produce, Reserved},
         spsc,
@@ -126,6 +127,12 @@ impl sealed::Sealed for Many {
     }
 }
 
+/// [`Single`] or [`Many`]: the ring has one receiver.
+pub trait OneReceiver: SenderKind + sealed::Sealed<Producer: Offer> {}
+
+impl OneReceiver for Single {}
+impl OneReceiver for Many {}
+
 impl SenderKind for Single {}
 impl SenderKind for Many {}
 
@@ -139,17 +146,17 @@ pub type MultiSender<P = Untrusted> = Sender<P, Many>;
 /// those that don't are lock-free (with one sender: wait-free).
 pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     /// `None` in a clone that was not used yet.
-    producer: Option<K::Producer>,
+    pub(super) producer: Option<K::Producer>,
     /// Of this handle, or of the one it was cloned from.
-    attachment: Arc<Attachment>,
+    pub(super) attachment: Arc<Attachment>,
     /// The receiver's claim when this sender came.
-    before: claim::Seen,
-    waker: Waker,
+    pub(super) before: claim::Seen,
+    pub(super) waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
-    scope: Scope,
+    pub(super) scope: Scope,
     generation: Generation,
-    spin: Spin,
+    pub(super) spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
@@ -159,7 +166,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How long a call may wait for room.
 #[derive(Clone, Copy)]
-enum Patience {
+pub(super) enum Patience {
     None,
     Until(Option<Deadline>),
 }
@@ -279,7 +286,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     #[inline]
-    fn reserve_within(
+    pub(super) fn reserve_within(
         &mut self,
         length: usize,
         patience: Patience,
@@ -475,7 +482,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     #[inline]
-    fn published(&mut self, messages: u64, bytes: u64) {
+    pub(super) fn published(&mut self, messages: u64, bytes: u64) {
         let Some(producer) = &self.producer else { return };
         let memory = producer.memory();
         let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| true);
@@ -485,6 +492,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if woken {
             counts.wakes.add(1);
         }
+    }
+
+    /// Counts messages that were published before it was known whether they count.
+    pub(super) fn count(&self, messages: u64, bytes: u64) {
+        let Some(producer) = &self.producer else { return };
+        let Some(counts) = K::counts(producer.memory(), producer.slot()) else { return };
+        counts.messages.add(messages);
+        counts.bytes.add(bytes);
     }
 
     /// Gives up what is reserved; others may wait behind it.

@@ -285,6 +285,14 @@ impl Memory {
         self.word(position).store(record::tag(self.key, position, state), Release);
     }
 
+    /// Changes the state of the record at `position` if it still is `from`; false when it is not.
+    pub(super) fn change_state(&self, position: Position, from: State, to: State) -> bool {
+        let [from, to] = [from, to].map(|state| record::tag(self.key, position, state));
+        // ORDERING: Relaxed; whoever sees the new tag acquires (C1) what the first one released (P1): a CAS goes on with
+        // its release sequence. The payload was acquired with `from`, or is the caller's own.
+        self.word(position).compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+    }
+
     /// The info of a record whose header is valid.
     #[inline]
     pub(super) fn info(&self, position: Position) -> Info {

@@ -5,6 +5,7 @@ pub(crate) mod claim;
 pub(crate) mod floor;
 pub(crate) mod memory;
 pub(crate) mod mpsc;
+pub(crate) mod offer;
 pub(crate) mod onlooker;
 pub(crate) mod position;
 pub(crate) mod receive;

@@ -3,7 +3,9 @@
 
 use super::{
     memory::Memory,
+    offer::Offer,
     position::{Position, UNIT},
+    record::State,
     reserve::{Full, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
@@ -117,5 +119,12 @@ impl Produce for Producer {
 
     fn slot(&self) -> u8 {
         self.slot
+    }
+}
+
+impl Offer for Producer {
+    fn offer(&mut self, reserved: Reserved) {
+        self.memory.set_state(reserved.start, State::Offered);
+        self.open = Reserved::NONE;
     }
 }

@@ -3,8 +3,10 @@
 use super::{
     claim,
     memory::Memory,
+    offer::Offer,
     position::{Position, UNIT},
     receive,
+    record::State,
     reserve::{Full, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
@@ -109,5 +111,13 @@ impl Produce for Producer {
 
     fn slot(&self) -> u8 {
         SLOT
+    }
+}
+
+impl Offer for Producer {
+    fn offer(&mut self, reserved: Reserved) {
+        self.memory.set_state(reserved.start, State::Offered);
+        self.tail = reserved.end();
+        self.open = Reserved::NONE;
     }
 }
