@@ -320,12 +320,12 @@ fn a_ring_is_a_rendezvous_for_both_sides_or_for_none() {
 #[test]
 fn the_room_for_offers_is_room_for_each_sender() {
     // One offer fills the ring: the second sender waits until the first one is done.
-    let ring = ringpost::unnamed().capacity(4096).rendezvous().many_senders(2).in_process().unwrap();
+    let ring = ringpost::unnamed().capacity(4096).rendezvous().many_senders(2).memfd().unwrap();
     let mut receiver = ring.receiver().unwrap();
     thread::scope(|scope| {
         let senders = [1, 2].map(|number| (number, ring.rendezvous_multi_sender().unwrap()));
         let sending = senders.map(|(number, mut sender)| scope.spawn(move || sender.send(&[number; 3000])));
-        let mut received = [0, 0].map(|_: u8| receiver.recv().unwrap()[0]);
+        let mut received = [0, 0].map(|_: u8| receiver.recv().unwrap().to_vec()[0]);
         received.sort();
         assert_eq!(received, [1, 2]);
         sending.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), Ok(())));

@@ -3,6 +3,7 @@
 //! | here | there |
 //! |---|---|
 //! | [`Sender::reserve`], [`Sender::commit`] | `Sender::room`, `wait_for_room`, `published` in `sender.rs`; `publish_one` in `reservation.rs` |
+//! | [`Sender::offer`], [`Sender::wait_until_taken`] | `Reservation::offer` in `reservation.rs`, `wait_until_taken` in `receipt.rs` |
 //! | [`Sender::batch`] | `Batch::take`, `commit` in `batch.rs` |
 //! | [`Sender::close`], [`Receiver::close`] | `Drop` of `Sender` and `Listening`, then of `Attachment` in `attach.rs` |
 //! | [`Ring::take`] | `take` in `attach.rs` |
@@ -22,6 +23,7 @@ use crate::{
         claim::{self, Claim, Owner},
         memory::Memory,
         mpsc,
+        offer::Offer,
         position::{Geometry, Position, UNIT},
         receive::{Consumer, Record},
         recovery::{self, Pending},

@@ -4,6 +4,8 @@
 //! Each is compiled, which takes minutes for all of them. So by itself this tries the few of `SHORT`, and all with
 //!
 //!     RINGPOST_LONG=1 cargo test --package loom-tests --test mutations -- --nocapture
+//!
+//! or those alone whose model is named so, as `offer::`, with `RINGPOST_MUTANTS=offer::` instead.
 
 use std::{
     env, fs,
@@ -39,6 +41,7 @@ const CLAIM: &str = "src/ring/claim.rs";
 const FLOOR: &str = "src/ring/floor.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
+const OFFER: &str = "src/ring/offer.rs";
 const ONLOOKER: &str = "src/ring/onlooker.rs";
 const RECEIVE: &str = "src/ring/receive.rs";
 const RECOVERY: &str = "src/ring/recovery.rs";
@@ -91,6 +94,11 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("no look after all announcements", ANY, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "any::each_of_two_bells_wakes_who_sleeps_on_both"),
     mutation("only the first bell is asked for bare wakers", ANY, "sleepers.iter().any(|sleeper|", "sleepers.iter().take(1).any(|sleeper|", "any::a_bare_waker_of_either_is_made_up_for"),
     mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("who waits for a receipt waits as for room", WAIT, "self.wait(true, spin", "self.wait(false, spin", "offer::a_release_wakes_who_waits_until_its_message_was_taken"),
+    mutation("what was taken back is accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "&& (memory.change_state(position, State::Offered, State::Committed) || true)", "offer::what_is_on_offer_is_received_or_taken_back"),
+    mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
+    mutation("a successor does not see offers", RECEIVE, "= peek_at(memory, end)", "= look_at(memory, end)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
+    mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
@@ -160,8 +168,13 @@ fn the_document_lists_every_mutation() {
 #[test]
 fn every_mutant_fails_its_model() {
     let long = env::var_os("RINGPOST_LONG").is_some();
-    let chosen = || all().filter(|mutation| long || SHORT.contains(&mutation.name));
-    assert!(chosen().count() >= SHORT.len());
+    let model = env::var("RINGPOST_MUTANTS").ok();
+    let asked = |mutation: &Mutation| model.as_deref().is_none_or(|model| mutation.model.contains(model));
+    let chosen = || {
+        all()
+            .filter(|mutation| asked(mutation) && (long || model.is_some() || SHORT.contains(&mutation.name)))
+    };
+    assert!(chosen().count() >= if model.is_some() { 1 } else { SHORT.len() });
     let copy = Copy::new();
     // The models hold in the copy as it is.
     let mut models: Vec<_> = chosen().map(|mutation| mutation.model).collect();

@@ -5,6 +5,7 @@ mod broadcast;
 mod claims;
 mod end;
 mod many;
+mod offer;
 mod recovery;
 mod single;
 mod sleep;
