@@ -208,6 +208,16 @@ pub enum SendError {
         /// Bytes of the ring, headers included, that were sent and that it had not released. They wait for its successor.
         unreceived: u64,
     },
+    /// The backlog of an elastic ring has reached its ceiling: [`Full`](SendError::Full) or [`TimedOut`](SendError::TimedOut)
+    /// of such a ring.
+    AtCeiling {
+        /// Bytes that the ring may have.
+        ceiling: u64,
+        /// Whether it stayed so until the deadline.
+        timed_out: bool,
+    },
+    /// An elastic ring needs more memory, and the system, or the file system, has none left. Nothing tells when there is some.
+    NoMemory,
     /// Only from a rendezvous: the receiver had the message in hand, and had not released it by the deadline, or when it
     /// closed. It can't be taken back any more: it is released later, or comes again to that receiver's successor.
     InHand,
@@ -235,6 +245,13 @@ impl fmt::Display for SendError {
             Self::PeerDied { pid, unreceived } => {
                 write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
             }
+            Self::AtCeiling { ceiling, timed_out: false } => {
+                write!(f, "the backlog has reached the ceiling of {ceiling} bytes")
+            }
+            Self::AtCeiling { ceiling, timed_out: true } => {
+                write!(f, "the backlog stayed at the ceiling of {ceiling} bytes until the deadline")
+            }
+            Self::NoMemory => f.write_str("the ring needs more memory, and there is none left"),
             Self::InHand => f.write_str("the receiver has the message in hand, and has not released it"),
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
@@ -247,7 +264,9 @@ impl std::error::Error for SendError {}
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
-            SendError::Full => io::ErrorKind::WouldBlock,
+            SendError::Full | SendError::AtCeiling { timed_out: false, .. } => io::ErrorKind::WouldBlock,
+            SendError::AtCeiling { timed_out: true, .. } => io::ErrorKind::TimedOut,
+            SendError::NoMemory => io::ErrorKind::OutOfMemory,
             SendError::TimedOut | SendError::InHand => io::ErrorKind::TimedOut,
             SendError::TooLong { .. } => io::ErrorKind::InvalidInput,
             SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,

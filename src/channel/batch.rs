@@ -145,10 +145,9 @@ const _: () = assert!(record_size(0) == 16 && record_size(1) == 24 && record_siz
 
 /// Units that a batch of `bytes` takes, at least one empty message.
 pub(super) fn units_of<R: Produce>(producer: &R, bytes: usize) -> Result<u64, SendError> {
-    let geometry = producer.memory().geometry();
     let units = (bytes as u64).div_ceil(UNIT).max(2);
     // What is not used goes into one discarded record, whose length has 32 bits.
-    let most = geometry.capacity_units().min(u32::MAX.into());
+    let most = producer.memory().most_units().min(u32::MAX.into());
     if units > most {
         return Err(SendError::TooLong { length: bytes, longest: (most * UNIT) as usize });
     }

@@ -1,7 +1,7 @@
 //! Making and opening rings.
 
 use super::{
-    attach, copy,
+    attach, copy, elastic,
     ring::{Home, Inner, Ring},
     trust::Trusted,
 };
@@ -77,6 +77,7 @@ pub struct Builder {
     readers: Option<u8>,
     item: Option<Item>,
     pub(super) rendezvous: bool,
+    pub(super) elastic: bool,
     mode: u32,
     owner: Option<u32>,
     lifetime: Lifetime,
@@ -98,6 +99,7 @@ pub fn builder(name: impl Into<String>) -> Builder {
         readers: None,
         item: None,
         rendezvous: false,
+        elastic: false,
         mode: 0o600,
         owner: None,
         lifetime: Lifetime::default(),
@@ -207,7 +209,7 @@ impl Builder {
             return Err(OpenError::Mode { bits: self.mode });
         }
         let header = self.header(true)?;
-        let segment = Segment::unnamed(&self.directory, header.segment_length(), self.mode)?;
+        let segment = Segment::unnamed(&self.directory, elastic::size(&header), self.mode)?;
         let memory = self.fill(&header, &segment)?;
         segment.publish(&path)?;
         let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
@@ -253,7 +255,7 @@ impl Builder {
     pub fn memfd(&self) -> Result<Ring, OpenError> {
         let header = self.header(true)?;
         let label = if self.name.is_empty() { "ringpost" } else { &self.name };
-        let segment = Segment::memfd(label, header.segment_length())?;
+        let segment = Segment::memfd(label, elastic::size(&header))?;
         let memory = self.fill(&header, &segment)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Unnamed(segment), Scope::Shared))))
     }
@@ -359,7 +361,7 @@ impl Builder {
         let page = process::page_bytes();
         let capacity = rounded(self.capacity.unwrap_or(DEFAULT_CAPACITY), mirrored)?;
         let geometry = Geometry::new(capacity, mirrored);
-        let most = geometry.longest_payload();
+        let most = header::longest_message(geometry, self.elastic);
         let longest = self.longest.unwrap_or(most);
         if longest > most {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
@@ -373,6 +375,9 @@ impl Builder {
             });
         }
         let kind = self.kind();
+        if self.elastic {
+            elastic::check(kind, capacity, mirrored)?;
+        }
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
         match kind {
@@ -394,11 +399,12 @@ impl Builder {
             geometry,
             asymmetric: barrier::register(),
             rendezvous: self.rendezvous,
+            elastic: self.elastic,
             control_length: layout::control_length(slots, page) as u32,
             longest: longest as u32,
             item: self.item,
             page: page as u32,
-            key: random::number(),
+            key: random::number() & if self.elastic { !0xff } else { !0 },
             instance: random::number(),
             boot_id: peer::boot_id()?,
             namespaces: peer::namespaces()?,
@@ -452,6 +458,9 @@ impl Builder {
         if self.rendezvous && !found.rendezvous {
             return Err(mismatch("how messages are handed over", "through a buffer", "in a rendezvous"));
         }
+        if self.elastic && !found.elastic {
+            return Err(mismatch("memory", "all there from the start", "elastic"));
+        }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });
         }
@@ -460,38 +469,35 @@ impl Builder {
 
     /// Maps a segment that nobody else sees yet, and makes it a ring.
     fn fill(&self, header: &Header, segment: &Segment) -> Result<Memory, OpenError> {
-        let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
+        let mapping = elastic::map(header, segment)?;
         // SAFETY: the control area is longer than a header.
         unsafe { copy::into_shared(&header.encode(), mapping.control().as_ptr()) };
-        let memory = mapped(header, mapping);
+        let memory = elastic::stretch(mapped(header, mapping), header, segment)?;
         memory.start_at(self.start);
+        elastic::begin(&memory)?;
         Ok(memory)
     }
 
     /// As [`Builder::check`], and maps it read-only.
     pub(super) fn check_to_read(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
-        self.check_and_map(segment, Segment::map_to_read)
+        let header = self.check_header(segment)?;
+        let (control, capacity) = (header.control_length as usize, header.geometry.capacity() as usize);
+        Ok((header, mapped(&header, segment.map_to_read(control, capacity)?)))
     }
 
     /// Checks a segment that somebody else has made, and maps it.
     pub(super) fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
-        self.check_and_map(segment, Segment::map)
+        let header = self.check_header(segment)?;
+        let memory = mapped(&header, elastic::map(&header, segment)?);
+        Ok((header, elastic::stretch(memory, &header, segment)?))
     }
 
-    fn check_and_map(
-        &self,
-        segment: &Segment,
-        map: impl Fn(&Segment, usize, usize) -> Result<Mapping, SegmentError>,
-    ) -> Result<(Header, Memory), OpenError> {
+    fn check_header(&self, segment: &Segment) -> Result<Header, OpenError> {
         let mut bytes = [0; header::LENGTH];
         let there = segment.read_head(&mut bytes)?;
         let header = Header::decode(&bytes[..there])?;
         self.accept(&header)?;
-        if !header.geometry.mirrored() {
-            return Err(HOSTED);
-        }
-        let mapping = map(segment, header.control_length as usize, header.geometry.capacity() as usize)?;
-        Ok((header, mapped(&header, mapping)))
+        if header.geometry.mirrored() { Ok(header) } else { Err(HOSTED) }
     }
 
     pub(super) fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {

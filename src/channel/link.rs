@@ -286,6 +286,9 @@ impl<P: Trust> Sender<P> {
 
 /// The halves of a link: what the receiver writes is the first.
 fn plan(header: &Header) -> Result<Plan, OpenError> {
+    if header.elastic {
+        return Err(mismatch("memory", "elastic", "all there from the start, as in every link"));
+    }
     if header.rendezvous {
         // There the receiver would have to write where only the sender does.
         return Err(mismatch(

@@ -4,6 +4,7 @@ mod attach;
 mod batch;
 mod builder;
 mod copy;
+mod elastic;
 mod iter;
 mod lanes;
 mod leftover;

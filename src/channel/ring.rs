@@ -12,7 +12,7 @@ use super::{
     watcher::Watcher,
 };
 use crate::{
-    error::OpenError,
+    error::{OpenError, SendError},
     header::{Header, Kind, mismatch},
     ring::{broadcast::Start, memory::Memory},
     sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
@@ -58,6 +58,15 @@ impl Inner {
     #[inline]
     pub(crate) fn bell_of_senders(&self) -> Bell<'_> {
         Bell::of_senders(&self.memory, self.scope)
+    }
+
+    /// What a sender is told that found no room.
+    pub(super) fn no_room(&self, timed_out: bool) -> SendError {
+        match (self.header.elastic, timed_out) {
+            (true, _) => SendError::AtCeiling { ceiling: self.header.geometry.capacity(), timed_out },
+            (false, true) => SendError::TimedOut,
+            (false, false) => SendError::Full,
+        }
     }
 
     /// Bytes of the type of every message, when it has one.
@@ -119,6 +128,8 @@ pub struct RingInfo {
     pub broadcast: Option<u8>,
     /// Whether a sender waits until its message was taken.
     pub rendezvous: bool,
+    /// Whether its memory grows with the backlog; the capacity is the ceiling then.
+    pub elastic: bool,
     /// Size in bytes of the type of every message, when it has one.
     pub item_size: Option<usize>,
     /// The process that made it.
@@ -246,6 +257,7 @@ impl<P: Trust> Ring<P> {
                 Kind::Broadcast(slots) => Some(slots),
             },
             rendezvous: header.rendezvous,
+            elastic: header.elastic,
             item_size: self.inner.item_size(),
             creator: header.creator,
             created_ns: header.created_ns,

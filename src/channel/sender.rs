@@ -436,16 +436,23 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
         let Some(counts) = K::counts(&inner.memory, producer.slot()) else { return Err(SendError::Full) };
         counts.refused.add(1);
+        if producer.is_starved() {
+            return Err(SendError::NoMemory);
+        }
         let (vigil, memory) = (&self.attachment.vigil, &inner.memory);
+        let reserve = |producer: &mut K::Producer| match reserve(producer) {
+            Ok(reserved) => Some(Ok(reserved)),
+            Err(Full) => producer.is_starved().then_some(Err(SendError::NoMemory)),
+        };
         producer.show_tail();
         // Whoever has died may have been who held the room.
         let hear_and_try_again = |producer: &mut K::Producer| match K::hear(producer, vigil) {
             Some(error) => Some(Err(error)),
-            None => reserve(producer).ok().map(Ok),
+            None => reserve(producer),
         };
         let Patience::Until(deadline) = patience else {
             let heard = vigil.deaths.any().then(|| hear_and_try_again(producer)).flatten();
-            return heard.unwrap_or(Err(SendError::Full));
+            return heard.unwrap_or(Err(inner.no_room(false)));
         };
         let sleeper = Sleeper {
             bell: K::bell_of_givers(memory, inner.scope),
@@ -458,13 +465,13 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             if K::is_disconnected(memory, inner.scope, before) {
                 return Some(Err(SendError::Disconnected));
             }
-            if let Ok(reserved) = reserve(producer) {
-                return Some(Ok(reserved));
+            if let Some(found) = reserve(producer) {
+                return Some(found);
             }
             if look == Look::Spinning { None } else { hear_and_try_again(producer) }
         });
         K::bury(memory, vigil);
-        found.unwrap_or(Err(SendError::TimedOut))
+        found.unwrap_or_else(|| Err(self.attachment.inner.no_room(true)))
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod claim;
+pub(crate) mod elastic;
 pub(crate) mod floor;
 pub(crate) mod memory;
 pub(crate) mod mpsc;

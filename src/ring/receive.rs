@@ -1,6 +1,7 @@
 //! The receiving end: the same for one sender and for many.
 
 use super::{
+    elastic::GivenBack,
     memory::Memory,
     offer,
     position::{HEADER_UNITS, Position},
@@ -93,6 +94,8 @@ pub(crate) struct Consumer {
     head: Position,
     /// Whether messages are offered, see `offer.rs`.
     rendezvous: bool,
+    /// `None` in a ring whose memory stays.
+    given_back: Option<GivenBack>,
 }
 
 impl Consumer {
@@ -101,7 +104,8 @@ impl Consumer {
     /// The caller must hold the receiver's claim.
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
-        Self { memory, head, rendezvous: false }
+        let given_back = GivenBack::attach(&memory, head);
+        Self { memory, head, rendezvous: false, given_back }
     }
 
     /// Accepts what is offered, from now on: this process can write to the data area.
@@ -166,6 +170,9 @@ impl Consumer {
         self.head = end;
         // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.
         self.memory.receiver().position.store(end.units(), Release);
+        if let Some(given_back) = &mut self.given_back {
+            given_back.up_to(&self.memory, end);
+        }
     }
 
     /// Position of the first record that is not released.

@@ -36,7 +36,7 @@ impl Mapping {
         let mut options = MmapOptions::new();
         options.len(control_len).populate();
         let control = match access {
-            Access::Own => options.map_raw(file),
+            Access::Own | Access::Sparse => options.map_raw(file),
             Access::Peers => options.map_raw_read_only(file),
         };
         let control = control.map_err(|error| {
@@ -68,6 +68,8 @@ impl Mapping {
 pub(super) enum Access {
     /// Read and write them.
     Own,
+    /// The same, where not all of them have memory: none is touched.
+    Sparse,
     /// Read what another process writes there.
     Peers,
 }
@@ -75,8 +77,15 @@ pub(super) enum Access {
 impl Access {
     fn protection(self) -> ProtFlags {
         match self {
-            Self::Own => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            Self::Own | Self::Sparse => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             Self::Peers => ProtFlags::PROT_READ,
+        }
+    }
+
+    fn flags(self) -> MapFlags {
+        match self {
+            Self::Own | Self::Peers => MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE,
+            Self::Sparse => MapFlags::MAP_SHARED,
         }
     }
 }
@@ -118,7 +127,7 @@ impl Range {
         assert!(at.checked_add(len.get()).is_some_and(|end| end <= self.len.get()));
         // SAFETY: inside the range.
         let start = unsafe { self.base.byte_add(at) };
-        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE | MapFlags::MAP_FIXED;
+        let flags = access.flags() | MapFlags::MAP_FIXED;
         // SAFETY: the pages are this range's, so replacing them takes no memory from anybody else.
         unsafe { mmap(Some(start.addr()), len, access.protection(), flags, file, offset as _) }
             .map_err(|errno| refused(self.operation, self.len.get(), errno))?;
