@@ -186,7 +186,8 @@ impl Header {
         }
         let geometry = Geometry::new(capacity, flags & MIRRORED != 0);
         let elastic = flags & ELASTIC != 0;
-        if elastic && (!geometry.mirrored() || capacity < LEAST_CEILING || matches!(kind, Kind::Broadcast(_))) {
+        if elastic && (!geometry.mirrored() || capacity < LEAST_CEILING || matches!(kind, Kind::Broadcast(_)))
+        {
             return Err(OpenError::NotARing { why: "its header makes a ring elastic that can't be" });
         }
         if longest as u64 > longest_message(geometry, elastic) {

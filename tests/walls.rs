@@ -15,7 +15,10 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("error", &["std", "crate::sys::segment", "crate::sys::socket"]),
     ("sync", &["core", "crate::mortal"]),
     ("layout", &["core", "crate::sync"]),
-    ("header", &["core", "std", "crate::error", "crate::layout", "crate::ring::elastic", "crate::ring::position"]),
+    (
+        "header",
+        &["core", "std", "crate::error", "crate::layout", "crate::ring::elastic", "crate::ring::position"],
+    ),
     ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
     (
         "wait",

@@ -38,6 +38,7 @@ const fn mutation(
 const ANY: &str = "src/wait/any.rs";
 const BROADCAST: &str = "src/ring/broadcast.rs";
 const CLAIM: &str = "src/ring/claim.rs";
+const ELASTIC: &str = "src/ring/elastic.rs";
 const FLOOR: &str = "src/ring/floor.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
@@ -76,6 +77,9 @@ const WEAKENED: &[Mutation] = &[
     mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
     mutation("B1", WAIT, "self.bare.fetch_sub(1, Release)", "self.bare.fetch_sub(1, Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("B2", WAIT, "self.bare.load(Acquire)", "self.bare.load(Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
+    mutation("V1", ELASTIC, "freed.store(floor.units(), Release)", "freed.store(floor.units(), Relaxed)", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
+    mutation("V2", MEMORY, "self.receiver().freed.load(Acquire)", "self.receiver().freed.load(Relaxed)", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
+    mutation("V3", ELASTIC, "that had passed it.\n        fence(Acquire);\n", "that had passed it.\n", "elastic::a_sender_that_comes_while_memory_is_taken_goes_on_behind_the_last_message"),
     mutation("R1, many readers", BROADCAST, "slot.position.store(end.with_low_byte(self.takes), Release)", "slot.position.store(end.with_low_byte(self.takes), Relaxed)", "broadcast::a_record_is_written_over_only_after_every_reader_has_read_it"),
     mutation("S1, many readers", BROADCAST, "slot.position.load(Acquire)", "slot.position.load(Relaxed)", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("J1, O1", BROADCAST, "written over.\n        fence(SeqCst);\n", "written over.\n", "broadcast::who_joins_gets_all_from_then_on"),
@@ -94,6 +98,10 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("no look after all announcements", ANY, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "any::each_of_two_bells_wakes_who_sleeps_on_both"),
     mutation("only the first bell is asked for bare wakers", ANY, "sleepers.iter().any(|sleeper|", "sleepers.iter().take(1).any(|sleeper|", "any::a_bare_waker_of_either_is_made_up_for"),
     mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("room is counted from the receiver's position", MEMORY, "let Some(elastic) = &self.elastic else { return self.head() };", "let Some(elastic) = &self.elastic.as_ref().filter(|_| false) else { return self.head() };", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
+    mutation("the header behind has no memory", ELASTIC, "let last = tail.plus(units);", "let last = tail.plus(units - 1);", "elastic::memory_is_there_for_each_of_two_senders_and_the_header_behind_them"),
+    mutation("a successor believes zeros", ELASTIC, "if end.has_reached(head) {", "if true {", "elastic::a_sender_that_comes_while_memory_is_taken_goes_on_behind_the_last_message"),
+    mutation("a successor takes no memory that is left", ELASTIC, "given_back.up_to(memory, head);", "", "elastic::a_receiver_that_is_killed_at_every_access_leaves_all_that_it_had_not_released"),
     mutation("who waits for a receipt waits as for room", WAIT, "self.wait(true, spin", "self.wait(false, spin", "offer::a_release_wakes_who_waits_until_its_message_was_taken"),
     mutation("what was taken back is accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "&& (memory.change_state(position, State::Offered, State::Committed) || true)", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),

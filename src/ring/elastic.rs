@@ -15,8 +15,9 @@
 use super::{
     memory::Memory,
     position::{Position, UNIT},
+    receive,
 };
-use crate::sync::Ordering::*;
+use crate::sync::{Ordering::*, fence};
 
 /// Where the memory of a data area comes from.
 pub trait Pages: Send + Sync {
@@ -104,7 +105,9 @@ impl Elastic {
     /// Memory under the first chunk of a ring that nobody else sees yet; false when there is none.
     pub(crate) fn begin(&self, memory: &Memory) -> bool {
         let head = memory.head();
-        self.each_part(memory, self.floor(head), self.behind(head), |offset, bytes| self.pages.put(offset, bytes))
+        self.each_part(memory, self.floor(head), self.behind(head), |offset, bytes| {
+            self.pages.put(offset, bytes)
+        })
     }
 
     /// Takes the memory of whole chunks that nobody uses. Where the system does not do so it stays, which harms nobody.
@@ -114,8 +117,7 @@ impl Elastic {
 
     /// Makes every header from the tail on, that of a sender that crashed, invalid.
     pub(super) fn wipe(&self, memory: &Memory, tail: Position) {
-        let (next, end) =
-            (self.behind(tail), memory.room_from().plus(memory.geometry().capacity_units()));
+        let (next, end) = (self.behind(tail), memory.room_from().plus(memory.geometry().capacity_units()));
         memory.wipe(tail, next.since(tail));
         let rest = end.since(next);
         if rest <= memory.geometry().capacity_units() && !self.take(memory, next, end) {
@@ -136,6 +138,26 @@ impl Elastic {
         let first = bytes.min(geometry.capacity() - offset);
         (first == 0 || act(offset, first)) && (bytes == first || act(0, bytes - first))
     }
+}
+
+/// How often the receiver may get past a walk over its records. Only a hostile one does more than a few times.
+const WALKS: u32 = 100;
+
+/// As [`receive::end_of_records`] from the receiver's position: that one may take the memory of records meanwhile, and then there
+/// is none where it has just been.
+pub(super) fn end_of_records(memory: &Memory) -> Position {
+    let mut head = memory.head();
+    for _ in 0..WALKS {
+        let end = receive::end_of_records(memory, head);
+        // ORDERING: V3, Acquire fence; pairs with the system call that takes memory, behind R1: whoever has read a zero there
+        // finds the position that had passed it.
+        fence(Acquire);
+        head = memory.head();
+        if end.has_reached(head) {
+            return end;
+        }
+    }
+    head
 }
 
 /// The receiver's part: what it has given back.

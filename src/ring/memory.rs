@@ -197,6 +197,12 @@ mod in_loom {
             &self.headers[self.geometry.offset(position) as usize / 8]
         }
 
+        /// Makes the headers of so many bytes zero, as memory that was taken is. Whoever finds them so comes after.
+        pub(crate) fn clear(&self, offset: u64, bytes: u64) {
+            let units = offset as usize / 8..(offset + bytes) as usize / 8;
+            self.headers[units].iter().for_each(|word| word.store(0, Release));
+        }
+
         fn payload_cells(&self, position: Position, length: u32) -> &[UnsafeCell<u64>] {
             let first = self.geometry.payload_offset(position, length as u64) as usize / 8;
             &self.payloads[first..first + (length as usize).div_ceil(8)]

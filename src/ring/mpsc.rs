@@ -47,6 +47,7 @@ impl Producer {
             let (tail, previous) = Position::split(seen);
             let units = units(tail);
             if tail.since(self.head) + units > capacity {
+                self.starved = false;
                 let head = memory.room_from();
                 let used = tail.since(head);
                 if used > capacity {
@@ -59,17 +60,19 @@ impl Producer {
                     seen = again;
                     continue;
                 }
-                self.head = head;
                 mine.counts.high_water.raise_to(used * UNIT);
                 if used + units > capacity {
                     return Err(Full);
                 }
-                if let Some(elastic) = memory.elastic() {
-                    // Before the CAS: whoever finds the tail there, and the receiver, look at the header behind it.
-                    let backed = elastic.back(memory, head, tail, units);
-                    self.starved = backed == Err(Shortage::Memory);
-                    self.head = backed.map_err(|_| Full)?;
-                }
+                self.head = match memory.elastic() {
+                    None => head,
+                    Some(elastic) => {
+                        // Before the CAS: whoever finds the tail there, and the receiver, look at the header behind it.
+                        let backed = elastic.back(memory, head, tail, units);
+                        self.starved = backed == Err(Shortage::Memory);
+                        backed.map_err(|_| Full)?
+                    }
+                };
             }
             let end = tail.plus(units);
             // The end first: it must never be before the end of anything that this sender has reserved.

@@ -2,7 +2,7 @@
 
 use super::{
     claim,
-    elastic::Shortage,
+    elastic::{self, Shortage},
     memory::Memory,
     offer::Offer,
     position::{Position, UNIT},
@@ -36,7 +36,10 @@ impl Producer {
     /// The caller must hold the claim of the only slot.
     pub(crate) fn attach(memory: Arc<Memory>, crashed: bool) -> Self {
         let mut head = memory.head();
-        let tail = receive::end_of_records(&memory, head);
+        let tail = match memory.elastic() {
+            None => receive::end_of_records(&memory, head),
+            Some(_) => elastic::end_of_records(&memory),
+        };
         let capacity = memory.geometry().capacity_units();
         match memory.elastic() {
             None if crashed => memory.wipe(tail, capacity - tail.since(head)),

@@ -94,6 +94,7 @@ impl<P: Produce> Sender<P> {
 
     /// Writes and publishes what was reserved.
     pub(crate) fn commit(&mut self, reserved: Reserved, length: u32, value: u64) {
+        self.ring.step_on(reserved.start, reserved.units);
         self.ring.memory.write_payload(reserved.start, length, value);
         reserved.place(&self.ring.memory, reserved.start, length, value as u16);
         self.producer.publish(reserved, reserved.end());
@@ -116,6 +117,7 @@ impl<P: Produce> Sender<P> {
     where
         P: Offer,
     {
+        self.ring.step_on(reserved.start, reserved.units);
         self.ring.memory.write_payload(reserved.start, length, value);
         reserved.place(&self.ring.memory, reserved.start, length, value as u16);
         self.producer.offer(reserved);

@@ -3,6 +3,7 @@
 mod any;
 mod broadcast;
 mod claims;
+mod elastic;
 mod end;
 mod many;
 mod offer;
