@@ -130,8 +130,11 @@ fn rings(ceiling: u64) -> impl Iterator<Item = (Shared, &'static str)> {
     })
 }
 
+/// Tries to send a message.
+type TrySend = Box<dyn FnMut(&[u8]) -> Result<(), SendError>>;
+
 /// Whatever kind of sender the ring is for.
-fn sender_of(ring: &Ring, kind: &str) -> Box<dyn FnMut(&[u8]) -> Result<(), SendError>> {
+fn sender_of(ring: &Ring, kind: &str) -> TrySend {
     match kind {
         "one" => {
             let mut sender = ring.sender().unwrap();

@@ -65,6 +65,12 @@ fn hello_receives_both_messages_from_the_other_process() {
 }
 
 #[test]
+fn acknowledged_knows_when_a_message_was_taken() {
+    let expected = ["received, taken: false", "released, taken: true", "called back", "handed over"];
+    assert_eq!(lines_of("acknowledged"), expected);
+}
+
+#[test]
 fn ping_pong_prints_its_median_round_trip() {
     let lines = lines_of("ping_pong");
     let [line] = &lines[..] else { panic!("{lines:?}") };

@@ -119,7 +119,7 @@ fn what_a_killed_receiver_had_not_released_is_told_and_its_successor_takes_it() 
         assert_eq!(waiting.join().unwrap(), Err(NotTaken::PeerDied { pid }));
         assert_eq!(receipts[1].wait_timeout(FAR), Err(NotTaken::PeerDied { pid }));
 
-        let mut successor = child_at(&ring, "take", "");
+        let successor = child_at(&ring, "take", "");
         successor.hear();
         assert_eq!(receipts[0].wait_timeout(Duration::from_millis(1)), Err(NotTaken::TimedOut));
         successor.tell(0);

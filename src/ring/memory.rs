@@ -200,6 +200,7 @@ mod in_loom {
         /// Makes the headers of so many bytes zero, as memory that was taken is. Whoever finds them so comes after.
         pub(crate) fn clear(&self, offset: u64, bytes: u64) {
             let units = offset as usize / 8..(offset + bytes) as usize / 8;
+            // ORDERING: Release; in the kernel's stead, which orders more.
             self.headers[units].iter().for_each(|word| word.store(0, Release));
         }
 
