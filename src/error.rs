@@ -218,6 +218,19 @@ pub enum SendError {
         /// Bytes of the ring, headers included, that were sent and that it had not released. They wait for its successor.
         unreceived: u64,
     },
+    /// The backlog of an elastic ring has reached its ceiling: [`Full`](SendError::Full) or [`TimedOut`](SendError::TimedOut)
+    /// of such a ring.
+    AtCeiling {
+        /// Bytes that the ring may have.
+        ceiling: u64,
+        /// Whether it stayed so until the deadline.
+        timed_out: bool,
+    },
+    /// An elastic ring needs more memory, and the system, or the file system, has none left. Nothing tells when there is some.
+    NoMemory,
+    /// Only from a rendezvous: the receiver had the message in hand, and had not released it by the deadline, or when it
+    /// closed. It can't be taken back any more: it is released later, or comes again to that receiver's successor.
+    InHand,
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
     /// This handle was cloned, and there is no slot left for it.
@@ -251,6 +264,14 @@ impl fmt::Display for SendError {
             Self::PeerDied { pid, unreceived } => {
                 write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
             }
+            Self::AtCeiling { ceiling, timed_out: false } => {
+                write!(f, "the backlog has reached the ceiling of {ceiling} bytes")
+            }
+            Self::AtCeiling { ceiling, timed_out: true } => {
+                write!(f, "the backlog stayed at the ceiling of {ceiling} bytes until the deadline")
+            }
+            Self::NoMemory => f.write_str("the ring needs more memory, and there is none left"),
+            Self::InHand => f.write_str("the receiver has the message in hand, and has not released it"),
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
             Self::NoSuchPriority { priority, highest } => write!(
@@ -269,8 +290,10 @@ impl std::error::Error for SendError {}
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
-            SendError::Full => io::ErrorKind::WouldBlock,
-            SendError::TimedOut => io::ErrorKind::TimedOut,
+            SendError::Full | SendError::AtCeiling { timed_out: false, .. } => io::ErrorKind::WouldBlock,
+            SendError::AtCeiling { timed_out: true, .. } => io::ErrorKind::TimedOut,
+            SendError::NoMemory => io::ErrorKind::OutOfMemory,
+            SendError::TimedOut | SendError::InHand => io::ErrorKind::TimedOut,
             SendError::TooLong { .. } | SendError::NoSuchPriority { .. } => io::ErrorKind::InvalidInput,
             SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,
@@ -354,6 +377,55 @@ impl From<RegionError> for io::Error {
                 io::Error::new(io::ErrorKind::InvalidInput, error)
             }
         }
+    }
+}
+
+/// Why a message that was sent is not known to be taken. It is in the ring, and may still be: [`Receipt`](crate::Receipt)
+/// says whether it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NotTaken {
+    /// The receiver had not released it by the deadline.
+    TimedOut,
+    /// The receiver has closed without releasing it. The next one that comes gets it.
+    Disconnected,
+    /// The receiver died and had not released it, although it may have seen it. Its successor gets it, perhaps again.
+    PeerDied {
+        /// Its process; 0 for one at the other end of a link that this PID namespace does not see.
+        pid: u32,
+    },
+    /// This receipt belongs to the process that this one was forked from, which alone can wait for it.
+    Forked,
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => {
+                f.write_str("the receiver had not taken the message by the deadline, and still may")
+            }
+            Self::Disconnected => f.write_str("the receiver has closed without taking the message"),
+            Self::PeerDied { pid } => {
+                write!(
+                    f,
+                    "the receiver (process {pid}) died before it had taken the message; its successor may take it"
+                )
+            }
+            Self::Forked => f.write_str("this receipt is the parent process's"),
+        }
+    }
+}
+
+impl std::error::Error for NotTaken {}
+
+impl From<NotTaken> for io::Error {
+    fn from(error: NotTaken) -> Self {
+        let kind = match error {
+            NotTaken::TimedOut => io::ErrorKind::TimedOut,
+            NotTaken::Disconnected | NotTaken::PeerDied { .. } => io::ErrorKind::BrokenPipe,
+            NotTaken::Forked => io::ErrorKind::Unsupported,
+        };
+        io::Error::new(kind, error)
     }
 }
 

@@ -5,8 +5,9 @@ use crate::{
     error::OpenError,
     layout::{self, MOST_SLOTS},
     ring::{
+        elastic::Elastic,
         mailbox::{MOST_CELLS, MOST_LEVELS, MOST_SEATS, Shape},
-        position::Geometry,
+        position::{Geometry, HEADER_UNITS, UNIT},
     },
 };
 
@@ -21,11 +22,23 @@ const BYTE_ORDER: u32 = 0x0a0b_0c0d;
 
 const MIRRORED: u32 = 1;
 const ASYMMETRIC: u32 = 2;
+const RENDEZVOUS: u32 = 4;
+const ELASTIC: u32 = 8;
 
 /// Smallest capacity, in bytes.
 pub(crate) const LEAST_CAPACITY: u64 = 4096;
 /// Largest capacity, in bytes: 2^40.
 pub(crate) const MOST_CAPACITY: u64 = 1 << 40;
+
+/// Smallest ceiling of an elastic ring, in bytes.
+pub(crate) const LEAST_CEILING: u64 = 256 << 10;
+
+/// Most bytes that a message of a ring can have. That of an elastic one fits beside the chunk that is being received.
+pub(crate) fn longest_message(geometry: Geometry, elastic: bool) -> u64 {
+    let capacity = geometry.capacity();
+    let beside = capacity.saturating_sub(Elastic::chunk_bytes(capacity) + HEADER_UNITS * UNIT);
+    geometry.longest_payload().min(if elastic { beside } else { u64::MAX })
+}
 
 /// How many senders and readers a ring is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +85,10 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) geometry: Geometry,
     pub(crate) asymmetric: bool,
+    /// Messages are offered, and a sender waits until its own was taken.
+    pub(crate) rendezvous: bool,
+    /// Only what is in use has memory; the capacity is the ceiling.
+    pub(crate) elastic: bool,
     /// Bytes before the data area.
     pub(crate) control_length: u32,
     /// Longest message in bytes, at most what the geometry can hold.
@@ -117,12 +134,14 @@ impl Header {
         };
         let mirrored = if self.geometry.mirrored() { MIRRORED } else { 0 };
         let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
+        let rendezvous = if self.rendezvous { RENDEZVOUS } else { 0 };
+        let elastic = if self.elastic { ELASTIC } else { 0 };
         let item = self.item.unwrap_or(Item { size: 0, align: 0 });
         bytes.put(&MAGIC);
         bytes.put(&VERSION.to_ne_bytes());
         bytes.put(&BYTE_ORDER.to_ne_bytes());
         bytes.put(&kind.to_ne_bytes());
-        bytes.put(&(mirrored | asymmetric).to_ne_bytes());
+        bytes.put(&(mirrored | asymmetric | rendezvous | elastic).to_ne_bytes());
         bytes.put(&self.geometry.capacity().to_ne_bytes());
         bytes.put(&self.control_length.to_ne_bytes());
         bytes.put(&slots.to_ne_bytes());
@@ -177,21 +196,34 @@ impl Header {
             (4, _) => mailbox(slots)?,
             _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
         };
-        if flags & !(MIRRORED | ASYMMETRIC) != 0 {
+        if flags & !(MIRRORED | ASYMMETRIC | RENDEZVOUS | ELASTIC) != 0 {
             return Err(OpenError::NotARing { why: "its header has flags that this version does not know" });
+        }
+        if flags & RENDEZVOUS != 0 && matches!(kind, Kind::Broadcast(_)) {
+            return Err(OpenError::NotARing { why: "its header makes a rendezvous of many readers" });
         }
         if !capacity.is_power_of_two() || !(LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity) {
             return Err(OpenError::NotARing { why: "its header has an impossible capacity" });
         }
         let geometry = Geometry::new(capacity, flags & MIRRORED != 0);
-        if longest as u64 > geometry.longest_payload() {
+        let elastic = flags & ELASTIC != 0;
+        if elastic && (!geometry.mirrored() || capacity < LEAST_CEILING || matches!(kind, Kind::Broadcast(_)))
+        {
+            return Err(OpenError::NotARing { why: "its header makes a ring elastic that can't be" });
+        }
+        if longest as u64 > longest_message(geometry, elastic) {
             return Err(OpenError::NotARing { why: "its header has a message longer than the ring" });
         }
         if !page.is_power_of_two()
             || page < 4096
+            || elastic && page as u64 > Elastic::chunk_bytes(capacity)
             || control_length as usize != layout::control_length(kind.slots(), page as usize)
         {
             return Err(OpenError::NotARing { why: "its header has an impossible control area" });
+        }
+        let key = fields.u64();
+        if elastic && key & 0xff != 0 {
+            return Err(OpenError::NotARing { why: "its key would make zeros a message" });
         }
         let item = (size, align) != (0, 0);
         if item && (!align.is_power_of_two() || align > 8 || size > longest) {
@@ -201,11 +233,13 @@ impl Header {
             kind,
             geometry,
             asymmetric: flags & ASYMMETRIC != 0,
+            rendezvous: flags & RENDEZVOUS != 0,
+            elastic,
             control_length,
             longest,
             item: item.then_some(Item { size, align }),
             page,
-            key: fields.u64(),
+            key,
             instance: fields.u64(),
             boot_id: fields.take(),
             namespaces: fields.u64(),
@@ -294,6 +328,8 @@ mod tests {
             kind: Kind::Many(7),
             geometry: Geometry::new(1 << 16, true),
             asymmetric: true,
+            rendezvous: true,
+            elastic: false,
             control_length: layout::control_length(7, 4096) as u32,
             longest: 4000,
             item: Some(Item { size: 24, align: 8 }),
@@ -350,7 +386,7 @@ mod tests {
     #[test]
     fn impossible_fields_are_refused_though_the_checksum_is_right() {
         let impossible: [(usize, u32); 8] =
-            [(16, 4), (20, 8), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
+            [(16, 4), (20, 64), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
         for (offset, value) in impossible {
             let mut bytes = header().encode();
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());

@@ -47,7 +47,9 @@ pub(crate) struct ReceiverArea {
     pub(crate) floor: FloorWords,
     /// Many readers: up to where a sender that crashed may have left tags.
     pub(crate) unclean: AtomicU64,
-    _line_3: [u8; LINE - 48],
+    /// Elastic rings: units of the start of the chunk up to which memory was given back; senders count their room from here.
+    pub(crate) freed: AtomicU64,
+    _line_3: [u8; LINE - 56],
 
     _to_alarms: [u8; 1024 - 4 * LINE],
     /// One for each sender that waits for room: changed by the kernel when the receiver dies.
@@ -221,6 +223,7 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, coming) == 320);
     assert!(offset_of!(ReceiverArea, floor) == 384);
     assert!(offset_of!(ReceiverArea, unclean) == 424);
+    assert!(offset_of!(ReceiverArea, freed) == 432);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
     assert!(offset_of!(ReceiverArea, told) == 3072);
     assert!(size_of::<AlarmWord>() == 8);
@@ -274,7 +277,8 @@ mod in_loom {
                     }),
                 },
                 unclean: AtomicU64::new(0),
-                _line_3: [0; LINE - 48],
+                freed: AtomicU64::new(0),
+                _line_3: [0; LINE - 56],
                 _to_alarms: [0; 1024 - 4 * LINE],
                 alarms: core::array::from_fn(|_| AlarmWord::default()),
                 _to_told: [0; 8],

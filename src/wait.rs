@@ -321,24 +321,45 @@ impl Sleeper<'_> {
         &self,
         spin: &mut Spin,
         deadline: Option<Deadline>,
+        look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(false, spin, deadline, look)
+    }
+
+    /// The same for a sender that waits until what it sent was taken, not for room: it is woken at the next release.
+    pub(crate) fn until_release<T>(
+        &self,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
+        look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(true, spin, deadline, look)
+    }
+
+    fn wait<T>(
+        &self,
+        eager: bool,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         self.counts.blocked.add(1);
         if let Some(found) = spin.until(deadline, &mut look) {
             return Some(found);
         }
-        let found = self.sleep_until(deadline, look);
+        let found = self.sleep_until(eager, deadline, look);
         self.bell.awake();
         found
     }
 
     fn sleep_until<T>(
         &self,
+        mut eager: bool,
         deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         let Self { bell, news, counts, .. } = self;
-        let (mut eager, mut idle) = (false, false);
+        let mut idle = false;
         loop {
             news.hear();
             let ticket = bell.announce(eager);

@@ -78,6 +78,12 @@ fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
 }
 
 #[test]
+fn acknowledged_knows_when_a_message_was_taken() {
+    let expected = ["received, taken: false", "released, taken: true", "called back", "handed over"];
+    assert_eq!(lines_of("acknowledged"), expected);
+}
+
+#[test]
 fn ping_pong_prints_its_median_round_trip() {
     let lines = lines_of("ping_pong");
     let [line] = &lines[..] else { panic!("{lines:?}") };

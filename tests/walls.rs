@@ -17,7 +17,15 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("layout", &["core", "crate::sync"]),
     (
         "header",
-        &["core", "std", "crate::error", "crate::layout", "crate::ring::mailbox", "crate::ring::position"],
+        &[
+            "core",
+            "std",
+            "crate::error",
+            "crate::layout",
+            "crate::ring::elastic",
+            "crate::ring::mailbox",
+            "crate::ring::position",
+        ],
     ),
     ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
     (

@@ -2,9 +2,10 @@
 
 #[cfg(feature = "shared_memory")]
 mod hosted;
+mod mailbox;
 
 use super::{
-    attach, copy,
+    attach, copy, elastic,
     ring::{Home, Inner, Ring},
     trust::Trusted,
 };
@@ -13,7 +14,7 @@ use crate::{
     header::{self, Header, Item, Kind, LEAST_CAPACITY, MOST_CAPACITY, mismatch},
     layout,
     ring::{
-        mailbox::{MOST_CELLS, MOST_LEVELS, MOST_SEATS, Shape},
+        mailbox::{MOST_CELLS, MOST_SEATS, Shape},
         memory::Memory,
         position::{Geometry, Position},
     },
@@ -39,9 +40,6 @@ use std::{
 /// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
 /// enough for sixteen rings in a container's 64 MB of shared memory.
 const DEFAULT_CAPACITY: u64 = 4 << 20;
-
-/// Bytes of the longest message of a mailbox whose builder does not say: as of the kernel's queues.
-const LONGEST_MAIL: u64 = 8192;
 
 /// File names of named rings begin with this.
 pub(crate) const PREFIX: &str = "ringpost.";
@@ -84,6 +82,8 @@ pub struct Builder {
     priorities: u8,
     seats: u8,
     item: Option<Item>,
+    pub(super) rendezvous: bool,
+    pub(super) elastic: bool,
     mode: u32,
     owner: Option<u32>,
     lifetime: Lifetime,
@@ -107,6 +107,8 @@ pub fn builder(name: impl Into<String>) -> Builder {
         priorities: 1,
         seats: MOST_SEATS,
         item: None,
+        rendezvous: false,
+        elastic: false,
         mode: 0o600,
         owner: None,
         lifetime: Lifetime::default(),
@@ -146,26 +148,6 @@ impl Builder {
     /// [`Ring::publisher`], [`Ring::subscriber`] and [`Ring::watcher`].
     pub fn broadcast(mut self, readers: u8) -> Self {
         self.readers = Some(readers);
-        self
-    }
-
-    /// A mailbox for any number of senders and receivers, each of whose messages goes to exactly one of them; attach with
-    /// [`Ring::mailbox`]. It holds up to so many messages (1 to 65536, rounded up to a power of two), each of up to
-    /// [`longest_message`](Builder::longest_message) bytes (8192 unless set), and takes the memory for all of them.
-    pub fn mailbox(mut self, messages: u32) -> Self {
-        self.messages = Some(messages);
-        self
-    }
-
-    /// Priorities of a mailbox, 1 to 32: those are 0 to one less, and the highest is received first. Default 1.
-    pub fn priorities(mut self, levels: u8) -> Self {
-        self.priorities = levels;
-        self
-    }
-
-    /// How many handles may be attached to a mailbox at a time, 1 to 63. Default 63; 2 makes it a private one.
-    pub fn seats(mut self, most: u8) -> Self {
-        self.seats = most;
         self
     }
 
@@ -236,7 +218,7 @@ impl Builder {
             return Err(OpenError::Mode { bits: self.mode });
         }
         let header = self.header(true)?;
-        let segment = Segment::unnamed(&self.directory, header.segment_length(), self.mode)?;
+        let segment = Segment::unnamed(&self.directory, elastic::size(&header), self.mode)?;
         let memory = self.fill(&header, &segment)?;
         segment.publish(&path)?;
         let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
@@ -282,7 +264,7 @@ impl Builder {
     pub fn memfd(&self) -> Result<Ring, OpenError> {
         let header = self.header(true)?;
         let label = if self.name.is_empty() { "ringpost" } else { &self.name };
-        let segment = Segment::memfd(label, header.segment_length())?;
+        let segment = Segment::memfd(label, elastic::size(&header))?;
         let memory = self.fill(&header, &segment)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Unnamed(segment), Scope::Shared))))
     }
@@ -343,8 +325,12 @@ impl Builder {
         let page = process::page_bytes();
         let shape = self.shape()?;
         let bytes = shape.map(Shape::length).or(self.capacity).unwrap_or(DEFAULT_CAPACITY);
-        let geometry = Geometry::new(rounded(bytes, mirrored)?, mirrored);
-        let most = shape.map_or(geometry.longest_payload(), |shape| shape.longest.into());
+        let capacity = rounded(bytes, mirrored)?;
+        let geometry = Geometry::new(capacity, mirrored);
+        let most = match shape {
+            Some(shape) => shape.longest.into(),
+            None => header::longest_message(geometry, self.elastic),
+        };
         let longest = self.longest.unwrap_or(most);
         if longest > most {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
@@ -358,6 +344,9 @@ impl Builder {
             });
         }
         let kind = self.kind();
+        if self.elastic {
+            elastic::check(kind, capacity, mirrored)?;
+        }
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
         match kind {
@@ -376,6 +365,10 @@ impl Builder {
             Kind::Broadcast(0) => {
                 return Err(OpenError::Setting { what: "number of readers", given: 0, least: 1, most });
             }
+            Kind::Broadcast(readers) if self.rendezvous => {
+                let (what, given) = ("number of readers of a rendezvous", readers.into());
+                return Err(OpenError::Setting { what, given, least: 0, most: 0 });
+            }
             _ => {}
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -383,11 +376,13 @@ impl Builder {
             kind,
             geometry,
             asymmetric: barrier::register(),
+            rendezvous: self.rendezvous,
+            elastic: self.elastic,
             control_length: layout::control_length(slots, page) as u32,
             longest: longest as u32,
             item: self.item,
             page: page as u32,
-            key: random::number(),
+            key: random::number() & if self.elastic { !0xff } else { !0 },
             instance: random::number(),
             boot_id: peer::boot_id()?,
             namespaces: peer::namespaces()?,
@@ -406,34 +401,6 @@ impl Builder {
             (None, None, Some(senders)) => Kind::Many(senders),
             (None, None, None) => Kind::Single,
         }
-    }
-
-    /// What a new mailbox is made for; `None` when it is to be a ring.
-    fn shape(&self) -> Result<Option<Shape>, OpenError> {
-        let (Some(messages), Kind::Mailbox { seats, levels, cells }) = (self.messages, self.kind()) else {
-            return Ok(None);
-        };
-        let longest = self.longest.unwrap_or(LONGEST_MAIL);
-        for (what, given, most) in [
-            ("number of messages", messages.into(), MOST_CELLS.into()),
-            ("number of priorities", levels.into(), MOST_LEVELS.into()),
-            ("number of seats", seats.into(), u64::from(MOST_SEATS)),
-            ("longest message of a mailbox", longest.max(1), u32::MAX.into()),
-        ] {
-            if !(1..=most).contains(&given) {
-                return Err(OpenError::Setting { what, given, least: 1, most });
-            }
-        }
-        let other = [
-            (self.capacity.is_some(), "capacity, which follows from its messages,"),
-            (self.readers.is_some(), "number of readers"),
-            (self.many_senders.is_some(), "number of senders"),
-            (self.item.is_some(), "type of message"),
-        ];
-        if let Some((_, what)) = other.iter().find(|(set, _)| *set) {
-            return Err(mismatch("kind of ring", "a mailbox", format_args!("one with a {what}")));
-        }
-        Ok(Some(Shape { cells, levels, longest: longest as u32 }))
     }
 
     /// Whether this process can use a ring with this header, and whether it is the one that was asked for.
@@ -470,6 +437,12 @@ impl Builder {
         if asked != Kind::Single && asked != found.kind {
             return Err(mismatch("number of senders", kind(found.kind), kind(asked)));
         }
+        if self.rendezvous && !found.rendezvous {
+            return Err(mismatch("how messages are handed over", "through a buffer", "in a rendezvous"));
+        }
+        if self.elastic && !found.elastic {
+            return Err(mismatch("memory", "all there from the start", "elastic"));
+        }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });
         }
@@ -478,38 +451,35 @@ impl Builder {
 
     /// Maps a segment that nobody else sees yet, and makes it a ring.
     fn fill(&self, header: &Header, segment: &Segment) -> Result<Memory, OpenError> {
-        let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
+        let mapping = elastic::map(header, segment)?;
         // SAFETY: the control area is longer than a header.
         unsafe { copy::into_shared(&header.encode(), mapping.control().as_ptr()) };
-        let memory = mapped(header, mapping);
+        let memory = elastic::stretch(mapped(header, mapping), header, segment)?;
         memory.start_at(self.start);
+        elastic::begin(&memory)?;
         Ok(memory)
     }
 
     /// As [`Builder::check`], and maps it read-only.
     pub(super) fn check_to_read(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
-        self.check_and_map(segment, Segment::map_to_read)
+        let header = self.check_header(segment)?;
+        let (control, capacity) = (header.control_length as usize, header.geometry.capacity() as usize);
+        Ok((header, mapped(&header, segment.map_to_read(control, capacity)?)))
     }
 
     /// Checks a segment that somebody else has made, and maps it.
     pub(super) fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
-        self.check_and_map(segment, Segment::map)
+        let header = self.check_header(segment)?;
+        let memory = mapped(&header, elastic::map(&header, segment)?);
+        Ok((header, elastic::stretch(memory, &header, segment)?))
     }
 
-    fn check_and_map(
-        &self,
-        segment: &Segment,
-        map: impl Fn(&Segment, usize, usize) -> Result<Mapping, SegmentError>,
-    ) -> Result<(Header, Memory), OpenError> {
+    fn check_header(&self, segment: &Segment) -> Result<Header, OpenError> {
         let mut bytes = [0; header::LENGTH];
         let there = segment.read_head(&mut bytes)?;
         let header = Header::decode(&bytes[..there])?;
         self.accept(&header)?;
-        if !header.geometry.mirrored() {
-            return Err(HOSTED);
-        }
-        let mapping = map(segment, header.control_length as usize, header.geometry.capacity() as usize)?;
-        Ok((header, mapped(&header, mapping)))
+        if header.geometry.mirrored() { Ok(header) } else { Err(HOSTED) }
     }
 
     pub(super) fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {

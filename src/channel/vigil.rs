@@ -35,6 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// one that watches.
 const HINTED: Duration = Duration::from_millis(1);
 
+/// How often who has no vigil of its own looks for a death.
+pub(super) const LOOK_AFTER: Duration = Bed::BLIND;
+
 /// What is known of the dead.
 #[derive(Default)]
 pub(crate) struct Deaths {

@@ -104,17 +104,17 @@ impl Clerk {
         // ORDERING: Relaxed; released with the entry (M3).
         cell.sender.store(self.claim, Relaxed);
         for _ in 0..ROUNDS {
-            // ORDERING: Acquire; pairs with the Release below and in `make_room`: the entry at the tail is read after it.
-            let ticket = level.tail.load(Acquire);
+            // ORDERING: Relaxed; only where to try first, the CAS on the entry decides.
+            let ticket = level.tail.load(Relaxed);
             let before = area.entry(label.level, ticket);
             if before.turn() == area.turn(ticket) {
                 // Another was first, and has not raised the tail yet.
-                // ORDERING: Release; pairs with the Acquire above.
-                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed);
+                // ORDERING: Relaxed; as above.
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
                 continue;
             }
-            // ORDERING: Acquire M6; pairs with Release M5 in `pass`: what was before the head is stale.
-            if ticket.wrapping_sub(level.head.load(Acquire)) >= area.shape().entries() {
+            // ORDERING: Relaxed; what is before any head that ever was is stale, and the entry is still the one that was read.
+            if ticket.wrapping_sub(level.head.load(Relaxed)) >= area.shape().entries() {
                 make_room(area, label.level);
                 continue;
             }
@@ -126,8 +126,8 @@ impl Clerk {
             cell.set_filled(state);
             let entry = Entry::new(area.turn(ticket), held.cell, label.kind);
             if area.install(label.level, ticket, before, entry) {
-                // ORDERING: Release; pairs with the Acquire above.
-                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed);
+                // ORDERING: Relaxed; as above.
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
                 return Some(state);
             }
         }
@@ -256,13 +256,13 @@ pub(crate) fn give_back(area: &Area, held: Held) {
 
 /// Says that messages may lie aside, after one was laid there.
 fn tell_of_asides(area: &Area) {
-    // ORDERING: Release M7; pairs with Acquire M8 in `find_aside`: whoever sees it finds the message.
+    // ORDERING: Release M5; pairs with Acquire M6 in `find_aside`: whoever sees it finds the message.
     area.desk().asides.fetch_add(1, Release);
 }
 
 /// The message that `pick` takes first of those that lie aside.
 fn find_aside(area: &Area, pick: Pick) -> Option<Found> {
-    // ORDERING: Acquire M8; pairs with Release M7 in `tell_of_asides`.
+    // ORDERING: Acquire M6; pairs with Release M5 in `tell_of_asides`.
     let asides = area.desk().asides.load(Acquire);
     if asides == 0 {
         return None;
@@ -290,14 +290,14 @@ fn aside_in(area: &Area, cell: u16) -> Option<Found> {
 
 /// Raises the head of an order, behind entries that are all stale.
 fn pass(area: &Area, level: u8, head: u64, to: u64) {
-    // ORDERING: Release M5; pairs with Acquire M6 in `send`: the entries were read before others are written there.
-    let _ = area.level(level).head.compare_exchange(head, to, Release, Relaxed);
+    // ORDERING: Relaxed; nothing is read through it, and stale entries stay so.
+    let _ = area.level(level).head.compare_exchange(head, to, Relaxed, Relaxed);
 }
 
 /// Makes room in an order that is full: passes over what is stale, or lays the message at its head aside.
 fn make_room(area: &Area, level: u8) {
-    // ORDERING: Acquire; pairs with Release M5: the entry at the head is read after it.
-    let head = area.level(level).head.load(Acquire);
+    // ORDERING: Relaxed; the entries are looked at for themselves.
+    let head = area.level(level).head.load(Relaxed);
     let is_stale = |ticket| {
         let entry = area.entry(level, ticket);
         entry.turn() == area.turn(ticket) && !area.cell(entry.cell()).state().is_in_order(ticket)

@@ -37,7 +37,7 @@ impl Dormitory<'_> {
     /// one load while nobody sleeps. True when somebody was woken.
     #[inline]
     pub(crate) fn wake_one(&self, after: u8, wants: impl Fn(u64) -> bool) -> bool {
-        // ORDERING: G2, SeqCst fence; pairs with G1 in `Sleeper::sleep_until`.
+        // ORDERING: G2, SeqCst fence; pairs with G1 in `SeatedSleeper::sleep_until`.
         fence(SeqCst);
         // ORDERING: Relaxed; ordered after the publication by G2.
         let mask = self.mask.load(Relaxed);

@@ -302,6 +302,27 @@ fn a_message_given_back_beside_a_look_is_found_by_the_next() {
     });
 }
 
+/// The cell held a message of another kind before, and the one who looks knows already that something may lie aside.
+#[test]
+fn a_message_that_lies_aside_is_picked_by_its_own_kind() {
+    explore(|| {
+        let office = Office::new(1);
+        let (mut sender, mut one, mut two) = (office.party(1), office.party(2), office.party(3));
+        assert!(sender.send(1) && sender.send(2));
+        let held = one.take(Pick::Kind(1)).unwrap();
+        mailbox::give_back(&office.area, held);
+        assert_eq!(two.receive(Pick::Kind(1)), Some(1));
+        let giving = thread::spawn(move || {
+            assert!(sender.send(3));
+            let held = one.take(Pick::Kind(3)).unwrap();
+            mailbox::give_back(&one.office.area, held);
+        });
+        assert_eq!(two.receive(Pick::Kind(1)), None);
+        giving.join().unwrap();
+        assert_eq!((two.receive(Pick::Kind(3)), two.receive(Pick::Any)), (Some(3), Some(2)));
+    });
+}
+
 #[test]
 fn the_highest_priority_comes_first_and_in_that_the_oldest() {
     explore(|| {
