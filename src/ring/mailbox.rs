@@ -254,17 +254,21 @@ pub(crate) fn give_back(area: &Area, held: Held) {
     }
 }
 
+/// In the word of what lies aside: counts how often something was laid there.
+const ASIDE: u64 = 1 << 32;
+
 /// Says that messages may lie aside, after one was laid there.
 fn tell_of_asides(area: &Area) {
     // ORDERING: Release M5; pairs with Acquire M6 in `find_aside`: whoever sees it finds the message.
-    area.desk().asides.fetch_add(1, Release);
+    area.desk().asides.fetch_add(ASIDE, Release);
 }
 
 /// The message that `pick` takes first of those that lie aside.
 fn find_aside(area: &Area, pick: Pick) -> Option<Found> {
     // ORDERING: Acquire M6; pairs with Release M5 in `tell_of_asides`.
     let asides = area.desk().asides.load(Acquire);
-    if asides == 0 {
+    let (laid, missed) = (asides / ASIDE, asides % ASIDE);
+    if laid == missed {
         return None;
     }
     let (mut none, mut best): (_, Option<Found>) = (true, None);
@@ -276,7 +280,7 @@ fn find_aside(area: &Area, pick: Pick) -> Option<Found> {
     }
     if none {
         // ORDERING: Relaxed; it fails when more was laid aside since.
-        let _ = area.desk().asides.compare_exchange(asides, 0, Relaxed, Relaxed);
+        let _ = area.desk().asides.compare_exchange(asides, laid * ASIDE + laid, Relaxed, Relaxed);
     }
     best
 }

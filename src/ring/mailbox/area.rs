@@ -67,7 +67,8 @@ pub(crate) struct Desk {
     pub(crate) receivers: AtomicU64,
     /// Seats that sleep until there is room, a bit each.
     pub(crate) senders: AtomicU64,
-    /// Not 0 when messages may lie aside: grows whenever one was laid there.
+    /// `how often a message was laid aside << 32 | how often by then, when somebody last found none`: messages may lie aside when
+    /// the two differ. Never goes back, so that a late finder of none takes nothing back.
     pub(crate) asides: AtomicU64,
     /// The seat that alone may receive, as a state names it; 0 when each may.
     pub(crate) only: AtomicU64,
