@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 #[path = "wait/any.rs"]
 mod any;
 
-pub(crate) use any::until_any;
+pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;
@@ -105,6 +105,16 @@ impl<'m> Bell<'m> {
             mark: 0,
             scope,
         }
+    }
+
+    /// Over three words of its own, and rung by any number of wakers.
+    pub(crate) fn over(
+        attention: &'m AtomicU64,
+        granted: &'m AtomicU32,
+        bare: &'m AtomicU32,
+        scope: Scope,
+    ) -> Self {
+        Self { attention, granted, bare, mark: ASLEEP, scope }
     }
 
     /// The sleepers' attention word, to be looked at without waking.
@@ -290,7 +300,7 @@ impl News {
 
 /// Why a look is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// Again and again while spinning: look at nothing but the ring.
     Spinning,
     /// About to sleep, announced: look at everything that rings the bell, and at what there is news of.
@@ -406,6 +416,11 @@ impl Spin {
             other => other,
         };
         Self { strategy, budget: Self::MOST, skipped: 0 }
+    }
+
+    /// Whether a wait polls for ever.
+    pub(crate) fn never_ends(&self) -> bool {
+        self.strategy == WaitStrategy::Spin
     }
 
     /// How long to poll now; `None` without end.

@@ -7,7 +7,7 @@ use crate::{
     harness::*,
     layout::Counts,
     mortal::{AtomicU64, Ordering::*},
-    wait::{News, Sleeper, Waker, until_any},
+    wait::{News, Sleeper, Waker, sleep_on, until_any},
 };
 use loom::thread;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn sleep_on_both<T>(rings: &[Ring; 2], mut look: impl FnMut() -> Option<T>) -> T
         eager_after: None,
         slice: None,
     });
-    until_any(&sleepers, &mut at_once(), None, |_| look()).unwrap()
+    until_any(&sleepers, &mut at_once(), None, |_| look(), sleep_on).unwrap()
 }
 
 /// A waker that has been left in peace: bare, where it may.
