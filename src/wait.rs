@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 #[path = "wait/any.rs"]
 mod any;
 
+#[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
 pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
@@ -114,7 +115,8 @@ impl<'m> Bell<'m> {
         bare: &'m AtomicU32,
         scope: Scope,
     ) -> Self {
-        Self { attention, granted, bare, mark: ASLEEP, scope }
+        let mark = ASLEEP;
+        Self { attention, granted, bare, mark, scope }
     }
 
     /// The sleepers' attention word, to be looked at without waking.

@@ -96,7 +96,7 @@ impl Flag {
 
     /// Raises it, and wakes who waits for it. Never blocks.
     pub(super) fn raise(&self) {
-        // ORDERING: Release, of one process; pairs with the Acquire in `is_raised` and `lower`. The bell's fence F2 comes
+        // ORDERING: Release, of one process; pairs with the Acquire in `is_raised` and `lower`. The bell's own fence comes
         // before the look at who sleeps.
         self.raised.store(1, Release);
         self.bell().ring(&mut Waker::new(false), |_| true);
