@@ -62,16 +62,18 @@ fn wait_for_all() -> Result<(), Box<dyn Error>> {
             }
         } else {
             let (from, key) = if ready == on_ring { ("ring", on_ring) } else { ("link", on_link) };
-            match select[key].try_recv() {
-                Ok(message) => println!("{from}: {}", String::from_utf8_lossy(&message.to_vec())),
-                // It may be a false alarm.
-                Err(RecvError::Empty) => {}
-                Err(end) => {
-                    println!("{from}: {end}");
-                    select.remove(key);
-                    open -= 1;
+            let end = match select[key].try_recv() {
+                Ok(message) => {
+                    println!("{from}: {}", String::from_utf8_lossy(&message.to_vec()));
+                    continue;
                 }
-            }
+                // A false alarm.
+                Err(RecvError::Empty) => continue,
+                Err(end) => end,
+            };
+            println!("{from}: {end}");
+            select.remove(key);
+            open -= 1;
         }
     }
     for mut child in children {
