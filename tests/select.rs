@@ -75,6 +75,19 @@ fn child_process() {
             refuse(REFUSALS[number.parse::<usize>().unwrap()]);
             hear_of_all(&listener, &line);
         }
+        ["arm-refused", ring, number] => {
+            let ring = open(ring, &line);
+            refuse(REFUSALS[number.parse::<usize>().unwrap()]);
+            let mut receiver = Readiness::new(ring.receiver().unwrap()).unwrap();
+            line.tell(0);
+            loop {
+                match next(&mut receiver, |message| number_of(&message.to_vec())) {
+                    Ok(number) => line.tell(number),
+                    Err(RecvError::PeerDied { pid, .. }) => return line.tell(pid.into()),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
         ["fork", ring] => fork_while_armed(open(ring, &line).receiver().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
     }
@@ -225,7 +238,7 @@ mod readiness {
                 assert_eq!(waiting.join().unwrap(), Err(RecvError::PeerDied { pid, unfinished: 0 }));
             });
             // It is told, and would be again.
-            assert_eq!(receiver.arm().unwrap(), true);
+            assert!(receiver.arm().unwrap());
             assert!(readable(&receiver, false));
         };
         for (ring, kind) in small_rings() {
@@ -375,6 +388,25 @@ mod readiness {
         while fs::read_to_string("/proc/self/maps").unwrap().contains(path.to_str().unwrap()) {
             assert!(start.elapsed() < FAR, "it is mapped still");
             thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_message_and_a_death_make_it_readable_whatever_call_the_kernel_refuses() {
+        // Without threads there is no such thing, and an error says so.
+        for number in [0, 2] {
+            let ring = Shared::new(Way::Name, |builder: Builder| builder.capacity(1 << 16));
+            let host = child_at(&ring, "arm-refused", &number.to_string());
+            host.hear();
+            let mut sender = sending(&ring, "one");
+            for round in 0..20 {
+                sender.tell(round);
+                assert_eq!(host.hear_before_the_end(), Some(round), "{number}");
+            }
+            thread::sleep(Duration::from_millis(10));
+            sender.kill();
+            assert_eq!(host.hear_before_the_end(), Some(sender.id().into()), "{number}");
+            host.finish();
         }
     }
 
@@ -764,7 +796,7 @@ mod select {
         assert_eq!(select.len(), 127 + 201);
         assert!(select.wait_timeout(FAR).unwrap() == writable);
         select.remove(writable).unwrap();
-        let (_, last) = rings.iter_mut().nth(126).unwrap();
+        let (_, last) = &mut rings[126];
         thread::scope(|threads| {
             let waiting = threads.spawn(|| select.wait_timeout(FAR).unwrap());
             thread::sleep(Duration::from_millis(10));
@@ -853,7 +885,10 @@ mod dispatcher {
                 let mut bytes = [0; 8];
                 match rustix::io::read(pipe, &mut bytes).unwrap() {
                     0 => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(count(2, &bytes)),
+                    _ => {
+                        count(2, &bytes);
+                        ControlFlow::Continue(())
+                    }
                 }
             })
             .unwrap();
