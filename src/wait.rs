@@ -35,7 +35,8 @@ mod any;
 #[path = "wait/doze.rs"]
 mod doze;
 
-pub(crate) use any::until_any;
+#[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
+pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
 pub(crate) use doze::{Dormitory, SeatedSleeper};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
@@ -108,6 +109,17 @@ impl<'m> Bell<'m> {
             mark: 0,
             scope,
         }
+    }
+
+    /// Over three words of its own, and rung by any number of wakers.
+    pub(crate) fn over(
+        attention: &'m AtomicU64,
+        granted: &'m AtomicU32,
+        bare: &'m AtomicU32,
+        scope: Scope,
+    ) -> Self {
+        let mark = ASLEEP;
+        Self { attention, granted, bare, mark, scope }
     }
 
     /// The sleepers' attention word, to be looked at without waking.
@@ -293,7 +305,7 @@ impl News {
 
 /// Why a look is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// Again and again while spinning: look at nothing but the ring.
     Spinning,
     /// About to sleep, announced: look at everything that rings the bell, and at what there is news of.
@@ -430,6 +442,11 @@ impl Spin {
             other => other,
         };
         Self { strategy, budget: Self::MOST, skipped: 0 }
+    }
+
+    /// Whether a wait polls for ever.
+    pub(crate) fn never_ends(&self) -> bool {
+        self.strategy == WaitStrategy::Spin
     }
 
     /// How long to poll now; `None` without end.

@@ -141,6 +141,20 @@ fn duplex_answers_every_client_and_outlives_the_one_that_dies() {
 }
 
 #[test]
+fn select_hears_of_ring_link_and_timer() {
+    let lines = lines_of("select");
+    let of = |source: &str| lines.iter().filter(|line| line.starts_with(source)).cloned().collect::<Vec<_>>();
+    for source in ["ring", "link"] {
+        let [first, second, third, end] = &of(source)[..] else { panic!("{lines:?}") };
+        let messages = [1, 2, 3].map(|number| format!("{source}: message {number}"));
+        assert_eq!([first, second, third], messages.each_ref());
+        assert_eq!(*end, format!("{source}: every sender has closed"));
+    }
+    let ticks = of("timer");
+    assert!(ticks.last().unwrap().strip_prefix("timer: ").unwrap().parse::<u64>().unwrap() >= 3, "{lines:?}");
+}
+
+#[test]
 fn plugin_goes_on_with_the_others_when_one_is_killed_and_one_does_harm() {
     let lines = lines_of("plugin");
     let of = |plugin: &str| lines.iter().filter(|line| line.starts_with(plugin)).cloned().collect::<Vec<_>>();
