@@ -37,7 +37,7 @@ mod doze;
 
 #[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
 pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
-pub(crate) use doze::{Dormitory, SeatedSleeper};
+pub(crate) use doze::{Bed, Dormitory};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;
@@ -136,7 +136,7 @@ impl<'m> Bell<'m> {
         if waker.bare {
             barrier::light();
         } else {
-            // ORDERING: F2, SeqCst fence; pairs with F1 in `announce`.
+            // ORDERING: F2, SeqCst fence; pairs with F1 in `Call::announce`.
             fence(SeqCst);
         }
         // ORDERING: Relaxed; ordered after the publication by F2.
@@ -191,22 +191,10 @@ impl<'m> Bell<'m> {
         waker.calm = 0;
         if waker.bare {
             waker.bare = false;
-            // ORDERING: Release B1; pairs with Acquire B2 in `announce`: a sleeper that no longer sees us counted sees
+            // ORDERING: Release B1; pairs with Acquire B2 in `has_bare_wakers`: a sleeper that no longer sees us counted sees
             // all that was published bare.
             self.bare.fetch_sub(1, Release);
         }
-    }
-
-    /// Sleeper: says that it wants to be woken, and gives the number to sleep on; `None` when the words moved meanwhile:
-    /// look again. A look must follow before sleeping.
-    fn announce(&self, eager: bool) -> Option<u32> {
-        let granted = self.raise(eager)?;
-        // ORDERING: F1, SeqCst fence; pairs with F2 in `ring` and F3 in `stay_calm`.
-        fence(SeqCst);
-        if self.has_bare_wakers() {
-            barrier::heavy();
-        }
-        Some(granted)
     }
 
     /// Whether somebody publishes without a fence. Asked after F1; if so, the heavy fence must follow.
@@ -247,6 +235,67 @@ impl<'m> Bell<'m> {
         if self.mark != 0 {
             // ORDERING: Relaxed; a waker that still sees the mark makes one system call too many.
             self.attention.fetch_and(!self.mark, Relaxed);
+        }
+    }
+}
+
+/// By what a sleeper is called.
+#[derive(Clone, Copy)]
+pub(crate) enum Call<'m> {
+    /// Of a ring: one bell for all who sleep at its end.
+    Bell(Bell<'m>),
+    /// Of a mailbox: a bed for each.
+    Bed(Bed<'m>),
+}
+
+impl<'m> From<Bell<'m>> for Call<'m> {
+    fn from(bell: Bell<'m>) -> Self {
+        Self::Bell(bell)
+    }
+}
+
+impl<'m> Call<'m> {
+    /// Sleeper: says that it wants to be woken, and gives the number to sleep on; `None` when the words moved meanwhile:
+    /// look again. A look must follow before sleeping.
+    fn announce(&self, eager: bool) -> Option<u32> {
+        let ticket = self.raise(eager)?;
+        // ORDERING: F1, SeqCst fence; pairs with F2 in `Bell::ring` and F3 in `Bell::stay_calm`; and G1, which pairs with G2 in
+        // `Dormitory::wake_one`.
+        fence(SeqCst);
+        if self.has_bare_wakers() {
+            barrier::heavy();
+        }
+        Some(ticket)
+    }
+
+    /// The announcement alone, which F1 and G1 must follow.
+    fn raise(&self, eager: bool) -> Option<u32> {
+        match self {
+            Self::Bell(bell) => bell.raise(eager),
+            Self::Bed(bed) => Some(bed.lie_down(eager)),
+        }
+    }
+
+    fn has_bare_wakers(&self) -> bool {
+        match self {
+            Self::Bell(bell) => bell.has_bare_wakers(),
+            Self::Bed(_) => false,
+        }
+    }
+
+    /// Sleeper: it has come back.
+    fn awake(&self) {
+        match self {
+            Self::Bell(bell) => bell.awake(),
+            Self::Bed(bed) => bed.rise(),
+        }
+    }
+
+    /// The futex word.
+    fn word(&self) -> (&'m AtomicU32, Scope) {
+        match self {
+            Self::Bell(bell) => (bell.granted, bell.scope),
+            Self::Bed(bed) => bed.word(),
         }
     }
 }
@@ -316,7 +365,7 @@ pub enum Look {
 
 /// Who waits, and what for.
 pub(crate) struct Sleeper<'a> {
-    pub(crate) bell: Bell<'a>,
+    pub(crate) call: Call<'a>,
     pub(crate) news: &'a News,
     pub(crate) counts: &'a Counts,
     /// How long the first sleep lasts before the sleeper asks to be woken as soon as anything changes.
@@ -360,7 +409,7 @@ impl Sleeper<'_> {
             return Some(found);
         }
         let found = self.sleep_until(eager, deadline, look);
-        self.bell.awake();
+        self.call.awake();
         found
     }
 
@@ -370,11 +419,12 @@ impl Sleeper<'_> {
         deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
-        let Self { bell, news, counts, .. } = self;
+        let Self { call, news, counts, .. } = self;
+        let (word, scope) = call.word();
         let mut idle = false;
         loop {
             news.hear();
-            let ticket = bell.announce(eager);
+            let ticket = call.announce(eager);
             if let Some(found) = look(if idle { Look::Idle } else { Look::BeforeSleep }) {
                 return Some(found);
             }
@@ -389,13 +439,13 @@ impl Sleeper<'_> {
                 (one, other) => one.or(other),
             };
             news.sleep(|| {
-                futex::wait(bell.granted, ticket, end, bell.scope);
+                futex::wait(word, ticket, end, scope);
             });
             if let Some(found) = look(Look::Spinning) {
                 return Some(found);
             }
             // ORDERING: Relaxed; what the waker published is looked at for itself.
-            idle = bell.granted.load(Relaxed) == ticket;
+            idle = word.load(Relaxed) == ticket;
             eager |= idle;
         }
     }

@@ -8,9 +8,13 @@ use common::{
     stream::scatter,
 };
 use ringpost::{
-    Builder, Envelope, Fate, Letter, Mailbox, OpenError, Pick, RecvError, SendError, WaitStrategy,
+    Builder, Envelope, Fate, Letter, Mailbox, OpenError, Pick, Readiness, RecvError, Select, SendError,
+    WaitStrategy,
 };
-use rustix::process::{Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Signal, kill_process},
+};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt, thread, time::Duration};
 
@@ -523,6 +527,65 @@ fn frames_are_written_and_read_in_place() {
     for (frame, expected) in shown.iter().zip([2, 1, 0]) {
         assert!(frame.len() == 640 * 480 && frame.iter().all(|&pixel| pixel == expected));
     }
+}
+
+/// One waits for a kind, beside a ring; another, in the same process, for any, by a descriptor. Whichever takes a message wakes the
+/// other for what it left.
+#[test]
+fn a_mailbox_is_waited_for_beside_a_ring_and_by_a_descriptor() {
+    let (shared, ring) = (office(8, |builder| builder.priorities(2)), ringpost::unnamed().memfd().unwrap());
+    let mut select = Select::new();
+    let sevens = select.add(shared.ring.mailbox().unwrap().picking(Pick::Kind(7))).unwrap();
+    let bell = select.add(ring.receiver().unwrap()).unwrap();
+    let mut any = Readiness::new(shared.ring.mailbox().unwrap()).unwrap();
+    let rounds = if common::long() { 20_000 } else { 200 };
+    let sending = child_at(&shared, "send", &format!("7 {rounds}"));
+    let (mut expected, mut others) = (0, 0);
+    let mut sender = ring.sender().unwrap();
+    let mut other = shared.ring.mailbox().unwrap();
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            for number in 0..rounds {
+                // Some that the other one takes, whoever was called.
+                other.send(Envelope { kind: 8, priority: 1 }, &letter(8, number)).unwrap();
+                loop {
+                    any.arm().unwrap();
+                    poll(&mut [PollFd::new(&any, PollFlags::IN)], None).unwrap();
+                    match any.try_recv(Pick::Except(7)) {
+                        Ok(letter) => {
+                            assert_eq!(self::number(&letter), number);
+                            others += 1;
+                            break;
+                        }
+                        Err(error) => assert_eq!(error, RecvError::Empty),
+                    }
+                }
+            }
+            sender.send(b"done").unwrap();
+        });
+        loop {
+            match select.wait_timeout(FAR).unwrap() {
+                ready if ready == sevens => {
+                    let letter = select[sevens].try_recv().unwrap();
+                    assert_eq!((letter.kind(), number(&letter)), (7, expected));
+                    expected += 1;
+                }
+                ready => {
+                    assert!(ready == bell);
+                    assert_eq!(select[bell].try_recv().unwrap().to_vec(), b"done");
+                    break;
+                }
+            }
+        }
+    });
+    while expected < rounds {
+        assert!(select.wait_timeout(FAR).unwrap() == sevens);
+        assert_eq!(number(&select[sevens].try_recv().unwrap()), expected);
+        expected += 1;
+    }
+    assert_eq!(others, rounds);
+    while sending.next().is_some() {}
+    sending.finish();
 }
 
 #[test]

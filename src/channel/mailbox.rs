@@ -11,6 +11,7 @@ use super::{
     attach::Attachment,
     receiver::Patience,
     ring::Inner,
+    select::Berth,
     trust::{Trust, Untrusted},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, Seat, State},
     },
     sys::clock::Deadline,
-    wait::{Look, SeatedSleeper, Spin, WaitStrategy},
+    wait::{Look, Sleeper, Spin, WaitStrategy},
 };
 use desk::{ANY_ROOM, Desk, MUCH_ROOM};
 use std::{
@@ -122,6 +123,8 @@ pub struct Mailbox<P: Trust = Untrusted> {
     desk: Arc<Desk>,
     clerk: Clerk,
     spin: Spin,
+    /// Whether somebody sleeps for this handle, who takes no message himself.
+    is_slept_for: bool,
     trust: PhantomData<P>,
 }
 
@@ -161,7 +164,7 @@ impl<P: Trust> Mailbox<P> {
         // What dead holders of seats have left may be wanted.
         desk.receivers().wake_all();
         desk.senders().wake_all();
-        Ok(Self { desk: Arc::new(desk), clerk, spin, trust: PhantomData })
+        Ok(Self { desk: Arc::new(desk), clerk, spin, is_slept_for: false, trust: PhantomData })
     }
 
     /// Takes another seat, for another thread.
@@ -317,13 +320,12 @@ impl<P: Trust> Mailbox<P> {
         let Patience::Until(deadline) = patience else {
             return look(Look::Idle).unwrap_or(Err(SendError::Full));
         };
-        let sleeper = SeatedSleeper {
-            eager_pick: ANY_ROOM,
+        let wanted = (MUCH_ROOM, ANY_ROOM);
+        let sleeper = Sleeper {
             eager_after: Some(PATIENCE),
-            ..desk.sleeper(desk.senders(), slot, &slot.counts, MUCH_ROOM)
+            ..desk.sleeper(desk.senders(), slot, &slot.counts, wanted)
         };
-        let (found, _) = sleeper.until(spin, deadline, look);
-        found.unwrap_or(Err(SendError::TimedOut))
+        sleeper.until(spin, deadline, look).unwrap_or(Err(SendError::TimedOut))
     }
 
     /// The message that `pick` takes first; waits while there is none. It is done with when it is dropped.
@@ -369,6 +371,9 @@ impl<P: Trust> Mailbox<P> {
             Some(held) => held,
             None => self.wait_for_message(pick, patience)?,
         };
+        if self.is_slept_for {
+            pass_on(&self.desk, &mut self.clerk);
+        }
         let letter = Letter::new(Arc::clone(&self.desk), held);
         if let Some(slot) = self.desk.slot() {
             slot.received.messages.add(1);
@@ -399,8 +404,10 @@ impl<P: Trust> Mailbox<P> {
         slot.received.refused.add(1);
         // There is room, for whoever waits until much of it is there.
         desk.senders().wake_one(desk.seat.number, |_| true);
+        let mut slept = false;
         let mut look = |look: Look| {
             if look != Look::Spinning {
+                slept = true;
                 desk.hear();
             }
             match take(clerk, desk, pick) {
@@ -411,12 +418,11 @@ impl<P: Trust> Mailbox<P> {
         let Patience::Until(deadline) = patience else {
             return look(Look::Idle).unwrap_or(Err(RecvError::Empty));
         };
-        let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, pick.encode());
-        let (found, slept) = sleeper.until(spin, deadline, look);
+        let wanted = pick.encode();
+        let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, (wanted, wanted));
+        let found = sleeper.until(spin, deadline, look);
         if slept {
-            // It may have been woken for another message than the one that it took, or leaves without one.
-            let others = |wanted| clerk.find(&desk.area, Pick::decode(wanted)).is_some();
-            desk.receivers().wake_each(others);
+            pass_on(desk, clerk);
         }
         found.unwrap_or(Err(RecvError::TimedOut))
     }
@@ -505,6 +511,28 @@ impl<P: Trust> Mailbox<P> {
         occupancy
     }
 
+    /// Where this handle sleeps for what `pick` says.
+    pub(super) fn berth(&self, pick: Pick) -> Berth {
+        let desk = &self.desk;
+        Berth::at_mailbox(&desk.attachment, desk.area.shape(), desk.seat, pick)
+    }
+
+    /// Whether the next look for what `pick` says gives something.
+    pub(super) fn is_ready(&mut self, pick: Pick, why: Look) -> bool {
+        self.is_slept_for = true;
+        if why != Look::Spinning {
+            self.desk.hear();
+        }
+        let area = &self.desk.area;
+        self.clerk.find(area, pick).is_some() || mailbox::is_closed(area) || !self.desk.is_ours()
+    }
+
+    /// This handle, as a source of [`Select`](crate::Select), [`Dispatcher`](crate::Dispatcher) or
+    /// [`Readiness`](crate::Readiness): of the messages that `pick` takes. The handle itself is one of [`Pick::Any`].
+    pub fn picking(self, pick: Pick) -> Picking<P> {
+        Picking { mailbox: self, pick }
+    }
+
     /// How this handle waits from now on.
     pub fn set_wait(&mut self, strategy: WaitStrategy) {
         self.spin = Inner::spin_as(strategy);
@@ -514,6 +542,13 @@ impl<P: Trust> Mailbox<P> {
     pub fn longest_message(&self) -> usize {
         self.desk.area.shape().longest as usize
     }
+}
+
+/// Wakes each who sleeps for something that is there. Due from who was called: it may have been called for another message than
+/// the one that it took, or leave without one.
+#[cold]
+fn pass_on(desk: &Desk, clerk: &mut Clerk) {
+    desk.receivers().wake_each(|wanted| clerk.find(&desk.area, Pick::decode(wanted)).is_some());
 }
 
 /// Takes what `pick` takes first.
@@ -526,6 +561,24 @@ fn take(clerk: &mut Clerk, desk: &Desk, pick: Pick) -> Option<Held> {
         }
     }
     None
+}
+
+/// A [`Mailbox`] that is waited for because of some of its messages.
+#[derive(Debug)]
+pub struct Picking<P: Trust = Untrusted> {
+    /// The handle.
+    pub mailbox: Mailbox<P>,
+    pub(super) pick: Pick,
+}
+
+impl<P: Trust> Picking<P> {
+    /// The next message of those, if there is one now. Never blocks.
+    ///
+    /// # Errors
+    /// As [`Mailbox::try_recv`].
+    pub fn try_recv(&mut self) -> Result<Letter<P>, RecvError> {
+        self.mailbox.try_recv(self.pick)
+    }
 }
 
 impl<P: Trust> fmt::Debug for Mailbox<P> {

@@ -38,7 +38,9 @@ pub use iter::{IntoIter, Iter, TryIter};
 pub use lanes::{LaneId, Lanes, LanesError};
 pub use leftover::Leftover;
 pub use link::{Listener, connect, listen};
-pub use mailbox::{Blank, Envelope, Fate, Letter, Mail, Mailbox, Occupancy, Sent, mailbox, posix, sysv};
+pub use mailbox::{
+    Blank, Envelope, Fate, Letter, Mail, Mailbox, Occupancy, Picking, Sent, mailbox, posix, sysv,
+};
 pub use message::{BatchedMessage, Delivery, Message, Messages, OwnedMessage, SenderId};
 pub use names::names;
 pub use publisher::{Broadcast, Lag, Publisher};

@@ -103,7 +103,8 @@ impl Receipt {
         // itself from time to time, and counts for itself.
         let (news, counts, inner) = (&News::default(), &Counts::default(), &*self.inner);
         let slice = (inner.scope == Scope::Shared).then_some(LOOK_AFTER);
-        let sleeper = Sleeper { bell: inner.bell_of_senders(), news, counts, eager_after: None, slice };
+        let sleeper =
+            Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
         let found = sleeper.until_release(&mut inner.spin(), deadline, |look| {
             let gone = if look == Look::Spinning { None } else { gone(inner, self.before) };
             let gone = gone.or_else(|| if look == Look::Idle { died(inner) } else { None });
@@ -175,7 +176,7 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
         let Some(counts) = K::counts(&inner.memory, slot) else { return Err(NotTaken::Disconnected) };
         let receiver = &inner.memory.receiver().claim;
         let (bell, news) = (inner.bell_of_senders(), &vigil.deaths.news);
-        let sleeper = Sleeper { bell, news, counts, eager_after: None, slice: vigil.slice() };
+        let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: vigil.slice() };
         let found = sleeper.until_release(&mut self.spin, deadline, |look| {
             let died = || vigil.died_in(receiver).map(|dead| NotTaken::PeerDied { pid: dead.pid() });
             let gone = if look == Look::Spinning { None } else { gone(inner, before).or_else(died) };

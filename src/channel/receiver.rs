@@ -403,7 +403,7 @@ impl<P: Trust> Receiver<P> {
 /// How a receiver waits for a message.
 fn sleeper(Attachment { inner, vigil, .. }: &Attachment) -> Sleeper<'_> {
     Sleeper {
-        bell: inner.bell_of_receiver(),
+        call: inner.bell_of_receiver().into(),
         news: &vigil.deaths.news,
         counts: &inner.memory.receiver().counts,
         eager_after: None,

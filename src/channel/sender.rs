@@ -449,7 +449,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             return heard.unwrap_or(Err(inner.no_room(false)));
         };
         let sleeper = Sleeper {
-            bell: K::bell_of_givers(memory, inner.scope),
+            call: K::bell_of_givers(memory, inner.scope).into(),
             news: &vigil.deaths.news,
             counts,
             eager_after: Some(PATIENCE),

@@ -162,7 +162,7 @@ impl<P: Trust> Subscriber<P> {
             Patience::None => look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
                 let sleeper = Sleeper {
-                    bell: inner.bell_of_senders(),
+                    call: inner.bell_of_senders().into(),
                     news: &vigil.deaths.news,
                     counts: &slot.counts,
                     eager_after: None,

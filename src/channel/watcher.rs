@@ -176,7 +176,7 @@ impl Watcher {
         };
         if self.can_write {
             let sleeper = Sleeper {
-                bell: inner.bell_of_senders(),
+                call: inner.bell_of_senders().into(),
                 news: &self.news,
                 counts: &self.counts,
                 eager_after: None,

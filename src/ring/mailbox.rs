@@ -113,8 +113,8 @@ impl Clerk {
                 let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
                 continue;
             }
-            // ORDERING: Relaxed; what is before any head that ever was is stale, and the entry is still the one that was read.
-            if ticket.wrapping_sub(level.head.load(Relaxed)) >= area.shape().entries() {
+            // ORDERING: Acquire M8; pairs with Release M7 in `pass`: what is written over is stale, or was told of.
+            if ticket.wrapping_sub(level.head.load(Acquire)) >= area.shape().entries() {
                 make_room(area, label.level);
                 continue;
             }
@@ -137,7 +137,19 @@ impl Clerk {
 
     /// The message that `pick` takes first.
     pub(crate) fn find(&mut self, area: &Area, pick: Pick) -> Option<Found> {
-        let mut best = find_aside(area, pick);
+        for _ in 0..ROUNDS {
+            let asides = asides(area);
+            let found = self.find_once(area, pick, asides);
+            // It may have been laid aside while it was looked for in its order.
+            if found.is_some() || self::asides(area) / ASIDE == asides / ASIDE {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn find_once(&mut self, area: &Area, pick: Pick, asides: u64) -> Option<Found> {
+        let mut best = find_aside(area, pick, asides);
         // ORDERING: Relaxed; set before the entry is written, and who is to sleep looks behind G1.
         let used = area.desk().used.load(Relaxed);
         for level in (0..area.shape().levels).rev().filter(|level| used >> level & 1 != 0) {
@@ -169,8 +181,8 @@ impl Clerk {
     #[inline]
     fn each_in(&mut self, area: &Area, level: u8, mut look: impl FnMut(Found) -> bool) {
         let order = area.level(level);
-        // ORDERING: Relaxed; a stale head only means more to look at.
-        let head = order.head.load(Relaxed);
+        // ORDERING: Acquire M8; pairs with Release M7 in `pass`: who begins behind a message knows that it lies aside.
+        let head = order.head.load(Acquire);
         let from = &mut self.from[usize::from(level)];
         if (head.wrapping_sub(*from) as i64) > 0 {
             *from = head;
@@ -184,7 +196,7 @@ impl Clerk {
             }
             let (cell, kind) = (entry.cell(), entry.kind());
             let state = area.state(cell);
-            if state.is_in_order(ticket) {
+            if state.is_here(ticket) {
                 all_stale = false;
                 if !look(Found { cell, state, kind, level }) {
                     break;
@@ -213,14 +225,21 @@ impl Clerk {
 
     /// All messages that `pick` takes, with their states, in the order in which they would be taken.
     pub(crate) fn all(&mut self, area: &Area, pick: Pick) -> Vec<(u16, State)> {
-        let aside = area.cells().filter_map(|cell| aside_in(area, cell));
-        let mut found: Vec<_> = aside.filter(|found| pick.takes(found.kind)).collect();
+        let mut found = Vec::new();
         for level in 0..area.shape().levels {
             self.each_in(area, level, |one| {
-                found.extend(Some(one).filter(|one| pick.takes(one.kind)));
+                found.push(one);
                 true
             });
         }
+        // After the orders: a message may be laid aside meanwhile, and never the other way.
+        for aside in area.cells().filter_map(|cell| aside_in(area, cell)) {
+            let same = |one: &Found| one.cell == aside.cell && one.state.is_of(aside.state.ticket());
+            if !found.iter().any(same) {
+                found.push(aside);
+            }
+        }
+        found.retain(|one| pick.takes(one.kind));
         found.sort_by(|one, other| match one.comes_before(other, pick) {
             true => Less,
             false if other.comes_before(one, pick) => Greater,
@@ -259,14 +278,19 @@ const ASIDE: u64 = 1 << 32;
 
 /// Says that messages may lie aside, after one was laid there.
 fn tell_of_asides(area: &Area) {
-    // ORDERING: Release M5; pairs with Acquire M6 in `find_aside`: whoever sees it finds the message.
+    // ORDERING: Release M5; pairs with Acquire M6 in `asides`: whoever sees it finds the message.
     area.desk().asides.fetch_add(ASIDE, Release);
 }
 
-/// The message that `pick` takes first of those that lie aside.
-fn find_aside(area: &Area, pick: Pick) -> Option<Found> {
+/// How much was laid aside, and how much of it somebody found to be gone.
+#[inline]
+fn asides(area: &Area) -> u64 {
     // ORDERING: Acquire M6; pairs with Release M5 in `tell_of_asides`.
-    let asides = area.desk().asides.load(Acquire);
+    area.desk().asides.load(Acquire)
+}
+
+/// The message that `pick` takes first of those that lie aside, which may be there by this count.
+fn find_aside(area: &Area, pick: Pick, asides: u64) -> Option<Found> {
     let (laid, missed) = (asides / ASIDE, asides % ASIDE);
     if laid == missed {
         return None;
@@ -294,28 +318,34 @@ fn aside_in(area: &Area, cell: u16) -> Option<Found> {
 
 /// Raises the head of an order, behind entries that are all stale.
 fn pass(area: &Area, level: u8, head: u64, to: u64) {
-    // ORDERING: Relaxed; nothing is read through it, and stale entries stay so.
-    let _ = area.level(level).head.compare_exchange(head, to, Relaxed, Relaxed);
+    // ORDERING: Release M7; pairs with Acquire M8 in `Clerk::send` and `Clerk::each_in`: what lies aside was told of before.
+    let _ = area.level(level).head.compare_exchange(head, to, Release, Relaxed);
 }
 
 /// Makes room in an order that is full: passes over what is stale, or lays the message at its head aside.
 fn make_room(area: &Area, level: u8) {
     // ORDERING: Relaxed; the entries are looked at for themselves.
     let head = area.level(level).head.load(Relaxed);
-    let is_stale = |ticket| {
+    let may_pass = |ticket| {
         let entry = area.entry(level, ticket);
-        entry.turn() == area.turn(ticket) && !area.cell(entry.cell()).state().is_in_order(ticket)
+        let state = area.state(entry.cell());
+        let is_known = entry.turn() == area.turn(ticket);
+        if is_known && state.is_here(ticket) && state.is_aside() {
+            // Nobody passes it who has not told of it: until then it is found by its entry.
+            tell_of_asides(area);
+        }
+        is_known && (!state.is_here(ticket) || state.is_aside())
     };
-    let stale = (0..area.shape().entries()).take_while(|&n| is_stale(head.wrapping_add(n))).count() as u64;
-    if stale > 0 {
-        pass(area, level, head, head.wrapping_add(stale));
+    let passed = (0..area.shape().entries()).take_while(|&n| may_pass(head.wrapping_add(n))).count() as u64;
+    if passed > 0 {
+        pass(area, level, head, head.wrapping_add(passed));
         return;
     }
     let entry = area.entry(level, head);
     let cell = area.cell(entry.cell());
     let state = cell.state();
-    if entry.turn() == area.turn(head) && state.is_in_order(head) && cell.change(state, state.aside()) {
-        tell_of_asides(area);
+    if entry.turn() == area.turn(head) && state.is_here(head) {
+        cell.change(state, state.aside());
     }
 }
 

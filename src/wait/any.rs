@@ -39,7 +39,7 @@ pub(crate) fn until_any<T>(
         return Some(found);
     }
     let found = sleep_until(sleepers, deadline, look, sleep);
-    sleepers.iter().for_each(|sleeper| sleeper.bell.awake());
+    sleepers.iter().for_each(|sleeper| sleeper.call.awake());
     found
 }
 
@@ -80,10 +80,11 @@ fn sleep_until<T>(
 /// Announces the sleep on every bell, and gives the numbers to sleep on; `None` when one of the words moved meanwhile.
 fn announce(sleepers: &[Sleeper<'_>]) -> Option<Vec<u32>> {
     // All of them, so that no bell is left out when another has moved.
-    let raised: Vec<_> = sleepers.iter().map(|sleeper| sleeper.bell.raise(false)).collect();
-    // ORDERING: F1, SeqCst fence, one for all announcements; pairs with F2 in `Bell::ring` and F3 in `Bell::stay_calm`.
+    let raised: Vec<_> = sleepers.iter().map(|sleeper| sleeper.call.raise(false)).collect();
+    // ORDERING: F1, SeqCst fence, one for all announcements; pairs with F2 in `Bell::ring` and F3 in `Bell::stay_calm`; and G1
+    // for beds, which pairs with G2 in `Dormitory::wake_one`.
     fence(SeqCst);
-    if sleepers.iter().any(|sleeper| sleeper.bell.has_bare_wakers()) {
+    if sleepers.iter().any(|sleeper| sleeper.call.has_bare_wakers()) {
         barrier::heavy();
     }
     raised.into_iter().collect()
@@ -117,7 +118,7 @@ pub(crate) fn arm(sleeper: &Sleeper<'_>, mut look: impl FnMut(Look) -> bool) -> 
     let why = if sleeper.slice.is_some() { Look::Idle } else { Look::BeforeSleep };
     loop {
         sleeper.news.hear();
-        let ticket = sleeper.bell.announce(false);
+        let ticket = sleeper.call.announce(false);
         if look(why) {
             sleeper.is_back();
             return None;
@@ -132,18 +133,19 @@ pub(crate) fn arm(sleeper: &Sleeper<'_>, mut look: impl FnMut(Look) -> bool) -> 
 impl<'a> Sleeper<'a> {
     /// The word of its bell, to be slept on with the number of an announcement.
     pub(crate) fn word(&self, ticket: u32) -> Word<'a> {
-        (self.bell.granted, ticket, self.bell.scope)
+        let (word, scope) = self.call.word();
+        (word, ticket, scope)
     }
 
     /// Whether its bell was rung since the announcement of this number, or there is news.
     pub(crate) fn is_called(&self, ticket: u32) -> bool {
         // ORDERING: Relaxed; what the waker published is looked at for itself.
-        self.bell.granted.load(Relaxed) != ticket || self.news.unheard()
+        self.call.word().0.load(Relaxed) != ticket || self.news.unheard()
     }
 
     /// It sleeps no more, nor does anybody for it.
     pub(crate) fn is_back(&self) {
         self.news.rise();
-        self.bell.awake();
+        self.call.awake();
     }
 }

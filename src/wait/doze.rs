@@ -12,17 +12,12 @@
 //! was published. The sleeper takes its bit back when it is up. So a waker that finds nobody to be woken, but bits of those
 //! who are not up yet, wakes one of them again: the waker before it may have been stopped before its system call.
 
-use super::{Look, News, Spin};
 use crate::{
-    layout::{Counts, Slot},
+    layout::Slot,
     ring::memory::Memory,
-    sync::{AtomicU64, Ordering::*, fence},
-    sys::{
-        clock::Deadline,
-        futex::{self, Scope},
-    },
+    sync::{AtomicU32, AtomicU64, Ordering::*, fence},
+    sys::futex::{self, Scope},
 };
-use std::time::Duration;
 
 /// Those who sleep for one thing: a message, or room.
 #[derive(Clone, Copy)]
@@ -37,10 +32,10 @@ impl Dormitory<'_> {
     /// one load while nobody sleeps. True when somebody was woken.
     #[inline]
     pub(crate) fn wake_one(&self, after: u8, wants: impl Fn(u64) -> bool) -> bool {
-        // ORDERING: G2, SeqCst fence; pairs with G1 in `SeatedSleeper::sleep_until`.
+        // ORDERING: G2, SeqCst fence; pairs with G1 in `Call::announce`.
         fence(SeqCst);
-        // ORDERING: Relaxed; ordered after the publication by G2.
-        let mask = self.mask.load(Relaxed);
+        // ORDERING: Acquire G4; pairs with Release G3 in `Bed::lie_down`. Ordered after the publication by G2.
+        let mask = self.mask.load(Acquire);
         mask != 0 && self.wake_of(mask, after, wants)
     }
 
@@ -49,7 +44,7 @@ impl Dormitory<'_> {
         let mut not_up = None;
         for number in (after..64).chain(0..after).filter(|number| mask >> number & 1 != 0) {
             let Some(slot) = self.memory.slot(number) else { continue };
-            // ORDERING: Relaxed; written before the bit, which G1 and G2 order.
+            // ORDERING: Relaxed; written before the bit, which was acquired (G4).
             if !wants(slot.pick.load(Relaxed)) {
                 continue;
             }
@@ -73,8 +68,8 @@ impl Dormitory<'_> {
     pub(crate) fn wake_each(&self, mut wants: impl FnMut(u64) -> bool) {
         // ORDERING: G2, as in `wake_one`.
         fence(SeqCst);
-        // ORDERING: Relaxed; as there.
-        let mask = self.mask.load(Relaxed);
+        // ORDERING: Acquire G4; as there.
+        let mask = self.mask.load(Acquire);
         for number in (0..64).filter(|number| mask >> number & 1 != 0) {
             let Some(slot) = self.memory.slot(number) else { continue };
             // ORDERING: Relaxed; as there.
@@ -97,79 +92,40 @@ impl Dormitory<'_> {
     }
 }
 
-/// Who waits at a seat, and for what.
-pub(crate) struct SeatedSleeper<'a> {
-    pub(crate) dormitory: Dormitory<'a>,
-    pub(crate) slot: &'a Slot,
+/// Where the holder of a seat sleeps.
+#[derive(Clone, Copy)]
+pub struct Bed<'m> {
+    pub(crate) dormitory: Dormitory<'m>,
+    pub(crate) slot: &'m Slot,
     /// The bit of the seat.
     pub(crate) bit: u64,
     /// What it wants, as wakers ask.
     pub(crate) pick: u64,
-    /// What it wants once it has slept in vain for `eager_after`.
+    /// What it wants once it is eager.
     pub(crate) eager_pick: u64,
-    pub(crate) eager_after: Option<Duration>,
-    pub(crate) news: &'a News,
-    pub(crate) counts: &'a Counts,
-    /// How long a sleep lasts at most before a look at what nobody tells.
-    pub(crate) slice: Option<Duration>,
 }
 
-impl SeatedSleeper<'_> {
-    /// Waits until `look` gives something: spins as `spin` says, then sleeps. `None` at the deadline. Also says whether it has
-    /// slept.
-    pub(crate) fn until<T>(
-        &self,
-        spin: &mut Spin,
-        deadline: Option<Deadline>,
-        mut look: impl FnMut(Look) -> Option<T>,
-    ) -> (Option<T>, bool) {
-        self.counts.blocked.add(1);
-        if let Some(found) = spin.until(deadline, &mut look) {
-            return (Some(found), false);
-        }
-        let found = self.sleep_until(deadline, look);
-        // ORDERING: Relaxed; who still sees the bit makes one system call too many.
-        self.dormitory.mask.fetch_and(!self.bit, Relaxed);
-        (found, true)
+impl<'m> Bed<'m> {
+    /// The announcement, which G1 must follow; gives the number to sleep on.
+    pub(super) fn lie_down(&self, eager: bool) -> u32 {
+        // ORDERING: Relaxed; before the bit (G3).
+        self.slot.pick.store(if eager { self.eager_pick } else { self.pick }, Relaxed);
+        // ORDERING: Relaxed; it is odd only as long as its holder wants it, and wakers make it even.
+        let bed = self.slot.bed.load(Relaxed) | 1;
+        // ORDERING: Relaxed; as above.
+        self.slot.bed.store(bed, Relaxed);
+        // ORDERING: Release G3; pairs with Acquire G4 in `Dormitory`: whoever sees the bit sees what its holder wants.
+        self.dormitory.mask.fetch_or(self.bit, Release);
+        bed
     }
 
-    fn sleep_until<T>(
-        &self,
-        deadline: Option<Deadline>,
-        mut look: impl FnMut(Look) -> Option<T>,
-    ) -> Option<T> {
-        let Self { slot, news, counts, .. } = self;
-        let (mut eager, mut idle) = (false, false);
-        loop {
-            news.hear();
-            // ORDERING: Relaxed; before the bit, which G1 orders.
-            slot.pick.store(if eager { self.eager_pick } else { self.pick }, Relaxed);
-            // ORDERING: Relaxed; it is odd only as long as its holder wants it, and wakers make it even.
-            let bed = slot.bed.load(Relaxed) | 1;
-            // ORDERING: Relaxed; as above.
-            slot.bed.store(bed, Relaxed);
-            // ORDERING: Relaxed; ordered by G1.
-            self.dormitory.mask.fetch_or(self.bit, Relaxed);
-            // ORDERING: G1, SeqCst fence; pairs with G2 in `Dormitory::wake_one`.
-            fence(SeqCst);
-            if let Some(found) = look(if idle { Look::Idle } else { Look::BeforeSleep }) {
-                return Some(found);
-            }
-            if deadline.is_some_and(Deadline::passed) {
-                return None;
-            }
-            counts.sleeps.add(1);
-            let slice = self.eager_after.filter(|_| !eager).or(self.slice).map(Deadline::after);
-            let end = match (slice, deadline) {
-                (Some(slice), Some(deadline)) => Some(slice.min(deadline)),
-                (one, other) => one.or(other),
-            };
-            news.sleep(|| {
-                futex::wait(&slot.bed, bed, end, self.dormitory.scope);
-            });
-            // ORDERING: Relaxed; what was published is looked at for itself.
-            idle = slot.bed.load(Relaxed) == bed;
-            eager |= idle;
-        }
+    /// It has come back.
+    pub(super) fn rise(&self) {
+        // ORDERING: Relaxed; who still sees the bit makes one system call too many.
+        self.dormitory.mask.fetch_and(!self.bit, Relaxed);
+    }
+
+    pub(super) fn word(&self) -> (&'m AtomicU32, Scope) {
+        (&self.slot.bed, self.dormitory.scope)
     }
 }

@@ -53,7 +53,8 @@ impl Receiver {
             None => {
                 let (ring, news) = (self.ring.clone(), Arc::clone(&self.news));
                 let (bell, counts) = (ring.bell_of_receiver(), &ring.memory.receiver().counts);
-                let sleeper = Sleeper { bell, news: &news, counts, eager_after: None, slice: None };
+                let sleeper =
+                    Sleeper { call: bell.into(), news: &news, counts, eager_after: None, slice: None };
                 sleeper.until(&mut at_once(), deadline, |why| self.look(why)).unwrap_or(Err(End::TimedOut))?
             }
         };

@@ -70,7 +70,7 @@ impl<P: Produce> Sender<P> {
         producer.show_tail();
         let (claim, bell) = (&ring.memory.receiver().claim, ring.bell_of_receiver());
         let sleeper = Sleeper {
-            bell: ring.bell_of_senders(),
+            call: ring.bell_of_senders().into(),
             news: &self.news,
             counts: &ring.memory.slot(producer.slot()).unwrap().counts,
             eager_after: Some(Duration::ZERO),
@@ -130,7 +130,7 @@ impl<P: Produce> Sender<P> {
         let (ring, before) = (&self.ring, self.before);
         let (claim, receiver) = (&ring.memory.receiver().claim, ring.bell_of_receiver());
         let sleeper = Sleeper {
-            bell: ring.bell_of_senders(),
+            call: ring.bell_of_senders().into(),
             news: &self.news,
             counts: &ring.memory.slot(self.producer.slot()).unwrap().counts,
             eager_after: None,

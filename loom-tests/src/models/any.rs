@@ -22,7 +22,7 @@ fn sleep_on_both<T>(rings: &[Ring; 2], mut look: impl FnMut() -> Option<T>) -> T
 }
 
 fn sleeper<'a>(ring: &'a Ring, news: &'a News, counts: &'a Counts) -> Sleeper<'a> {
-    Sleeper { bell: ring.bell_of_receiver(), news, counts, eager_after: None, slice: None }
+    Sleeper { call: ring.bell_of_receiver().into(), news, counts, eager_after: None, slice: None }
 }
 
 /// Arms the handle, and sleeps on what that gives as another thread does, until `look` gives true.

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 /// Sleeps on `bell` until `look` gives something.
 fn sleep<T>(bell: Bell<'_>, mut look: impl FnMut() -> Option<T>) -> T {
     let (news, counts) = (&News::default(), &Counts::default());
-    let sleeper = Sleeper { bell, news, counts, eager_after: None, slice: None };
+    let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: None };
     sleeper.until(&mut at_once(), None, |_: Look| look()).unwrap()
 }
 
@@ -25,7 +25,7 @@ fn sleep<T>(bell: Bell<'_>, mut look: impl FnMut() -> Option<T>) -> T {
 fn time_out(bell: Bell<'_>) {
     clock::start();
     let (news, counts) = (&News::default(), &Counts::default());
-    let sleeper = Sleeper { bell, news, counts, eager_after: None, slice: None };
+    let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: None };
     assert_eq!(sleeper.until(&mut at_once(), Some(Deadline::after(Duration::ZERO)), |_| None::<()>), None);
 }
 

@@ -12,7 +12,7 @@ use crate::{
     },
     sync::AtomicU64,
     sys::fork::Generation,
-    wait::{Dormitory, SeatedSleeper},
+    wait::{Bed, Call, Dormitory, Sleeper},
 };
 
 /// What a sender sleeps for, as it stands in the slot's word.
@@ -97,25 +97,17 @@ impl Desk {
         }
     }
 
+    /// Who sleeps at this seat for what `pick` says, and, once it is eager, for what `eager_pick` says.
     pub(super) fn sleeper<'a>(
         &'a self,
         dormitory: Dormitory<'a>,
         slot: &'a Slot,
         counts: &'a Counts,
-        pick: u64,
-    ) -> SeatedSleeper<'a> {
+        (pick, eager_pick): (u64, u64),
+    ) -> Sleeper<'a> {
         let vigil = &self.attachment.vigil;
-        SeatedSleeper {
-            dormitory,
-            slot,
-            bit: self.seat.bit(),
-            pick,
-            eager_pick: pick,
-            eager_after: None,
-            news: &vigil.deaths.news,
-            counts,
-            slice: vigil.slice(),
-        }
+        let call = Call::Bed(Bed { dormitory, slot, bit: self.seat.bit(), pick, eager_pick });
+        Sleeper { call, news: &vigil.deaths.news, counts, eager_after: None, slice: vigil.slice() }
     }
 
     /// Who held this seat when the state was written; 0 when another one has it since.

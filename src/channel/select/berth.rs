@@ -3,10 +3,13 @@
 use super::super::{attach::Attachment, vigil::Deaths};
 use crate::{
     layout::Counts,
-    ring::memory::Memory,
+    ring::{
+        mailbox::{Area, Pick, Seat, Shape},
+        memory::Memory,
+    },
     sync::{AtomicU32, AtomicU64, Ordering::*},
     sys::{fork::Generation, futex::Scope, porter::Watched},
-    wait::{Bell, News, Sleeper, Waker},
+    wait::{self, Bell, Call, Dormitory, News, Sleeper, Waker},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +28,13 @@ enum Bed {
         scope: Scope,
         slot: u8,
     },
+    Mailbox {
+        area: Area,
+        deaths: Arc<Deaths>,
+        scope: Scope,
+        seat: Seat,
+        pick: Pick,
+    },
     Flag(Arc<Flag>),
 }
 
@@ -37,6 +47,14 @@ impl Berth {
         Self { bed, generation, slice: vigil.slice() }
     }
 
+    /// Of a seat at a mailbox, for what `pick` says.
+    pub(crate) fn at_mailbox(attachment: &Attachment, shape: Shape, seat: Seat, pick: Pick) -> Self {
+        let Attachment { inner, vigil, .. } = attachment;
+        let area = Area::new(Arc::clone(&inner.memory), shape);
+        let bed = Bed::Mailbox { area, deaths: Arc::clone(&vigil.deaths), scope: inner.scope, seat, pick };
+        Self { bed, generation: Generation::current(), slice: vigil.slice() }
+    }
+
     pub(crate) fn of_flag(flag: &Arc<Flag>) -> Self {
         Self { bed: Bed::Flag(Arc::clone(flag)), generation: Generation::current(), slice: None }
     }
@@ -47,14 +65,21 @@ impl Berth {
     }
 
     pub(crate) fn sleeper(&self) -> Sleeper<'_> {
-        let (bell, news, counts) = match &self.bed {
-            Bed::Flag(flag) => (flag.bell(), &flag.news, &flag.counts),
+        let (call, news, counts) = match &self.bed {
+            Bed::Flag(flag) => (flag.bell().into(), &flag.news, &flag.counts),
             Bed::Ring { memory, deaths, scope, slot } => match memory.slot(*slot) {
-                Some(slot) => (Bell::of_senders(memory, *scope), &deaths.news, &slot.counts),
-                None => (Bell::of_receiver(memory, *scope), &deaths.news, &memory.receiver().counts),
+                Some(slot) => (Bell::of_senders(memory, *scope).into(), &deaths.news, &slot.counts),
+                None => (Bell::of_receiver(memory, *scope).into(), &deaths.news, &memory.receiver().counts),
             },
+            Bed::Mailbox { area, deaths, scope, seat, pick } => {
+                let (slot, pick) = (area.slot(*seat), pick.encode());
+                let dormitory =
+                    Dormitory { memory: area.memory(), mask: &area.desk().receivers, scope: *scope };
+                let bed = wait::Bed { dormitory, slot, bit: seat.bit(), pick, eager_pick: pick };
+                (Call::Bed(bed), &deaths.news, &slot.received)
+            }
         };
-        Sleeper { bell, news, counts, eager_after: None, slice: self.slice }
+        Sleeper { call, news, counts, eager_after: None, slice: self.slice }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        mailbox::{Letter, Mailbox, Picking},
         message::{Delivery, Message},
         receiver::Receiver,
         subscriber::Subscriber,
@@ -9,7 +10,7 @@ use super::{
     },
     berth::{Berth, Flag},
 };
-use crate::{error::RecvError, wait::Look};
+use crate::{error::RecvError, ring::mailbox::Pick, wait::Look};
 use std::sync::Arc;
 
 mod sealed {
@@ -28,7 +29,7 @@ mod sealed {
 pub(super) use sealed::Wait;
 
 /// What [`Select`](super::Select), [`Dispatcher`](super::Dispatcher) and [`Readiness`](super::Readiness) wait for:
-/// [`Receiver`] and [`Subscriber`].
+/// [`Receiver`], [`Subscriber`], [`Mailbox`], and a mailbox for [some of its messages](Mailbox::picking).
 pub trait Source: Wait + 'static {
     /// What it gives.
     type Given<'a>;
@@ -72,6 +73,42 @@ impl<P: Trust> Source for Subscriber<P> {
     type Given<'a> = Delivery<'a, P>;
 
     fn try_next(&mut self) -> Result<Delivery<'_, P>, RecvError> {
+        self.try_recv()
+    }
+}
+
+impl<P: Trust> Wait for Mailbox<P> {
+    fn berth(&self) -> Berth {
+        self.berth(Pick::Any)
+    }
+
+    fn is_ready(&mut self, why: Look) -> bool {
+        self.is_ready(Pick::Any, why)
+    }
+}
+
+impl<P: Trust> Source for Mailbox<P> {
+    type Given<'a> = Letter<P>;
+
+    fn try_next(&mut self) -> Result<Letter<P>, RecvError> {
+        self.try_recv(Pick::Any)
+    }
+}
+
+impl<P: Trust> Wait for Picking<P> {
+    fn berth(&self) -> Berth {
+        self.mailbox.berth(self.pick)
+    }
+
+    fn is_ready(&mut self, why: Look) -> bool {
+        self.mailbox.is_ready(self.pick, why)
+    }
+}
+
+impl<P: Trust> Source for Picking<P> {
+    type Given<'a> = Letter<P>;
+
+    fn try_next(&mut self) -> Result<Letter<P>, RecvError> {
         self.try_recv()
     }
 }

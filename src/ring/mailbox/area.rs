@@ -144,6 +144,7 @@ pub use in_memory::Area;
 #[cfg(not(ringpost_loom))]
 mod in_memory {
     use super::*;
+    use crate::{layout::Slot, ring::mailbox::Seat};
     use core::ptr::NonNull;
 
     /// The memory of one mailbox.
@@ -157,6 +158,15 @@ mod in_memory {
         pub(crate) fn new(memory: Arc<Memory>, shape: Shape) -> Self {
             assert!(shape.length() <= memory.geometry().capacity(), "a header is checked when it is decoded");
             Self { memory, shape }
+        }
+
+        pub(crate) fn memory(&self) -> &Memory {
+            &self.memory
+        }
+
+        /// The slot of a seat.
+        pub(crate) fn slot(&self, seat: Seat) -> &Slot {
+            self.memory.slot(seat.number).expect("a seat that was taken")
         }
 
         pub(crate) fn shape(&self) -> Shape {

@@ -67,7 +67,7 @@ impl State {
         [Phase::Free, Phase::Filling, Phase::Ready, Phase::Taken][(self.0 & Self::PHASE) as usize]
     }
 
-    /// Whether the message is not in its order any more: every receiver looks for it in the cells.
+    /// Whether the message need not be in its order any more: receivers look for it in the cells.
     pub(crate) fn is_aside(self) -> bool {
         self.0 & Self::ASIDE != 0
     }
@@ -91,9 +91,9 @@ impl State {
         self.ticket() == ticket & Self::TICKETS
     }
 
-    /// Whether an order names the message, as far as the state tells: sent, by this ticket, and not set aside.
-    pub(crate) fn is_in_order(self, ticket: u64) -> bool {
-        self.0 & (Self::PHASE | Self::ASIDE) == Phase::Ready as u64 && self.is_of(ticket)
+    /// Whether the message that this ticket's entry names can be taken.
+    pub(crate) fn is_here(self, ticket: u64) -> bool {
+        self.phase() == Phase::Ready && self.is_of(ticket)
     }
 
     /// The same message in another phase, at this seat.
@@ -224,7 +224,7 @@ mod tests {
     fn words_survive_the_round_trip() {
         let state = State::new(Phase::Ready, SEAT, (1 << 44) - 3);
         assert_eq!((state.phase(), state.seat(), state.ticket()), (Phase::Ready, SEAT, (1 << 44) - 3));
-        assert!(state.is_in_order((1 << 44) - 3) && !state.is_in_order(3) && !state.is_aside());
+        assert!(state.is_here((1 << 44) - 3) && !state.is_here(3) && !state.is_aside());
         let entry = Entry::new(u32::MAX, 0xfedc, 0x1234);
         assert_eq!((entry.turn(), entry.cell(), entry.kind()), (u32::MAX, 0xfedc, 0x1234));
         let label = Label { length: u32::MAX, kind: 9, level: 31 };
