@@ -8,7 +8,7 @@ use super::anchor::Class;
 use super::shape::{Measure, Variant, Wait};
 
 /// Raised when a field is added, changes its meaning or goes away.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// What is known about one cell in one placement class. A field without a value is `null`, never absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,8 +54,10 @@ pub struct Row {
     pub waits_per_million: Option<f64>,
     /// Times that a process lost its core, for a million messages.
     pub preemptions_per_million: Option<f64>,
-    /// System calls of both processes, for a million messages; `None` as long as nothing counts them.
+    /// System calls of both processes, for a million messages; of limits and sweeps they are not counted.
     pub calls_per_million: Option<f64>,
+    /// Why they were not counted, though they should have been.
+    pub calls_error: Option<String>,
     /// Bytes copied on the way of one message, beside writing it once and reading it once; by construction.
     pub copied_bytes: Option<usize>,
     /// What was varied, where something was.
@@ -133,6 +135,7 @@ impl Row {
             waits_per_million: None,
             preemptions_per_million: None,
             calls_per_million: None,
+            calls_error: None,
             copied_bytes: None,
             sweep: None,
             strategy: None,
@@ -165,12 +168,12 @@ mod tests {
         let text = serde_json::to_string(&row).unwrap();
         assert_eq!(
             text,
-            "{\"schema\":2,\"measure\":\"latency\",\"mechanism\":\"pipe\",\"variant\":\"copy\",\
+            "{\"schema\":3,\"measure\":\"latency\",\"mechanism\":\"pipe\",\"variant\":\"copy\",\
              \"wait\":\"sleep\",\"size\":8,\"class\":null,\"anchor_ns\":null,\"p50_ns\":null,\"p90_ns\":null,\
              \"p99_ns\":null,\"p999_ns\":null,\"p9999_ns\":null,\"max_ns\":null,\"ratio\":null,\
              \"messages_per_s\":null,\"bytes_per_s\":null,\"cpu_s_per_million\":null,\
              \"waits_per_million\":null,\"preemptions_per_million\":null,\"calls_per_million\":null,\
-             \"copied_bytes\":null,\"sweep\":null,\"strategy\":null,\"capacity\":null,\"batch\":null,\
+             \"calls_error\":null,\"copied_bytes\":null,\"sweep\":null,\"strategy\":null,\"capacity\":null,\"batch\":null,\
              \"senders\":null,\"oversubscribed\":false,\"samples\":0,\"dropped\":2,\"min\":null,\"max\":null,\
              \"error\":\"no\"}"
         );
