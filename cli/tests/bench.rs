@@ -137,7 +137,8 @@ fn system_calls_are_counted_and_only_those_of_the_messages() {
             (true, "sleep") => assert!((2.0..2.5).contains(&calls), "{row}"),
             // Besides, it polls.
             (true, _) => assert!(calls >= 2.0, "{row}"),
-            (false, "spin") => assert!(calls < 0.1, "{row}"),
+            // A thread of the ring looks now and then whether the other process lives.
+            (false, "spin") => assert!(calls < 0.25, "{row}"),
             // Each side sleeps and wakes the other at most; a sleep may be in vain.
             (false, _) => assert!(calls < 8.0, "{row}"),
         }

@@ -192,9 +192,15 @@ mod present {
             let set = WaitSetBuilder::new().create::<Kind>().map_err(|error| anyhow!("{error:?}"))?;
             let (set, listener) = (Box::into_raw(Box::new(set)), Box::into_raw(Box::new(listener)));
             // SAFETY: both stay where they are until `drop`, which ends the guard first.
-            let guard =
-                unsafe { (*set).attach_notification(&*listener) }.map_err(|error| anyhow!("{error:?}"))?;
-            Ok(Self { guard: ManuallyDrop::new(guard), set, listener })
+            match unsafe { (*set).attach_notification(&*listener) } {
+                Ok(guard) => Ok(Self { guard: ManuallyDrop::new(guard), set, listener }),
+                Err(error) => {
+                    let error = anyhow!("{error:?}");
+                    // SAFETY: nothing was attached, so nobody borrows them; each is freed once.
+                    unsafe { (drop(Box::from_raw(set)), drop(Box::from_raw(listener))) };
+                    Err(error)
+                }
+            }
         }
 
         fn wait(&self) -> Result<()> {
