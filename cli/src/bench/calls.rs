@@ -42,6 +42,12 @@ struct Thread {
     within: bool,
 }
 
+impl Thread {
+    fn new(process: Pid) -> Self {
+        Self { process, marks: false, within: false }
+    }
+}
+
 /// Whoever holds it traces the processes; they run on untraced when it is dropped.
 pub struct Tracer {
     stops: SignalFd,
@@ -74,7 +80,7 @@ impl Tracer {
     fn seize(&mut self, thread: Pid, process: Pid) -> Result<()> {
         let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE;
         ptrace::seize(thread, options).context("tracing is refused (ptrace)")?;
-        self.threads.insert(thread, Thread { process, marks: false, within: false });
+        self.threads.insert(thread, Thread::new(process));
         // It stops soon, and goes on to its next system call.
         ptrace::interrupt(thread).context("tracing is refused (ptrace)")
     }
@@ -115,6 +121,8 @@ impl Tracer {
             }
             _ => None,
         };
+        // A new one comes with the call that makes it.
+        self.threads.entry(thread).or_insert_with(|| Thread::new(process_of(thread).unwrap_or(thread)));
         match ptrace::syscall(thread, signal) {
             // Killed while it was stopped: its end is told next.
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -132,21 +140,14 @@ impl Tracer {
         }
         // SAFETY: the kernel has filled this variant in: it says so in `op`.
         let call = unsafe { info.u.entry };
-        let marks = call.nr == libc::SYS_lseek as u64 && call.args[0] as i32 == -1;
-        let is = |mark| marks && call.args[1] == mark as u64;
-        let all_threads = &mut self.threads;
-        let entry = all_threads.entry(thread).or_insert_with(|| Thread {
-            process: process_of(thread).unwrap_or(thread),
-            marks: false,
-            within: false,
-        });
+        let nowhere = call.nr == libc::SYS_lseek as u64 && call.args[0] as i32 == -1;
+        let is = |mark| nowhere && call.args[1] == mark as u64;
+        let Some(&Thread { process, marks, within }) = self.threads.get(&thread) else { return Ok(()) };
         if is(Mark::Begin) || is(Mark::End) {
-            *entry = Thread { process: entry.process, marks: true, within: is(Mark::Begin) };
+            self.threads.insert(thread, Thread { process, marks: true, within: is(Mark::Begin) });
             return Ok(());
         }
-        let (process, marks, within) = (entry.process, entry.marks, entry.within);
-        let helps = || all_threads.values().any(|other| other.process == process && other.within);
-        if (if marks { within } else { helps() }) {}
+        let helps = || self.threads.values().any(|other| other.process == process && other.within);
         self.calls += u64::from(if marks { within } else { helps() });
         Ok(())
     }

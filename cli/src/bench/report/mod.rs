@@ -8,7 +8,7 @@ mod saved;
 mod svg;
 mod words;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,8 +31,8 @@ pub struct Outputs {
 
 /// Where a file is to be. Until it is written, what is there stays as it is: a run that fails leaves no empty file.
 enum Target {
-    /// It is written beside its place, under another name, which goes with the value.
-    File { place: PathBuf, beside: PathBuf },
+    /// It is written beside its place, under another name, and then moved there.
+    File { place: PathBuf, beside: PathBuf, permissions: Option<Permissions> },
     /// A terminal, a pipe.
     Other(PathBuf, File),
 }
@@ -55,29 +55,23 @@ impl Target {
         };
         let name = place.file_name().context("it has no name")?.to_string_lossy();
         let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
+        // Nothing lies there while the run lasts, so nothing is left however it ends.
         OpenOptions::new().write(true).create_new(true).open(&beside)?;
-        let target = Self::File { place, beside: beside.clone() };
-        there.map_or(Ok(()), |permissions| fs::set_permissions(beside, permissions))?;
-        Ok(target)
+        fs::remove_file(&beside)?;
+        Ok(Self::File { place, beside, permissions: there })
     }
 
     fn write(self, text: &str) -> Result<()> {
         let (place, written) = match &self {
-            Self::File { place, beside } => {
-                (place, fs::write(beside, text).and_then(|()| fs::rename(beside, place)))
+            Self::File { place, beside, permissions } => {
+                let written = fs::write(beside, text)
+                    .and_then(|()| permissions.clone().map_or(Ok(()), |old| fs::set_permissions(beside, old)))
+                    .and_then(|()| fs::rename(beside, place));
+                (place, written.inspect_err(|_| drop(fs::remove_file(beside))))
             }
             Self::Other(place, file) => (place, (&*file).write_all(text.as_bytes())),
         };
         written.with_context(|| format!("cannot write {}", place.display()))
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Self::File { beside, .. } = self {
-            // Gone already when it was written.
-            let _ = fs::remove_file(beside);
-        }
     }
 }
 

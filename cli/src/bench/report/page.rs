@@ -92,7 +92,7 @@ fn ladder_part(rows: &[Row]) -> Markup {
                 h2 { "The ladder: from the kernel’s queue to the ring" }
                 p {
                     "What a message takes on each rung, and what the step to it saved. The single costs were measured in the \
-                     same run; context switches were counted, copies, lines and fences are known by construction. “Explained” \
+                     same run; system calls and context switches were counted, copies, lines and fences are known by construction. “Explained” \
                      is their sum, and what it leaves over is named as well: system calls are in it where they were not \
                      counted. In the stream two processes work side by side, so calls, switches and copies count half there."
                 }
