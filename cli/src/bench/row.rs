@@ -152,9 +152,34 @@ impl Row {
     }
 }
 
+impl Row {
+    /// System calls for a million messages of one that sleeps on a futex, as far as they are known of the samples that
+    /// nobody traced: each time that it slept there it was one call to sleep and one to be woken. Tracing makes these calls
+    /// so dear that the other side is done meanwhile, and it sleeps for almost every message.
+    pub fn untraced_calls_per_million(&self) -> Option<f64> {
+        let futex =
+            self.mechanism.starts_with("ring") || ["sem-shm", "futex-shm"].contains(&&*self.mechanism);
+        let sleeps = futex && self.wait == Some(Wait::Sleep);
+        Some((2.0 * self.waits_per_million?).min(self.calls_per_million?)).filter(|_| sleeps)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_sleeps_on_a_futex_calls_less_often_while_nobody_traces() {
+        let row = |mechanism: &'static str, waits| Row {
+            wait: Some(Wait::Sleep),
+            calls_per_million: Some(2e6),
+            waits_per_million: Some(waits),
+            ..Row::blank(Measure::Throughput, mechanism, 64)
+        };
+        assert_eq!(row("ring-spsc", 25.0).untraced_calls_per_million(), Some(50.0));
+        assert_eq!(row("futex-shm", 1.9e6).untraced_calls_per_million(), Some(2e6));
+        assert_eq!(row("pipe", 25.0).untraced_calls_per_million(), None);
+    }
 
     #[test]
     fn json_has_exactly_the_fields_of_the_schema_and_is_read_back() {

@@ -156,7 +156,9 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
 fn cost_text(rows: &[Row]) -> String {
     let mut text = "Of the throughput. Processor time and context switches are the kernel’s count for both processes; copies \
                     are known by construction. System calls were counted in samples of their own, which nobody timed, \
-                    because counting stops a process at each of its calls: who polls by system calls polls less often there."
+                    because counting stops a process at each of its calls: who polls by system calls polls less often there, and who \
+                    sleeps on a futex sleeps more often. Of the latter it also stands there how many they were about \
+                    while nobody counted: two for each time that it slept."
         .to_string();
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for row in rows {
@@ -355,6 +357,12 @@ fn percentiles(id: &str, title: &str, rows: &[Row], size: usize, wait: Wait) -> 
     })
 }
 
+/// What is to be known of a bar beside its value.
+fn note(field: Field, row: &Row) -> String {
+    let untraced = row.untraced_calls_per_million().filter(|_| field.name == "calls_per_million");
+    untraced.map(|calls| format!("about {} while nobody counted", count(calls))).unwrap_or_default()
+}
+
 /// The least first; rows of which nobody is marked otherwise are told apart by `name`.
 fn bars(id: &str, title: String, field: Field, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Chart {
     let mut rows = choose(rows, field, chosen);
@@ -362,7 +370,7 @@ fn bars(id: &str, title: String, field: Field, rows: &[Row], chosen: impl Fn(&Ro
     rows.sort_by(|a, b| a.2.total_cmp(&b.2));
     let bar = |&(index, row, value): &(usize, &Row, f64)| Bar {
         name: name(row, classes),
-        note: String::new(),
+        note: note(field, row),
         tone: tone(row),
         value,
         source: source(index, row, field),
