@@ -123,7 +123,7 @@ mod present {
             let wait = match listener {
                 None => Waiting::Poll,
                 Some(listener) if self.waitset => Waiting::Set(Box::new(Reactor::new(listener)?)),
-                Some(listener) => Waiting::Listen(listener),
+                Some(listener) => Waiting::Listen(Box::new(listener)),
             };
             Ok(Receiving { subscriber, wait, _node: node })
         }
@@ -152,7 +152,7 @@ mod present {
 
     enum Waiting {
         Poll,
-        Listen(Listener<Kind>),
+        Listen(Box<Listener<Kind>>),
         Set(Box<Reactor>),
     }
 

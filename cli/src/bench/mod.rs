@@ -132,6 +132,7 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
 /// Counts the system calls of every cell that was measured, after all that is timed. What can't be counted says why.
 fn count_all(plan: &Plan, crew: &Crew, findings: &mut [Findings]) -> Result<()> {
     let start = Instant::now();
+    let usual = plan.usual();
     let mut tracer = crew.trace().map_err(|error| format!("{error:#}"));
     for index in plan.counted() {
         if findings[index].samples.is_empty() {
@@ -139,7 +140,9 @@ fn count_all(plan: &Plan, crew: &Crew, findings: &mut [Findings]) -> Result<()> 
         }
         let calls = match &mut tracer {
             Err(reason) => Err(reason.clone()),
-            Ok(_) if start.elapsed() > plan.counting => Err("there was no time left to count them".into()),
+            Ok(_) if start.elapsed() > plan.counting && Some(plan.cells[index].size) != usual => {
+                Err("there was no time left to count them".into())
+            }
             Ok(counting) => match count(plan, crew, index, counting) {
                 Ok(calls) => calls,
                 Err(error) if error.is::<Ending>() => return Err(error),

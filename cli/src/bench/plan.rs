@@ -37,7 +37,7 @@ pub struct Cell {
 impl Cell {
     /// Round trips (or messages) of the sample in which its system calls are counted.
     pub fn counted(&self) -> u64 {
-        let most = if self.offer.wait == Some(Wait::Spin) { COUNTED / 8 } else { COUNTED };
+        let most = if self.offer.wait == Some(Wait::Spin) { COUNTED / 16 } else { COUNTED };
         (COUNTED_BYTES / self.size).clamp(16, most) as u64
     }
 
@@ -57,7 +57,7 @@ pub struct Plan {
     pub budget: Duration,
     /// After this no sample is repeated and, unless the rounds were asked for, none is taken beyond the first round.
     pub patience: Duration,
-    /// For how long system calls are counted, at most.
+    /// After this they are counted at no other size than the usual one.
     pub counting: Duration,
     /// Cores of the samples that run apart.
     pub apart: Cores,
@@ -85,10 +85,15 @@ impl Plan {
         Self { cells, rounds, budget, patience, counting: whole / 6, apart, shared: usable[0] }
     }
 
-    /// The cells of which system calls are counted, those of the page's pictures first.
-    pub fn counted(&self) -> Vec<usize> {
+    /// The size of the messages in the page's pictures of what is counted.
+    pub fn usual(&self) -> Option<usize> {
         let sizes = || self.cells.iter().filter(|cell| cell.is_counted()).map(|cell| cell.size);
-        let usual = sizes().find(|&size| size == USUAL).or(sizes().min());
+        sizes().find(|&size| size == USUAL).or(sizes().min())
+    }
+
+    /// The cells of which system calls are counted, those of the usual size first.
+    pub fn counted(&self) -> Vec<usize> {
+        let usual = self.usual();
         let mut counted: Vec<usize> =
             (0..self.cells.len()).filter(|&index| self.cells[index].is_counted()).collect();
         counted.sort_by_key(|&index| Some(self.cells[index].size) != usual);
