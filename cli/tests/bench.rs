@@ -5,10 +5,11 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const FIELDS: [&str; 33] = [
+const FIELDS: [&str; 34] = [
     "anchor_ns",
     "batch",
     "bytes_per_s",
+    "calls_error",
     "calls_per_million",
     "capacity",
     "class",
@@ -69,7 +70,7 @@ fn each_line_has_the_schema_and_each_cell_a_line() {
     for row in &rows {
         let fields: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, FIELDS);
-        assert_eq!(row["schema"], 2);
+        assert_eq!(row["schema"], 3);
         assert_eq!(row["size"], 8);
         assert!(["pipe", "sem-shm"].contains(&row["mechanism"].as_str().unwrap()));
         match (row["error"].as_str(), row["measure"].as_str().unwrap()) {
@@ -110,6 +111,74 @@ fn the_ring_carries_verified_messages_in_every_variant() {
     assert!(output.status.success(), "{}", complaint(&output));
     for variant in ["copy", "in-place", "batch"] {
         assert!(rows(&output).iter().any(|row| row["variant"] == variant));
+    }
+}
+
+/// The rows of a run that carries 64 bytes over these mechanisms, as far as they were measured.
+fn counted(mechanisms: &str, prepare: impl FnOnce(&mut Command)) -> Vec<Value> {
+    let mut command =
+        command(&["--quick", "--sizes", "64", "--mechanisms", mechanisms, "--rounds", "1", "--json"]);
+    prepare(&mut command);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", complaint(&output));
+    let rows: Vec<_> = rows(&output).into_iter().filter(|row| row["error"].is_null()).collect();
+    assert!(!rows.is_empty());
+    rows
+}
+
+#[test]
+fn system_calls_are_counted_and_only_those_of_the_messages() {
+    for row in counted("pipe,unix-dgram,sem-shm,futex-shm,ring-spsc,ring-mpsc", |_| {}) {
+        assert!(row["calls_error"].is_null(), "{row}");
+        let calls = row["calls_per_million"].as_f64().unwrap() / 1e6;
+        let kernel = ["pipe", "unix-dgram"].contains(&row["mechanism"].as_str().unwrap());
+        match (kernel, row["wait"].as_str().unwrap()) {
+            // One to send and one to receive; who sleeps in the call makes no other, short reads aside.
+            (true, "sleep") => assert!((2.0..2.5).contains(&calls), "{row}"),
+            // Besides, it polls.
+            (true, _) => assert!(calls >= 2.0, "{row}"),
+            // A thread of the ring looks now and then whether the other process lives.
+            (false, "spin") => assert!(calls < 0.25, "{row}"),
+            // Each side sleeps and wakes the other at most; a sleep may be in vain.
+            (false, _) => assert!(calls < 8.0, "{row}"),
+        }
+    }
+}
+
+/// Refuses `ptrace` to the process that is started, and to its children.
+fn refuse_tracing(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let statement = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let compare = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+    let mut filter = [
+        statement(load, 0, 0, 0),
+        statement(compare, libc::SYS_ptrace as u32, 0, 1),
+        statement(answer, refused, 0, 0),
+        statement(answer, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: both only change what this process may do; the program is alive while it is read.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+        };
+        done.then_some(()).ok_or_else(std::io::Error::last_os_error)
+    };
+    // SAFETY: between fork and exec it makes system calls alone.
+    unsafe { command.pre_exec(install) };
+}
+
+#[test]
+fn where_tracing_is_refused_the_row_says_why_its_calls_are_unknown() {
+    for row in counted("pipe", refuse_tracing) {
+        assert!(row["calls_per_million"].is_null() && row["samples"] == 1, "{row}");
+        let reason = row["calls_error"].as_str().unwrap();
+        assert!(reason.contains("ptrace") && reason.contains("EPERM"), "{row}");
     }
 }
 
@@ -200,9 +269,9 @@ fn a_reader_that_leaves_ends_it_quietly() {
 /// Starts a run that lasts until it is ended, waits until both measuring processes are there, and hands over the run
 /// and one of them.
 #[expect(clippy::zombie_processes, reason = "the caller waits for it")]
-fn long_run() -> (std::process::Child, u32) {
+fn long_run(more: &[&str]) -> (std::process::Child, u32) {
     let mut command = command(&["--sizes", "8", "--mechanisms", "sysv", "--rounds", "10000"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     loop {
         let pids = std::fs::read_to_string(&children).unwrap_or_default();
@@ -214,13 +283,30 @@ fn long_run() -> (std::process::Child, u32) {
     }
 }
 
+#[test]
+fn a_run_that_is_ended_leaves_the_files_as_they_were() {
+    let directory = std::env::temp_dir().join(format!("ringpost.test-ended-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (old, new) = (directory.join("old.jsonl"), directory.join("new.csv"));
+    std::fs::write(&old, "what was there").unwrap();
+    let files = ["--save", old.to_str().unwrap(), "--csv", new.to_str().unwrap()];
+    let (child, _) = long_run(&files);
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "what was there");
+    kill(child.id(), nix::sys::signal::Signal::SIGINT);
+    child.wait_with_output().unwrap();
+    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path()).collect();
+    let text = std::fs::read_to_string(&old).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!((left, text.as_str()), (vec![old], "what was there"));
+}
+
 fn kill(pid: u32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
 }
 
 #[test]
 fn the_death_of_a_measuring_process_is_code_five() {
-    let (child, worker) = long_run();
+    let (child, worker) = long_run(&[]);
     kill(worker, nix::sys::signal::Signal::SIGKILL);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(5));
@@ -232,7 +318,7 @@ fn the_death_of_a_measuring_process_is_code_five() {
 fn an_interrupt_leaves_no_process_behind() {
     use std::os::unix::process::ExitStatusExt;
 
-    let (child, worker) = long_run();
+    let (child, worker) = long_run(&[]);
     kill(child.id(), nix::sys::signal::Signal::SIGINT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.signal(), Some(libc::SIGINT));
@@ -241,7 +327,7 @@ fn an_interrupt_leaves_no_process_behind() {
 
 #[test]
 fn when_the_supervisor_is_killed_everything_ends() {
-    let (child, worker) = long_run();
+    let (child, worker) = long_run(&[]);
     kill(child.id(), nix::sys::signal::Signal::SIGKILL);
     // Standard output and error end when the last of the three processes closes them, a moment before it is gone.
     child.wait_with_output().unwrap();

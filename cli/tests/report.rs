@@ -135,6 +135,8 @@ fn hold_against_rows(page: &str) {
         "cost-cpu-sleep",
         "cost-switches-spin",
         "cost-switches-sleep",
+        "cost-calls-spin",
+        "cost-calls-sleep",
         "cost-copies-spin",
         "cost-copies-sleep",
         "sweep-fan-in",
@@ -236,13 +238,50 @@ fn pictures_stand_alone_and_the_table_has_the_fields_of_the_rows() {
 }
 
 #[test]
+fn the_page_says_of_whom_the_calls_were_not_counted() {
+    let scratch = Scratch::new("uncounted");
+    let (run, page, table) =
+        (scratch.path("run.jsonl"), scratch.path("page.html"), scratch.path("table.csv"));
+    let uncounted = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if line["mechanism"] == "pipe" && line["measure"] != "limit" {
+            line["calls_per_million"] = Value::Null;
+            line["calls_error"] = "nobody may look".into();
+        }
+        format!("{line}\n")
+    };
+    fs::write(&run, fs::read_to_string(RUN).unwrap().lines().map(uncounted).collect::<String>()).unwrap();
+    let output = bench(&["--from", &run, "--report", &page, "--csv", &table]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_to_string(&page).unwrap().contains("pipe (nobody may look)"));
+    assert!(fs::read_to_string(&table).unwrap().contains("nobody may look"));
+}
+
+#[test]
+fn each_mechanism_has_its_calls_and_the_ladder_has_every_rung() {
+    let scratch = Scratch::new("ladder");
+    let page = scratch.path("page.html");
+    draw(&["--report", &page]);
+    let pictures = pictures(&fs::read_to_string(&page).unwrap());
+    let rows = rows();
+    let shown = |name: &str| -> BTreeSet<&str> {
+        let picture = pictures.iter().find(|picture| picture.name == name).unwrap();
+        picture.marks.iter().map(|&(row, _)| rows[row]["mechanism"].as_str().unwrap()).collect()
+    };
+    let messages = rows.iter().filter(|row| row["measure"] == "throughput" && row["sweep"].is_null());
+    let mechanisms: BTreeSet<&str> = messages.map(|row| row["mechanism"].as_str().unwrap()).collect();
+    assert_eq!(shown("cost-calls-sleep"), mechanisms);
+    assert!(shown("ladder-latency").contains("futex-shm"));
+}
+
+#[test]
 fn a_run_beside_itself_differs_nowhere_and_another_schema_is_refused() {
     let scratch = Scratch::new("compare");
     let output = bench(&["--from", RUN, "--compare", RUN]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("Against the older run: 0 of "), "{text}");
     let older = scratch.path("older.jsonl");
-    fs::write(&older, fs::read_to_string(RUN).unwrap().replace("\"schema\":2", "\"schema\":1")).unwrap();
+    fs::write(&older, fs::read_to_string(RUN).unwrap().replace("\"schema\":3", "\"schema\":1")).unwrap();
     let output = bench(&["--from", RUN, "--compare", &older]);
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));

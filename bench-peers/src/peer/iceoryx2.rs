@@ -123,7 +123,7 @@ mod present {
             let wait = match listener {
                 None => Waiting::Poll,
                 Some(listener) if self.waitset => Waiting::Set(Box::new(Reactor::new(listener)?)),
-                Some(listener) => Waiting::Listen(listener),
+                Some(listener) => Waiting::Listen(Box::new(listener)),
             };
             Ok(Receiving { subscriber, wait, _node: node })
         }
@@ -152,7 +152,7 @@ mod present {
 
     enum Waiting {
         Poll,
-        Listen(Listener<Kind>),
+        Listen(Box<Listener<Kind>>),
         Set(Box<Reactor>),
     }
 
@@ -192,9 +192,15 @@ mod present {
             let set = WaitSetBuilder::new().create::<Kind>().map_err(|error| anyhow!("{error:?}"))?;
             let (set, listener) = (Box::into_raw(Box::new(set)), Box::into_raw(Box::new(listener)));
             // SAFETY: both stay where they are until `drop`, which ends the guard first.
-            let guard =
-                unsafe { (*set).attach_notification(&*listener) }.map_err(|error| anyhow!("{error:?}"))?;
-            Ok(Self { guard: ManuallyDrop::new(guard), set, listener })
+            match unsafe { (*set).attach_notification(&*listener) } {
+                Ok(guard) => Ok(Self { guard: ManuallyDrop::new(guard), set, listener }),
+                Err(error) => {
+                    let error = anyhow!("{error:?}");
+                    // SAFETY: nothing was attached, so nobody borrows them; each is freed once.
+                    unsafe { (drop(Box::from_raw(set)), drop(Box::from_raw(listener))) };
+                    Err(error)
+                }
+            }
         }
 
         fn wait(&self) -> Result<()> {

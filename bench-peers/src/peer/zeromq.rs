@@ -94,8 +94,11 @@ mod present {
                 zmq_setsockopt(socket, LINGER, (&raw const none).cast(), size_of::<c_int>());
                 (context, socket, attach(socket, address.as_ptr()))
             };
-            ensure!(!socket.is_null() && attached == 0, "{}", io::Error::last_os_error());
-            Ok(Self { context, socket, staging: vec![0; setup.size], flags })
+            let error = io::Error::last_os_error();
+            // From here on both are given back, whatever happens.
+            let end = Self { context, socket, staging: vec![0; setup.size], flags };
+            ensure!(!socket.is_null() && attached == 0, "{error}");
+            Ok(end)
         }
 
         fn until_done(&mut self, mut call: impl FnMut(&mut Self) -> c_int) -> Result<usize> {

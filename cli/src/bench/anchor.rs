@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::futex;
 use super::measure;
 use super::memory::Line;
 use super::shape::Wait;
@@ -134,8 +135,7 @@ pub fn futex_pass(station: &mut Station<'_>) {
     let word = &station.board.futex[station.role as usize].0;
     // ORDERING: Release, pairs with Acquire in `futex_await`.
     word.store(station.turns.futex, Ordering::Release);
-    // SAFETY: FUTEX_WAKE only takes the address of a live word as a key; it reads and writes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    futex::wake(word);
 }
 
 /// Sleeps until the other side's word has come up.
@@ -145,17 +145,7 @@ pub fn futex_await(station: &Station<'_>) {
     let word = &station.board.futex[1 - station.role as usize].0;
     // ORDERING: Acquire, pairs with Release in `futex_pass`.
     while word.load(Ordering::Acquire) != turn {
-        // SAFETY: the word is alive, and FUTEX_WAIT with a null time-out reads only it. Whatever the outcome, the
-        // loop looks again.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT,
-                old,
-                std::ptr::null::<libc::timespec>(),
-            )
-        };
+        futex::sleep(word, old);
     }
 }
 

@@ -43,7 +43,7 @@ pub struct BenchArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Also vary the ring's size, its batches, its senders and how it waits (as does each of the next four)
+    /// Also vary the ring's size, its batches, its senders and how it waits (as does each of the next five)
     #[arg(long)]
     pub sweeps: bool,
 
@@ -87,7 +87,7 @@ impl BenchArguments {
     /// Whether more is measured than the table shows.
     pub fn sweeping(&self) -> bool {
         let report = &self.report;
-        let asked = [&report.report, &report.svg, &report.csv, &report.compare];
+        let asked = [&report.report, &report.svg, &report.csv, &report.compare, &report.save];
         self.sweeps || asked.iter().any(|path| path.is_some())
     }
 }
@@ -101,7 +101,23 @@ fn size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn what_leaves_a_run_behind_measures_all_that_can_be_drawn_of_it() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            bench: BenchArguments,
+        }
+        let sweeping = |line: &[&str]| Line::parse_from([&["bench"], line].concat()).bench.sweeping();
+        for flag in ["--report", "--svg", "--csv", "--compare", "--save"] {
+            assert!(sweeping(&[flag, "x"]), "{flag}");
+        }
+        assert!(sweeping(&["--sweeps"]) && !sweeping(&["--json"]));
+    }
 
     #[test]
     fn sizes_have_bounds() {

@@ -56,7 +56,8 @@ pub fn round_trips<'b>(
     mut recv: impl FnMut(&mut Bench<'b>) -> Result<()>,
 ) -> Result<Figures> {
     bench.stamps.reserve(STAMPS as usize + 1);
-    in_phases(bench, STAMPS, |bench, count| phase_of_trips(bench, count, wait, &mut send, &mut recv))?;
+    let phase = |bench: &mut Bench<'b>, count| phase_of_trips(bench, count, wait, &mut send, &mut recv);
+    in_phases(bench, STAMPS, 0, phase)?;
     // There and back.
     bench.usage.messages *= 2.0;
     Ok(figures(&bench.stamps))
@@ -140,16 +141,14 @@ pub fn answers<'b>(
             bench.usage = Usage::since(start, 0);
             return Ok(());
         }
-        for _ in 0..count {
-            answer(bench)?;
-        }
+        bench.phase(|bench| (0..count).try_for_each(|_| answer(bench)))?;
     }
 }
 
 /// The leader's part of a throughput sample: it receives, and its clock runs from the first message to the last.
 pub fn drain(bench: &mut Bench<'_>, size: usize, receiver: &mut impl RecvHalf) -> Result<Figures> {
     let mut checker = bench.window.checker();
-    let (count, took) = in_phases(bench, u64::MAX, |_, count| {
+    let (count, took) = in_phases(bench, u64::MAX, 1, |_, count| {
         receiver.recv(size, |message| checker.check(message))?;
         let start = Instant::now();
         receiver.recv_many(count, size, |message| checker.check(message))?;
@@ -169,23 +168,25 @@ pub fn pour(bench: &mut Bench<'_>, size: usize, sender: &mut impl SendHalf) -> R
             bench.usage = Usage::since(start, 0);
             return Ok(());
         }
-        sender.send_many(count + 1, size, |message| filler.fill(message))?;
+        bench.phase(|_| sender.send_many(count + 1, size, |message| filler.fill(message)))?;
     }
 }
 
-/// Runs phases of growing length until one has lasted for a good part of the budget; that one counts.
+/// Runs phases of growing length until one has lasted for a good part of the budget; that one counts. Each passes
+/// `untimed` messages more than it times. Where system calls are counted, there is one phase, of the length asked for.
 fn in_phases<'b>(
     bench: &mut Bench<'b>,
     most: u64,
+    untimed: u64,
     mut phase: impl FnMut(&mut Bench<'b>, u64) -> Result<Duration>,
 ) -> Result<(u64, Duration)> {
-    let (mut count, mut all) = (FIRST, 0);
-    let mut last = false;
+    let (mut count, mut all) = (bench.counted.unwrap_or(FIRST), 0);
+    let mut last = bench.counted.is_some();
     let start = Usage::now();
     loop {
         bench.station.announce(count);
-        let took = phase(bench, count)?;
-        all += count;
+        let took = bench.phase(|bench| phase(bench, count))?;
+        all += count + untimed;
         if last || took * 3 >= bench.budget || count >= most {
             bench.station.announce(0);
             bench.usage = Usage::since(start, all);

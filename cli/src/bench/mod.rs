@@ -6,14 +6,16 @@
 
 mod anchor;
 mod arguments;
+mod calls;
 mod cores;
 mod environment;
+mod futex;
 mod glance;
 pub mod link;
 mod measure;
 mod mechanism;
 pub mod memory;
-mod payload;
+pub mod payload;
 mod plan;
 pub mod registry;
 mod report;
@@ -30,12 +32,15 @@ mod worker;
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use arguments::BenchArguments;
 
+use crate::ending::Ending;
+
 use anchor::Class;
+use calls::Tracer;
 use environment::Run;
 use payload::Input;
 use plan::{Cell, Made, Plan};
@@ -46,6 +51,8 @@ use worker::{Order, Report};
 
 /// A sample whose placement changed under it is repeated at most this often.
 const REPEATS: u32 = 3;
+/// So many times more messages pass where less than one system call was counted for a message.
+const MORE: u64 = 16;
 
 /// Runs the benchmark, or takes a saved run, and prints the result.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
@@ -70,7 +77,8 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let made = make(&arguments.mechanisms);
     let plan = Plan::new(arguments, &made, &usable);
     let crew = Crew::start(&input, &plan, &made, &usable)?;
-    let findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
+    let mut findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
+    count_all(&plan, &crew, &mut findings)?;
     drop(crew);
     let cells = plan.cells.iter().zip(&findings);
     let mut rows: Vec<_> = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
@@ -107,9 +115,9 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
                 continue;
             }
             for _ in 0..=REPEATS {
-                let order = Order { cell: index, turn };
+                let order = Order { cell: index, turn, counted: None };
                 turn += 1;
-                let counted = take_in(plan, cell, found, crew.run(order)?);
+                let counted = take_in(plan, cell, found, crew.run(order, None)?);
                 if counted || start.elapsed() > plan.patience {
                     break;
                 }
@@ -119,6 +127,54 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
     }
     progress.finish_and_clear();
     Ok(findings)
+}
+
+/// Counts the system calls of every cell that was measured, after all that is timed. What can't be counted says why.
+fn count_all(plan: &Plan, crew: &Crew, findings: &mut [Findings]) -> Result<()> {
+    let start = Instant::now();
+    let usual = plan.usual();
+    let mut tracer = crew.trace().map_err(|error| format!("{error:#}"));
+    for index in plan.counted() {
+        if findings[index].samples.is_empty() {
+            continue;
+        }
+        let calls = match &mut tracer {
+            Err(reason) => Err(reason.clone()),
+            Ok(_) if start.elapsed() > plan.counting && Some(plan.cells[index].size) != usual => {
+                Err("there was no time left to count them".into())
+            }
+            Ok(counting) => match count(plan, crew, index, counting) {
+                Ok(calls) => calls,
+                Err(error) if error.is::<Ending>() => return Err(error),
+                // Nobody knows where the two processes are now.
+                Err(error) => {
+                    let reason = format!("counting them broke off: {error:#}");
+                    tracer = Err(reason.clone());
+                    Err(reason)
+                }
+            },
+        };
+        findings[index].calls = Some(calls);
+    }
+    Ok(())
+}
+
+/// System calls for a million messages of a cell, or why they can't be had; an error when the sample broke off.
+fn count(plan: &Plan, crew: &Crew, index: usize, tracer: &mut Tracer) -> Result<Result<f64, String>> {
+    let mut counted = plan.cells[index].counted();
+    loop {
+        tracer.take();
+        let usage = match crew.run(Order { cell: index, turn: 0, counted: Some(counted) }, Some(tracer))? {
+            Report::Measured { usage, .. } => usage,
+            Report::Unavailable(reason) | Report::Failed(reason) => return Ok(Err(reason)),
+        };
+        let calls = usage.per_million(tracer.take() as f64).context("no message has passed")?;
+        // Whose calls are few may make them by the clock (to see whether the other one lives), and not by the message.
+        if calls > 1e6 || counted > plan.cells[index].counted() {
+            return Ok(Ok(calls));
+        }
+        counted *= MORE;
+    }
 }
 
 /// Whether the report is settled: a sample that counts, or one that can't be had.

@@ -45,14 +45,14 @@ impl Input {
         Ok(Self { bytes, path })
     }
 
-    #[cfg(test)]
+    /// These bytes, of no file.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), path: PathBuf::new() }
     }
 }
 
 /// The pieces of the input that one sample sends, and what the receiver has to find in each.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Window {
     size: usize,
     bytes: Vec<u8>,

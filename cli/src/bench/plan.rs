@@ -10,6 +10,12 @@ use super::shape::{Measure, Offer, Place, Sizes, Wait};
 
 /// At these sizes sleeping is also measured with both processes on one core.
 const SAME_CORE_SIZES: &[usize] = &[8, 64];
+/// The size that is shown where only one is.
+pub const USUAL: usize = 64;
+/// How much passes, about, while system calls are counted.
+const COUNTED_BYTES: usize = 64 << 10;
+/// How many messages, at most; of those who poll less will do, as each of them may poll often.
+const COUNTED: usize = 512;
 /// What a sample costs beside its budget: two anchors, attaching, reports.
 const OVERHEAD: Duration = Duration::from_millis(5);
 
@@ -28,6 +34,19 @@ pub struct Cell {
     pub error: Option<String>,
 }
 
+impl Cell {
+    /// Round trips (or messages) of the sample in which its system calls are counted.
+    pub fn counted(&self) -> u64 {
+        let most = if self.offer.wait == Some(Wait::Spin) { COUNTED / 16 } else { COUNTED };
+        (COUNTED_BYTES / self.size).clamp(16, most) as u64
+    }
+
+    /// Of the limits they are known.
+    fn is_counted(&self) -> bool {
+        self.offer.measure != Measure::Limit && self.error.is_none()
+    }
+}
+
 /// The run.
 pub struct Plan {
     /// Every cell, neighbours being what is to be compared.
@@ -38,6 +57,8 @@ pub struct Plan {
     pub budget: Duration,
     /// After this no sample is repeated and, unless the rounds were asked for, none is taken beyond the first round.
     pub patience: Duration,
+    /// After this they are counted at no other size than the usual one.
+    pub counting: Duration,
     /// Cores of the samples that run apart.
     pub apart: Cores,
     /// Core of those that share one.
@@ -61,7 +82,22 @@ impl Plan {
         let budget = (whole / samples).saturating_sub(OVERHEAD).clamp(Duration::from_millis(8), most);
         let rounds = arguments.rounds.unwrap_or(usual);
         let patience = whole.mul_f64(f64::from(rounds.max(usual)) / f64::from(usual) * 1.15);
-        Self { cells, rounds, budget, patience, apart, shared: usable[0] }
+        Self { cells, rounds, budget, patience, counting: whole / 6, apart, shared: usable[0] }
+    }
+
+    /// The size of the messages in the page's pictures of what is counted.
+    pub fn usual(&self) -> Option<usize> {
+        let sizes = || self.cells.iter().filter(|cell| cell.is_counted()).map(|cell| cell.size);
+        sizes().find(|&size| size == USUAL).or(sizes().min())
+    }
+
+    /// The cells of which system calls are counted, those of the usual size first.
+    pub fn counted(&self) -> Vec<usize> {
+        let usual = self.usual();
+        let mut counted: Vec<usize> =
+            (0..self.cells.len()).filter(|&index| self.cells[index].is_counted()).collect();
+        counted.sort_by_key(|&index| Some(self.cells[index].size) != usual);
+        counted
     }
 
     /// The cores of a cell.

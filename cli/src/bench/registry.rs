@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use anyhow::Result;
 
 use super::link::Mechanism;
-use super::mechanism::{eventfd, limits, mailbox, pipe, posix_mq, ring, semaphore, socket, stream, sysv};
+use super::mechanism::{
+    eventfd, limits, mailbox, pipe, posix_mq, ring, semaphore, socket, stream, sysv, turns,
+};
 use super::shape::{Offer, Variant, Wait};
 
 /// A mechanism before it is made.
@@ -85,6 +87,7 @@ const OWN: &[Entry] = &[
     Entry { name: "tcp", offers: COPYING, make: socket::tcp },
     Entry { name: "eventfd-shm", offers: IN_PLACE, make: eventfd::eventfd_shm },
     Entry { name: "sem-shm", offers: IN_PLACE, make: semaphore::sem_shm },
+    Entry { name: "futex-shm", offers: IN_PLACE, make: turns::futex_shm },
 ];
 
 /// Where `name` stands in [`entries`]; the error lists what there is.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::calls::{Mark, mark};
 use super::link::Unavailable;
 use super::memory::{Line, Shareable, Shared};
 use super::payload::Window;
@@ -124,9 +125,23 @@ pub struct Bench<'a> {
     pub stamps: Vec<u64>,
     /// What this process has used in the phases of the last sample.
     pub usage: Usage,
+    /// Round trips (or messages) of a sample in which system calls are counted, and nothing is timed.
+    pub counted: Option<u64>,
 }
 
 impl Bench<'_> {
+    /// Runs a phase; where system calls are counted, they are those of the phase alone.
+    #[inline]
+    pub fn phase<T>(&mut self, phase: impl FnOnce(&mut Self) -> T) -> T {
+        if self.counted.is_none() {
+            return phase(self);
+        }
+        mark(Mark::Begin);
+        let result = phase(self);
+        mark(Mark::End);
+        result
+    }
+
     /// Whether this process holds the clock.
     pub fn leads(&self) -> bool {
         self.station.role == Role::Leader

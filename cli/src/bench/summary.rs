@@ -28,8 +28,8 @@ pub struct Findings {
     pub samples: Vec<Sample>,
     /// How many were thrown away.
     pub dropped: usize,
-    /// System calls for a million messages, where they were counted.
-    pub calls_per_million: Option<f64>,
+    /// System calls for a million messages, or why they were not counted; `None` of what has none to count.
+    pub calls: Option<Result<f64, String>>,
     /// Why it could not be measured.
     pub error: Option<String>,
 }
@@ -88,6 +88,7 @@ fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
     let used = |pick: fn(&Usage) -> f64| {
         median_of(&|sample| sample.usage.per_million(pick(&sample.usage))).map(|value| to_places(value, 4))
     };
+    let calls = findings.calls.as_ref();
     let main: Vec<f64> = samples.iter().filter_map(|sample| p50(sample).or(rate(sample))).collect();
     Row {
         class: Some(class),
@@ -108,7 +109,8 @@ fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
         cpu_s_per_million: used(|usage| usage.cpu_s),
         waits_per_million: used(|usage| usage.waits),
         preemptions_per_million: used(|usage| usage.preemptions),
-        calls_per_million: findings.calls_per_million,
+        calls_per_million: calls.and_then(|calls| calls.as_ref().ok()).map(|calls| calls.round()),
+        calls_error: calls.and_then(|calls| calls.as_ref().err()).cloned(),
         samples: samples.len(),
         min: main.iter().copied().reduce(f64::min).map(rounded),
         max: main.iter().copied().reduce(f64::max).map(rounded),

@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 
+use super::calls::Tracer;
 use super::mechanism::sysv;
 use super::memory::Shared;
 use super::payload::Input;
@@ -70,19 +71,24 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Has both processes run one sample; the leader's report.
-    pub fn run(&self, order: Order) -> Result<Report> {
+    /// Traces both processes; the error is the reason why it can't be.
+    pub fn trace(&self) -> Result<Tracer> {
+        Tracer::attach(&self.members.iter().map(|member| member.pid).collect::<Vec<_>>())
+    }
+
+    /// Has both processes run one sample; the leader's report. They are served by whoever traces them.
+    pub fn run(&self, order: Order, mut tracer: Option<&mut Tracer>) -> Result<Report> {
         let order = serde_json::to_vec(&order)?;
         for member in &self.members {
             if send(member.line.as_raw_fd(), &order, MsgFlags::MSG_NOSIGNAL).is_err() {
-                return Err(self.obituary(member));
+                return Err(member.obituary());
             }
         }
         let mut reports = [None, None];
         let mut reminded = false;
         let mut deadline = Instant::now() + self.stuck_after;
         while reports.iter().any(Option::is_none) {
-            match self.wait(deadline)? {
+            match self.wait(deadline, tracer.as_deref_mut())? {
                 Some((member, report)) => {
                     if let Report::Failed(reason) = report {
                         bail!(reason);
@@ -110,42 +116,54 @@ impl Crew {
         }
     }
 
-    /// The next report of either process.
-    fn wait(&self, deadline: Instant) -> Result<Option<(&Member, Report)>> {
-        let mut polled: Vec<_> =
-            self.members.iter().map(|member| PollFd::new(member.line.as_fd(), PollFlags::POLLIN)).collect();
-        polled.push(PollFd::new(self.signals.descriptor.as_fd(), PollFlags::POLLIN));
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-        match poll(&mut polled, PollTimeout::try_from(left as u64).unwrap_or(PollTimeout::MAX)) {
-            Ok(0) => return Ok(None),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error).context("poll failed"),
-        }
-        self.signals.check()?;
-        for (member, polled) in self.members.iter().zip(&polled) {
-            if !polled.any().unwrap_or(false) {
-                continue;
+    /// The next report of either process; `None` when the time is over.
+    fn wait(&self, deadline: Instant, mut tracer: Option<&mut Tracer>) -> Result<Option<(&Member, Report)>> {
+        loop {
+            let lines = self.members.iter().map(|member| member.line.as_fd());
+            let others = [Some(self.signals.descriptor.as_fd()), tracer.as_deref().map(Tracer::stops)];
+            let mut polled: Vec<_> = lines
+                .chain(others.into_iter().flatten())
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            match poll(&mut polled, PollTimeout::try_from(left as u64).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => return Ok(None),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("poll failed"),
             }
-            let mut buffer = vec![0; LONGEST];
-            match recv(member.line.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) | Err(Errno::ECONNRESET) => return Err(self.obituary(member)),
-                Ok(got) => return Ok(Some((member, serde_json::from_slice(&buffer[..got])?))),
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(error) => return Err(error).context("cannot receive a report"),
+            self.signals.check()?;
+            let ready: Vec<bool> = polled.iter().map(|polled| polled.any().unwrap_or(false)).collect();
+            if let Some(tracer) = tracer.as_deref_mut() {
+                tracer.serve()?;
+            }
+            for (member, _) in self.members.iter().zip(ready).filter(|(_, ready)| *ready) {
+                let mut buffer = vec![0; LONGEST];
+                match recv(member.line.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                    Ok(0) | Err(Errno::ECONNRESET) => return Err(member.obituary()),
+                    Ok(got) => return Ok(Some((member, serde_json::from_slice(&buffer[..got])?))),
+                    Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    Err(error) => return Err(error).context("cannot receive a report"),
+                }
             }
         }
-        self.wait(deadline)
     }
+}
 
-    /// Says who died, and of what.
-    fn obituary(&self, member: &Member) -> anyhow::Error {
-        let cause = match waitpid(member.pid, None) {
-            Ok(WaitStatus::Exited(_, code)) => format!("it ended with code {code}"),
-            Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was killed by {signal}"),
-            other => format!("{other:?}"),
-        };
-        Ending::PeerDied(format!("the measuring process {} is gone: {cause}", member.pid)).into()
+impl Member {
+    /// Says of what it died.
+    fn obituary(&self) -> anyhow::Error {
+        obituary(self.pid, waitpid(self.pid, None))
     }
+}
+
+/// Says which measuring process died, and of what.
+pub fn obituary(pid: Pid, end: nix::Result<WaitStatus>) -> anyhow::Error {
+    let cause = match end {
+        Ok(WaitStatus::Exited(_, code)) => format!("it ended with code {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was killed by {signal}"),
+        other => format!("{other:?}"),
+    };
+    Ending::PeerDied(format!("the measuring process {pid} is gone: {cause}")).into()
 }
 
 impl Drop for Crew {

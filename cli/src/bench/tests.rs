@@ -25,6 +25,7 @@ fn bench<'a>(board: &'a Shared<Board>, role: Role, window: &'a Window) -> Bench<
         budget: Duration::from_micros(50),
         stamps: Vec::new(),
         usage: Usage::default(),
+        counted: None,
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Order {
     pub cell: usize,
     /// Which piece of the input: counts the samples.
     pub turn: u64,
+    /// Round trips (or messages) of a sample in which system calls are counted, and nothing is timed.
+    pub counted: Option<u64>,
 }
 
 /// What came of it.
@@ -93,6 +95,7 @@ pub fn serve(birth: &Birth<'_>) -> Result<()> {
             budget: birth.plan.budget,
             stamps: std::mem::take(&mut stamps),
             usage: Usage::default(),
+            counted: order.counted,
         };
         let report = sample(birth, &order, &mut bench).unwrap_or_else(|error| match error.downcast() {
             Ok(Unavailable(reason)) => Report::Unavailable(reason),
@@ -117,13 +120,17 @@ fn sample(birth: &Birth<'_>, order: &Order, bench: &mut Bench<'_>) -> Result<Rep
         wait: cell.offer.wait.unwrap_or(Wait::Spin),
     };
     let kind = if cores.same() { anchor::Kind::Futex } else { anchor::Kind::Line };
-    let before_ns = anchor::measure(bench, kind)?;
+    let anchor = |bench: &mut Bench<'_>| match bench.counted {
+        Some(_) => Ok(0.0),
+        None => anchor::measure(bench, kind),
+    };
+    let before_ns = anchor(bench)?;
     let name = super::registry::entry(cell.entry).name;
     let figures = mechanism
         .run(cell.offer.measure, &setup, bench)
         .with_context(|| format!("{name} at {} bytes", cell.size))?;
     let usage = bench.usage;
-    let after_ns = anchor::measure(bench, kind)?;
+    let after_ns = anchor(bench)?;
     Ok(Report::Measured { before_ns, after_ns, figures, usage })
 }
 

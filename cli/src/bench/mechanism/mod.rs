@@ -12,6 +12,7 @@ pub mod slots;
 pub mod socket;
 pub mod stream;
 pub mod sysv;
+pub mod turns;
 
 use std::path::Path;
 

@@ -1,6 +1,10 @@
 //! Which rows become which picture. A series never mixes placement classes, nor spinning and sleeping.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::anchor::Class;
+use super::super::plan::USUAL;
 use super::super::row::{Row, Strategy, Sweep};
 use super::super::shape::{Measure, Variant, Wait};
 use super::super::units;
@@ -62,7 +66,7 @@ pub struct Section {
     /// The heading.
     pub title: &'static str,
     /// What to know when looking at them.
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
     /// The pictures.
     pub charts: Vec<Chart>,
 }
@@ -73,7 +77,10 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
     let mut sections = vec![
         Section {
             title: "Latency by message size",
-            text: "One way: half of a round trip. The line is the median; the bands, of the ring in place, the pipe and semaphores only, reach to the 99.9th percentile.",
+            text: "One way: half of a round trip. The line is the median. The bands reach to the 99.9th percentile: of the ring \
+                   in place, the pipe and semaphores alone, since those of all would cover each other. The next pictures \
+                   have the percentiles of each mechanism, and the table at the end has them at each size."
+                .into(),
             charts: vec![
                 by_size("latency-spin", "Latency, both sides spinning, two cores", MEDIAN, rows, |row| {
                     is(row, Measure::Latency, Wait::Spin) && !one_core(row)
@@ -88,7 +95,7 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
         },
         Section {
             title: "Percentiles of the latency",
-            text: "Of all round trips of a sample; the median over the samples.",
+            text: "Of all round trips of a sample; the median over the samples.".into(),
             charts: vec![
                 percentiles("percentiles-spin", "Percentiles, both sides spinning", rows, size, Wait::Spin),
                 percentiles("percentiles-sleep", "Percentiles, both sides sleeping", rows, size, Wait::Sleep),
@@ -97,7 +104,8 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
         Section {
             title: "Throughput by message size",
             text: "One direction, by the receiver's clock. The dashed line is a bare stream through shared memory, \
-                   measured in the same run.",
+                   measured in the same run."
+                .into(),
             charts: [("spin", Wait::Spin), ("sleep", Wait::Sleep)]
                 .into_iter()
                 .flat_map(|(word, wait)| {
@@ -116,8 +124,7 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
         },
         Section {
             title: "What a million messages cost",
-            text: "Of the throughput. Processor time and context switches are the kernel's count for both processes; copies are \
-                   known by construction. What was not counted has no picture.",
+            text: cost_text(rows).into(),
             charts: [("spin", Wait::Spin), ("sleep", Wait::Sleep)]
                 .into_iter()
                 .flat_map(|(word, wait)| {
@@ -133,7 +140,8 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
         },
         Section {
             title: "The ring alone",
-            text: "One thing is varied, all else stays. Bars marked “oversubscribed” had more processes than cores.",
+            text: "One thing is varied, all else stays. Bars marked “oversubscribed” had more processes than cores."
+                .into(),
             charts: sweeps(rows),
         },
     ];
@@ -144,11 +152,32 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
     sections
 }
 
+/// How the costs were counted, and of whom they were not.
+fn cost_text(rows: &[Row]) -> String {
+    let mut text = "Of the throughput. Processor time and context switches are the kernel’s count for both processes; copies \
+                    are known by construction. System calls were counted in samples of their own, which nobody timed, \
+                    because counting stops a process at each of its calls: who polls by system calls polls less often there, and who \
+                    sleeps on a futex sleeps more often. Of the latter it also stands there how many they were about \
+                    while nobody counted: two for each time that it slept."
+        .to_string();
+    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in rows {
+        if let Some(reason) = &row.calls_error {
+            missing.entry(reason).or_default().insert(&row.mechanism);
+        }
+    }
+    for (reason, mechanisms) in missing {
+        let names: Vec<&str> = mechanisms.into_iter().collect();
+        text.push_str(&format!(" Not counted, at one size or more: {} ({reason}).", names.join(", ")));
+    }
+    text
+}
+
 /// 64 bytes where they were measured, else the smallest size.
 pub fn usual_size(rows: &[Row]) -> usize {
     let sizes = || rows.iter().filter(|row| row.measure != Measure::Limit && row.sweep.is_none());
-    let smallest = || sizes().map(|row| row.size).min().unwrap_or(64);
-    if sizes().any(|row| row.size == 64) { 64 } else { smallest() }
+    let smallest = || sizes().map(|row| row.size).min().unwrap_or(USUAL);
+    if sizes().any(|row| row.size == USUAL) { USUAL } else { smallest() }
 }
 
 fn is(row: &Row, measure: Measure, wait: Wait) -> bool {
@@ -328,6 +357,12 @@ fn percentiles(id: &str, title: &str, rows: &[Row], size: usize, wait: Wait) -> 
     })
 }
 
+/// What is to be known of a bar beside its value.
+fn note(field: Field, row: &Row) -> String {
+    let untraced = row.untraced_calls_per_million().filter(|_| field.name == "calls_per_million");
+    untraced.map(|calls| format!("about {} while nobody counted", count(calls))).unwrap_or_default()
+}
+
 /// The least first; rows of which nobody is marked otherwise are told apart by `name`.
 fn bars(id: &str, title: String, field: Field, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Chart {
     let mut rows = choose(rows, field, chosen);
@@ -335,7 +370,7 @@ fn bars(id: &str, title: String, field: Field, rows: &[Row], chosen: impl Fn(&Ro
     rows.sort_by(|a, b| a.2.total_cmp(&b.2));
     let bar = |&(index, row, value): &(usize, &Row, f64)| Bar {
         name: name(row, classes),
-        note: String::new(),
+        note: note(field, row),
         tone: tone(row),
         value,
         source: source(index, row, field),

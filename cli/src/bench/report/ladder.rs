@@ -218,7 +218,11 @@ impl Prices {
         let published = |row: &Row| if row.variant == Some(Variant::Batch) { 1.0 / 64.0 } else { 1.0 };
         let fewer_lines = Some(published(before) - published(after));
         let all = [
-            ("system calls", counted(|row| row.calls_per_million), self.call),
+            (
+                "system calls",
+                counted(|row| row.untraced_calls_per_million().or(row.calls_per_million)),
+                self.call,
+            ),
             ("context switches", counted(|row| row.waits_per_million), self.switch),
             ("copies", copies(before).zip(copies(after)).map(|(before, after)| before - after), self.copy),
             ("serial line transfers", fewer_lines, self.line),

@@ -8,8 +8,8 @@ mod saved;
 mod svg;
 mod words;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -29,26 +29,49 @@ pub struct Outputs {
     older: Option<Older>,
 }
 
-/// A file that can be written.
-struct Target {
-    path: PathBuf,
-    file: File,
+/// Where a file is to be. Until it is written, what is there stays as it is: a run that fails leaves no empty file.
+enum Target {
+    /// It is written beside its place, under another name, and then moved there.
+    File { place: PathBuf, beside: PathBuf, permissions: Option<Permissions> },
+    /// A terminal, a pipe.
+    Other(PathBuf, File),
 }
 
 impl Target {
-    /// Opens the file and leaves what it holds, until there is something new.
     fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.with_context(|| {
+        Self::make(path).with_context(|| {
             format!("cannot write {}: give a file in a directory that is there and yours", path.display())
-        })?;
-        Ok(Self { path: path.into(), file })
+        })
     }
 
-    fn write(mut self, text: &str) -> Result<()> {
-        let cleared = if self.file.metadata()?.is_file() { self.file.set_len(0) } else { Ok(()) };
-        let written = cleared.and_then(|()| self.file.write_all(text.as_bytes()));
-        written.with_context(|| format!("cannot write {}", self.path.display()))
+    fn make(path: &Path) -> Result<Self> {
+        // Behind links, so that they stay.
+        let place = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let there = match OpenOptions::new().write(true).open(&place) {
+            Ok(file) if !file.metadata()?.is_file() => return Ok(Self::Other(place, file)),
+            Ok(file) => Some(file.metadata()?.permissions()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let name = place.file_name().context("it has no name")?.to_string_lossy();
+        let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
+        // Nothing lies there while the run lasts, so nothing is left however it ends.
+        OpenOptions::new().write(true).create_new(true).open(&beside)?;
+        fs::remove_file(&beside)?;
+        Ok(Self::File { place, beside, permissions: there })
+    }
+
+    fn write(self, text: &str) -> Result<()> {
+        let (place, written) = match &self {
+            Self::File { place, beside, permissions } => {
+                let written = fs::write(beside, text)
+                    .and_then(|()| permissions.clone().map_or(Ok(()), |old| fs::set_permissions(beside, old)))
+                    .and_then(|()| fs::rename(beside, place));
+                (place, written.inspect_err(|_| drop(fs::remove_file(beside))))
+            }
+            Self::Other(place, file) => (place, (&*file).write_all(text.as_bytes())),
+        };
+        written.with_context(|| format!("cannot write {}", place.display()))
     }
 }
 

@@ -92,7 +92,7 @@ fn ladder_part(rows: &[Row]) -> Markup {
                 h2 { "The ladder: from the kernel’s queue to the ring" }
                 p {
                     "What a message takes on each rung, and what the step to it saved. The single costs were measured in the \
-                     same run; context switches were counted, copies, lines and fences are known by construction. “Explained” \
+                     same run; system calls and context switches were counted, copies, lines and fences are known by construction. “Explained” \
                      is their sum, and what it leaves over is named as well: system calls are in it where they were not \
                      counted. In the stream two processes work side by side, so calls, switches and copies count half there."
                 }
@@ -192,10 +192,11 @@ fn all_rows(rows: &[Row]) -> Markup {
     html! {
         section id="all" {
             h2 { "Every row: spread over the rounds, dropped samples, placement" }
-            p { "Least and most are of the samples’ medians (or rates). Dropped: samples under which the placement changed." }
+            p { "Least and most are of the samples’ medians (or rates). Calls: system calls \
+                for a message. Dropped: samples under which the placement changed." }
             div.scroll { table {
                 tr { th { "cell" } th.number { "figure" } th.number { "least" } th.number { "most" } th.number { "p99.9" }
-                    th.number { "× anchor" } th.number { "samples" } th.number { "dropped" } }
+                    th.number { "calls" } th.number { "× anchor" } th.number { "samples" } th.number { "dropped" } }
                 @for row in rows.iter().filter(|row| row.error.is_none()) {
                     @let unit = unit(row);
                     @let show = |value: Option<f64>| value.map(unit).unwrap_or_default();
@@ -205,6 +206,7 @@ fn all_rows(rows: &[Row]) -> Markup {
                         td.number { (show(row.min)) }
                         td.number { (show(row.max)) }
                         td.number { (row.p999_ns.map(units::time).unwrap_or_default()) }
+                        td.number { (row.calls_per_million.map(|calls| format!("{:.2}", calls / 1e6)).unwrap_or_default()) }
                         td.number { @if let Some(ratio) = row.ratio { (format!("{ratio:.2}")) } }
                         td.number { (row.samples) }
                         td.number { (row.dropped) }

@@ -99,7 +99,7 @@ mod tests {
             ("x", "not JSON"),
             ("{}", "--json"),
             ("{\"schema\":1}", "measure again"),
-            ("{\"schema\":2}", "not a row"),
+            ("{\"schema\":3}", "not a row"),
         ] {
             let error = Recorded::parse(text).unwrap_err().to_string();
             assert!(error.contains(advice), "{text}: {error}");

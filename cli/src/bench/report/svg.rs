@@ -243,7 +243,7 @@ impl Lines {
                         data-row=(limit.source.row) data-value=(limit.value)
                         data-mechanism=(limit.source.mechanism) data-size=(limit.source.size)
                         { title { (limit.source.text) } }
-                    text class="name" x=(left + 6.0) y=(px(label)) { "limit: " (limit.source.mechanism) }
+                    text class="name" x=(right - 2.0) y=(px(label)) text-anchor="end" { "limit: " (limit.source.mechanism) }
                 }
             }
             @for ((series, end), label) in self.series.iter().zip(ends).zip(labels) {
