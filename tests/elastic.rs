@@ -338,6 +338,40 @@ fn opening_and_looking_take_no_memory() {
     drop(again);
 }
 
+#[test]
+fn a_ring_whose_words_are_garbage_gives_errors_and_no_panic() {
+    for round in 0..60u64 {
+        let (name, many) = (Name::new(), round % 2 == 1);
+        let builder = ringpost::builder(&*name).elastic(LEAST);
+        let ring = if many { builder.many_senders(3) } else { builder }.create().unwrap();
+        let file = File::options().write(true).open(name.path()).unwrap();
+        let noise = |words: u64| (0..words).flat_map(|n| scatter(round << 32 | n).to_ne_bytes()).collect();
+        let noise: Vec<u8> = match round % 3 {
+            // Receiver, senders, slots and a chunk; or the receiver's words; or its two positions.
+            0 => noise((control_of(&ring) - 4096) / 8 + LEAST / 32),
+            1 => noise(512),
+            _ => noise(1),
+        };
+        file.write_all_at(&noise, 4096).unwrap();
+        if round % 3 == 2 {
+            file.write_all_at(&(scatter(round) % (2 * LEAST / 8)).to_ne_bytes(), 4096 + 432).unwrap();
+        }
+        let opened = ringpost::builder(&*name).open().unwrap();
+        if many {
+            let _ =
+                opened.multi_sender().map(|mut sender| (0..300).map(|_| sender.try_send(&[1; 2000])).count());
+        } else {
+            let _ = opened.sender().map(|mut sender| (0..300).map(|_| sender.try_send(&[1; 2000])).count());
+        }
+        if let Ok(mut receiver) = opened.receiver() {
+            for _ in 0..300 {
+                let _ = receiver.try_recv().map(|message| message.to_vec());
+            }
+        }
+        assert!(memory_of(&ring) <= control_of(&ring) + LEAST);
+    }
+}
+
 // ---- kills ----
 
 fn rounds() -> u64 {

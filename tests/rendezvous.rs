@@ -13,6 +13,8 @@ use ringpost::{
 };
 use std::{
     collections::BTreeSet,
+    fs::File,
+    os::unix::fs::FileExt,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -315,6 +317,54 @@ fn a_ring_is_a_rendezvous_for_both_sides_or_for_none() {
     assert!(matches!(many_readers, Err(OpenError::Setting { .. })));
     let path = std::env::temp_dir().join(format!("ringpost-rendezvous-{}", std::process::id()));
     assert!(matches!(ringpost::unnamed().rendezvous().listen(&path), Err(OpenError::Mismatch { .. })));
+}
+
+#[test]
+fn an_offer_that_is_none_is_damage() {
+    for (rendezvous, length) in [(true, u32::MAX), (false, 8)] {
+        let name = common::Name::new();
+        let builder = ringpost::builder(&*name).capacity(4096);
+        let ring = if rendezvous { builder.rendezvous() } else { builder }.create().unwrap();
+        let file = File::options().read(true).write(true).open(name.path()).unwrap();
+        let (mut key, mut control) = ([0; 8], [0; 4]);
+        file.read_exact_at(&mut key, 56).unwrap();
+        file.read_exact_at(&mut control, 32).unwrap();
+        // At position 0: offered, so many bytes.
+        let record = [u64::from_ne_bytes(key) ^ 4, u64::from(length) << 32].map(u64::to_ne_bytes).concat();
+        file.write_all_at(&record, u32::from_ne_bytes(control).into()).unwrap();
+        let mut receiver = ring.receiver().unwrap();
+        let error = receiver.try_recv().map(drop);
+        assert_eq!(error, Err(RecvError::Corrupt { sequence: 0, length }), "rendezvous: {rendezvous}");
+        let mut tag = [0; 8];
+        file.read_exact_at(&mut tag, u32::from_ne_bytes(control).into()).unwrap();
+        assert_eq!(tag, record[..8], "nothing was accepted");
+    }
+}
+
+#[test]
+fn a_ring_whose_words_are_garbage_gives_errors_and_no_panic() {
+    for round in 0..40u64 {
+        let name = common::Name::new();
+        let builder = ringpost::builder(&*name).capacity(4096).rendezvous();
+        let many = round % 2 == 1;
+        let ring = if many { builder.many_senders(3) } else { builder }.create().unwrap();
+        let file = File::options().write(true).open(name.path()).unwrap();
+        let length = file.metadata().unwrap().len();
+        let words = if round % 4 < 2 { (length - 4096) / 8 } else { 512 };
+        let noise: Vec<u8> = (0..words).flat_map(|n| scatter(round << 32 | n).to_ne_bytes()).collect();
+        file.write_all_at(&noise, 4096).unwrap();
+        if many {
+            let _ = ring.rendezvous_multi_sender().map(|mut sender| sender.send_timeout(b"x", MOMENT));
+        } else {
+            let _ = ring.rendezvous_sender().map(|mut sender| sender.send_timeout(b"x", MOMENT));
+        }
+        if let Ok(mut receiver) = ring.receiver() {
+            let _ = receiver.is_empty();
+            for _ in 0..3 {
+                let _ = receiver.try_recv().map(|message| message.to_vec());
+            }
+        }
+    }
 }
 
 #[test]

@@ -113,8 +113,11 @@ impl Consumer {
         self.rendezvous = true;
     }
 
-    /// Whether there is a message. Accepts nothing.
-    pub(crate) fn has_message(&self) -> bool {
+    /// Whether there is a message. Accepts nothing that is offered.
+    pub(crate) fn has_message(&mut self) -> bool {
+        if !self.rendezvous {
+            return matches!(self.look(), Ok(Some(_)));
+        }
         let (mut at, capacity) = (self.head, self.memory.geometry().capacity_units());
         while at.since(self.head) <= capacity {
             match peek_at(&self.memory, at) {

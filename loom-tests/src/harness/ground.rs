@@ -69,13 +69,14 @@ impl Pages for OnGround {
     }
 
     fn take(&self, offset: u64, bytes: u64) -> bool {
-        self.0.set(offset, bytes, false);
         for chunk in offset / (CHUNK * UNIT)..(offset + bytes) / (CHUNK * UNIT) {
             self.0.chunks[chunk as usize].with_mut(|_| ());
         }
         if let Some(memory) = self.0.memory.get().and_then(Weak::upgrade) {
             memory.clear(offset, bytes);
         }
+        // Last, so that who is killed before has taken nothing.
+        self.0.set(offset, bytes, false);
         true
     }
 }

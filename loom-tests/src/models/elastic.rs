@@ -65,6 +65,14 @@ fn a_receiver_that_is_killed_at_every_access_leaves_all_that_it_had_not_released
         let sent = sender.try_send(SHORT, 3).is_ok();
         let killed = receiving.join().unwrap();
         let mut successor = ring.receiver(process(4)).unwrap();
+        if !sent {
+            let passed = successor.consumer.head().units() / CHUNK;
+            assert_eq!(
+                ring.size() as u64,
+                CAPACITY / CHUNK - passed,
+                "what was left is taken when the successor comes"
+            );
+        }
         let values: Vec<_> =
             std::iter::from_fn(|| successor.try_receive().ok()).map(|message| message.value).collect();
         let all: &[u64] = if sent { &[1, 2, 3] } else { &[1, 2] };
