@@ -4,7 +4,8 @@ use super::{
     BatchedMessage, Duplex, Message, Sender,
     link::{Peer, Wire},
     message::View,
-    sender::{Patience, SenderKind},
+    receiver::Patience,
+    sender::SenderKind,
     trust::Trust,
 };
 use crate::{
