@@ -30,7 +30,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wire::Wire;
+pub(super) use wire::Wire;
 
 /// The process at the other end of a link.
 #[derive(Debug)]
