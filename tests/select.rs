@@ -452,6 +452,11 @@ fn idle(path: &str) {
     let _sending = sending(&ring, "many");
     let mut all = [receiver, ring.ring.receiver().unwrap()].map(|receiver| Readiness::new(receiver).unwrap());
     all.iter_mut().for_each(|receiver| assert!(!receiver.arm().unwrap()));
+    // More than one thread can sleep on.
+    let rings: Vec<_> = (0..300).map(|_| ringpost::unnamed().capacity(4096).in_process().unwrap()).collect();
+    let crowd = rings.iter().map(|ring| Readiness::new(ring.receiver().unwrap()).unwrap());
+    let mut crowd: Vec<_> = crowd.collect();
+    crowd.iter_mut().for_each(|receiver| assert!(!receiver.arm().unwrap()));
     thread::sleep(Duration::from_millis(50));
     let before = sleeps_of("ringpost-porter");
     assert!(before > 0, "there is such a thread");
