@@ -69,6 +69,7 @@ fn child_process() {
             say_all(&line, |bytes| pipe.write_all(bytes).unwrap());
         }
         ["drop"] => drop_while_armed(),
+        ["no-thread"] => hear_without_a_thread(),
         ["idle", path] => idle(path),
         ["idle-with-pipe", path] => idle_with_pipe(path),
         ["refused", path, number] => {
@@ -536,6 +537,27 @@ fn refuse((call, error): (libc::c_long, Errno)) {
     assert!(refused);
 }
 
+/// A ring of this process and a stream, where no thread can be had any more to sleep on the ring.
+fn hear_without_a_thread() {
+    let (ring, mut sender) = local();
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let sending = thread::spawn(move || {
+        told.recv().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        sender.send(b"x").unwrap();
+    });
+    refuse(REFUSALS[1]);
+    let mut select = Select::new();
+    select.set_wait(WaitStrategy::Sleep);
+    let (_near, far) = UnixStream::pair().unwrap();
+    let ring = select.add(ring.receiver().unwrap()).unwrap();
+    select.add_fd(far, Interest::Readable).unwrap();
+    tell.send(()).unwrap();
+    assert_eq!(select.wait_timeout(FAR), Ok(ring.id()));
+    sending.join().unwrap();
+    assert!(Readiness::new(select.remove(ring).unwrap()).is_err(), "it needs a thread, and says so");
+}
+
 /// Hears of messages over a link and of a pipe, and of the death of who is at the other end of the link.
 fn hear_of_all(listener: &Listener, line: &Line) {
     let mut select = Select::new();
@@ -849,6 +871,11 @@ mod select {
     }
 
     #[test]
+    fn a_ring_beside_a_descriptor_is_heard_of_where_no_thread_can_be_had() {
+        Child::start("no-thread").finish();
+    }
+
+    #[test]
     fn messages_descriptors_and_a_death_are_heard_of_whatever_call_the_kernel_refuses() {
         for number in 0..REFUSALS.len() {
             let path = path();
@@ -1024,6 +1051,26 @@ mod dispatcher {
     }
 
     #[test]
+    fn after_a_stop_no_other_source_is_handled() {
+        let (first, second) = (local(), local());
+        let stop = RefCell::new(None::<Stop>);
+        let others = RefCell::new(0);
+        let mut dispatcher = Dispatcher::new()
+            .on(first.0.receiver().unwrap(), |_| stop.borrow().as_ref().unwrap().stop())
+            .unwrap()
+            .on(second.0.receiver().unwrap(), |_| *others.borrow_mut() += 1)
+            .unwrap();
+        *stop.borrow_mut() = Some(dispatcher.stop());
+        for (_, mut sender) in [first, second] {
+            sender.send(b"x").unwrap();
+        }
+        dispatcher.run().unwrap();
+        assert_eq!(*others.borrow(), 0);
+        dispatcher.run().unwrap();
+        assert_eq!(*others.borrow(), 1);
+    }
+
+    #[test]
     fn a_descriptor_whose_handler_breaks_is_dropped() {
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"xyz").unwrap();
@@ -1037,9 +1084,9 @@ mod dispatcher {
             })
             .unwrap();
         dispatcher.run().unwrap();
+        assert!(near.write_all(b"x").is_err(), "the other end is closed");
         drop(dispatcher);
         assert_eq!(heard, b"xy");
-        assert!(near.write_all(b"x").is_err(), "the other end is closed");
     }
 }
 
