@@ -54,7 +54,7 @@ mod wait;
 struct Readme;
 
 pub use channel::*;
-pub use error::{LinkError, OpenError, RecvError, SegmentError, SendError};
+pub use error::{LinkError, NotTaken, OpenError, RecvError, RegionError, SegmentError, SendError};
 pub use sys::{poll::Interest, socket::PeerCredentials};
 pub use wait::WaitStrategy;
 

@@ -29,12 +29,15 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-// The models include this file by its path, and its part the same way.
+// The models include this file by its path, and its parts the same way.
 #[path = "wait/any.rs"]
 mod any;
+#[path = "wait/doze.rs"]
+mod doze;
 
 #[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
 pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
+pub(crate) use doze::{Dormitory, SeatedSleeper};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;
@@ -330,24 +333,45 @@ impl Sleeper<'_> {
         &self,
         spin: &mut Spin,
         deadline: Option<Deadline>,
+        look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(false, spin, deadline, look)
+    }
+
+    /// The same for a sender that waits until what it sent was taken, not for room: it is woken at the next release.
+    pub(crate) fn until_release<T>(
+        &self,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
+        look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(true, spin, deadline, look)
+    }
+
+    fn wait<T>(
+        &self,
+        eager: bool,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         self.counts.blocked.add(1);
         if let Some(found) = spin.until(deadline, &mut look) {
             return Some(found);
         }
-        let found = self.sleep_until(deadline, look);
+        let found = self.sleep_until(eager, deadline, look);
         self.bell.awake();
         found
     }
 
     fn sleep_until<T>(
         &self,
+        mut eager: bool,
         deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         let Self { bell, news, counts, .. } = self;
-        let (mut eager, mut idle) = (false, false);
+        let mut idle = false;
         loop {
             news.hear();
             let ticket = bell.announce(eager);

@@ -65,6 +65,25 @@ fn hello_receives_both_messages_from_the_other_process() {
 }
 
 #[test]
+fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
+    let expected = [
+        "asked for  0: type 3, the third kind comes first in the file",
+        "asked for  2: type 2, two",
+        "asked for  1: type 3, the third kind again",
+        "asked for -2: type 1, one",
+        "3 messages remain",
+        "the kernel's queue: the same",
+    ];
+    assert_eq!(lines_of("message_queue"), expected);
+}
+
+#[test]
+fn acknowledged_knows_when_a_message_was_taken() {
+    let expected = ["received, taken: false", "released, taken: true", "called back", "handed over"];
+    assert_eq!(lines_of("acknowledged"), expected);
+}
+
+#[test]
 fn ping_pong_prints_its_median_round_trip() {
     let lines = lines_of("ping_pong");
     let [line] = &lines[..] else { panic!("{lines:?}") };
@@ -108,6 +127,17 @@ fn memfd_child_gets_every_number() {
         lines_of("memfd_child"),
         ["1000 numbers came through a ring without a name, their sum is 499500"]
     );
+}
+
+#[test]
+fn duplex_answers_every_client_and_outlives_the_one_that_dies() {
+    let mut lines = lines_of("duplex");
+    lines.sort();
+    let counted = |number, ones| format!("CLIENT {number}: {ones} ones in 8388608 bytes");
+    let closed = "a client has ended: every sender has closed".to_owned();
+    let died = "a client has ended: the sender (process ) died".to_owned();
+    let clients = [counted(0, 4_194_304), counted(1, 2_796_203), counted(2, 2_097_152)];
+    assert_eq!(lines, [&clients[..], &[closed.clone(), closed.clone(), closed, died]].concat());
 }
 
 #[test]

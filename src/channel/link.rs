@@ -2,36 +2,35 @@
 //! them can only read where the other writes.
 
 mod handshake;
+mod meeting;
+mod wire;
 
 use super::{
     Receiver, Sender,
-    attach::Attachment,
     builder::{self, Builder},
-    copy,
-    ring::{Home, Inner},
     trust::Trust,
 };
 use crate::{
     error::{LinkError, OpenError},
-    header::{self, Header, Kind, mismatch},
+    header::{Header, Kind, mismatch},
     layout,
-    ring::{claim::Owner, memory::Memory},
+    ring::claim::Owner,
     sys::{
-        barrier,
         clock::Deadline,
-        futex::Scope,
         pidfd, process,
-        segment::{Half, Halves, OtherHalf, Plan, Which},
         socket::{Connection, Listening, PeerCredentials},
     },
 };
-use handshake::{MAY_GO_BARE, Reason, SENDS, Step, ask, hear, say};
+pub(super) use handshake::Ways;
+use handshake::{Heard as Offer, Reason, Step, say};
+pub(super) use meeting::{Meeting, alike};
 use std::{
     os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::Arc,
     time::Duration,
 };
+use wire::Wire;
 
 /// The process at the other end of a link.
 #[derive(Debug)]
@@ -40,14 +39,17 @@ pub(crate) struct Peer {
     /// As the kernel has named it when the link was made.
     pub(crate) owner: Owner,
     credentials: PeerCredentials,
+    /// Where the link goes both ways.
+    pub(super) wire: Option<Wire>,
 }
 
 impl Peer {
-    fn at(connection: &Connection, credentials: PeerCredentials) -> Result<Self, OpenError> {
+    fn at(connection: &Arc<Connection>, credentials: PeerCredentials, ways: Ways) -> Result<Self, OpenError> {
         let process = connection.peer(&credentials)?;
         let identity = process.identity();
         let owner = Owner::new(identity.pid, identity.start_ticks);
-        Ok(Self { process: Arc::new(process), owner, credentials })
+        let wire = (ways == Ways::Both).then(|| Wire::new(Arc::clone(connection)));
+        Ok(Self { process: Arc::new(process), owner, credentials, wire })
     }
 }
 
@@ -55,10 +57,6 @@ impl Peer {
 const PATIENCE_OF_LISTENER: Duration = Duration::from_secs(1);
 /// How long the listener may take: it may be busy with others.
 const PATIENCE_OF_CONNECTOR: Duration = Duration::from_secs(5);
-
-/// What the halves are called in `/proc/<pid>/maps`.
-const RECEIVERS: &str = "ringpost-receiver";
-const SENDERS: &str = "ringpost-sender";
 
 /// Listens at a path for processes that want to send. Each gets a ring of its own, a *link*, whose receiver
 /// [`accept`](Listener::accept) gives.
@@ -115,7 +113,7 @@ impl Builder {
     /// [`OpenError::Setting`], [`OpenError::Mode`]; [`OpenError::Unsupported`] where a page of memory is not 4096 bytes.
     pub fn listen(&self, path: impl AsRef<Path>) -> Result<Listener, OpenError> {
         let mode = self.socket_mode()?;
-        plan(&self.link_header()?)?;
+        meeting::plan(&self.link_header()?)?;
         let socket = Listening::at(path.as_ref(), mode, self.deadline(PATIENCE_OF_LISTENER))?;
         Ok(Listener { socket, builder: self.clone() })
     }
@@ -129,24 +127,22 @@ impl Builder {
     /// [`OpenError::Link`]: [`LinkError::NotListening`], [`LinkError::WrongListener`], [`LinkError::Refused`], …;
     /// [`OpenError::Mismatch`]; [`OpenError::Segment`] when there is not enough memory.
     pub fn connect(&self, path: impl AsRef<Path>) -> Result<Sender, OpenError> {
+        let (meeting, offer) = self.approach(path.as_ref(), Ways::One)?;
+        meeting.join(offer)
+    }
+
+    /// Says hello to who listens at `path`; gives what it offers.
+    pub(super) fn approach(&self, path: &Path, ways: Ways) -> Result<(Meeting<'_>, Offer), OpenError> {
         let deadline = self.deadline(PATIENCE_OF_CONNECTOR);
-        let connection = Connection::to(path.as_ref(), deadline)?;
+        let connection = Connection::to(path, deadline)?;
         let credentials = connection.credentials()?;
         let expected = self.expected_owner();
         if credentials.uid != expected {
             return Err(LinkError::WrongListener { found: credentials.uid, expected }.into());
         }
-        let peer = Peer::at(&connection, credentials)?;
-        let flags = SENDS | if barrier::register() { MAY_GO_BARE } else { 0 };
-        let offer = ask(&connection, (Step::Hello, flags, None), Step::Offer, deadline)?;
-        let theirs = OtherHalf::new(offer.fd()?)?;
-        let header = self.read(&theirs)?;
-        let ours = Half::new(SENDERS, Which::Second, plan(&header)?)?;
-        let (halves, ours) = ours.join(&theirs)?;
-        // It is there before the receiver is: so that one learns of it when this side gives up.
-        let sender = Sender::attach(self.linked(header, peer, halves))?;
-        ask(&connection, (Step::Join, 0, Some(ours.as_fd())), Step::Welcome, deadline)?;
-        Ok(sender)
+        let meeting = Meeting::new(self, Arc::new(connection), credentials, ways, deadline)?;
+        let offer = meeting.say_hello()?;
+        Ok((meeting, offer))
     }
 
     fn deadline(&self, patience: Duration) -> Deadline {
@@ -163,6 +159,7 @@ impl Builder {
                 Ok(Header { kind: Kind::Single, control_length, boot_id, namespaces, ..header })
             }
             Kind::Broadcast(_) => Err(mismatch("kind of ring", "one sender, many readers", "a link's")),
+            Kind::Mailbox { .. } => Err(mismatch("kind of ring", "a mailbox", "a link's")),
             Kind::Many(given) => Err(OpenError::Setting {
                 what: "number of senders of a link",
                 given: given.into(),
@@ -170,24 +167,6 @@ impl Builder {
                 most: 1,
             }),
         }
-    }
-
-    /// What the listener has made, when it can be used and is what was asked for.
-    fn read(&self, theirs: &OtherHalf) -> Result<Header, OpenError> {
-        let mut bytes = [0; header::LENGTH];
-        let there = theirs.read_head(&mut bytes)?;
-        let header = Header::decode(&bytes[..there])?;
-        self.agree(&header)?;
-        if header.kind != Kind::Single || !header.geometry.mirrored() {
-            return Err(mismatch("kind of ring", "another", "a link's"));
-        }
-        Ok(header)
-    }
-
-    fn linked(&self, header: Header, peer: Peer, halves: Halves) -> Arc<Inner> {
-        let mut inner = self.inner(mapped(&header, halves), header, Home::Elsewhere, Scope::Shared);
-        inner.peer = Some(Arc::new(peer));
-        Arc::new(inner)
     }
 }
 
@@ -213,48 +192,44 @@ impl Listener {
     /// # Errors
     /// As for [`accept`](Listener::accept).
     pub fn accept_if(&self, allow: impl FnOnce(&PeerCredentials) -> bool) -> Result<Receiver, OpenError> {
-        let connection = self.socket.accept()?;
+        self.meet(Ways::One, allow, |meeting, header| meeting.offer(header))
+    }
+
+    /// Greets the next process that connects and, if it is allowed and wants as many ways, makes a link with it.
+    pub(super) fn meet<T>(
+        &self,
+        ways: Ways,
+        allow: impl FnOnce(&PeerCredentials) -> bool,
+        make: impl FnOnce(&Meeting<'_>, Header) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let connection = Arc::new(self.socket.accept()?);
         let deadline = self.builder.deadline(PATIENCE_OF_LISTENER);
-        let receiver = self.greet(&connection, allow, deadline);
-        if let Err(error) = &receiver {
+        let made = self
+            .greet(&connection, ways, allow, deadline)
+            .and_then(|(meeting, header)| make(&meeting, header));
+        if let Err(error) = &made {
             // It learns why; or it is gone, or deaf.
-            let _ = say(&connection, Step::Refusal, Reason::of(error) as u32, None, deadline);
+            let _ = say(&connection, Step::Refusal, Reason::of(error, ways) as u32, None, deadline);
         }
-        receiver
+        made
     }
 
     fn greet(
         &self,
-        connection: &Connection,
+        connection: &Arc<Connection>,
+        ways: Ways,
         allow: impl FnOnce(&PeerCredentials) -> bool,
         deadline: Deadline,
-    ) -> Result<Receiver, OpenError> {
+    ) -> Result<(Meeting<'_>, Header), OpenError> {
         let credentials = connection.credentials()?;
         if !allow(&credentials) {
             let PeerCredentials { pid, uid, .. } = credentials;
             return Err(LinkError::NotAccepted { pid, uid }.into());
         }
-        let peer = Peer::at(connection, credentials)?;
-        let flags = hear(connection, Step::Hello, deadline)?.detail;
-        if flags & !MAY_GO_BARE != SENDS {
-            return Err(
-                LinkError::Malformed { why: "its greeting asks for what this version does not do" }.into()
-            );
-        }
+        let meeting = Meeting::new(&self.builder, Arc::clone(connection), credentials, ways, deadline)?;
+        let goes_bare = meeting.hear_hello()?;
         let header = self.builder.link_header()?;
-        let header = Header { asymmetric: header.asymmetric && flags & MAY_GO_BARE != 0, ..header };
-        let ours = Half::new(RECEIVERS, Which::First, plan(&header)?)?;
-        // SAFETY: the half is longer than a header.
-        unsafe { copy::into_shared(&header.encode(), ours.control().as_ptr()) };
-        let start = self.builder.start.units().to_ne_bytes();
-        // SAFETY: the half holds the receiver area, which begins with the position.
-        unsafe { copy::into_shared(&start, ours.control().add(layout::RECEIVER_AREA).as_ptr()) };
-        say(connection, Step::Offer, 0, Some(ours.fd()), deadline)?;
-        let theirs = OtherHalf::new(hear(connection, Step::Join, deadline)?.fd()?)?;
-        let (halves, _) = ours.join(&theirs)?;
-        let receiver = Receiver::new(Attachment::receiver(self.builder.linked(header, peer, halves))?);
-        say(connection, Step::Welcome, 0, None, deadline)?;
-        Ok(receiver)
+        Ok((meeting, Header { asymmetric: header.asymmetric && goes_bare, ..header }))
     }
 
     /// Where it listens.
@@ -282,22 +257,4 @@ impl<P: Trust> Sender<P> {
     pub fn peer(&self) -> Option<PeerCredentials> {
         self.inner().peer.as_ref().map(|peer| peer.credentials)
     }
-}
-
-/// The halves of a link: what the receiver writes is the first.
-fn plan(header: &Header) -> Result<Plan, OpenError> {
-    if !layout::SENDERS_AREA.is_multiple_of(process::page_bytes()) {
-        return Err(OpenError::Unsupported {
-            what: "to protect less than a page, and pages are not 4096 bytes",
-        });
-    }
-    let (cut, control) = (layout::SENDERS_AREA, header.control_length as usize);
-    Ok(Plan { cut, control, capacity: header.geometry.capacity() as usize })
-}
-
-fn mapped(header: &Header, halves: Halves) -> Memory {
-    let (control, data) = (halves.control(), halves.data());
-    // SAFETY: both halves are exactly as long as `plan` says, allocated and sealed against any change of size; the mapping
-    // lives in the box. What is read-only here is what this side of the ring never writes (`docs/LAYOUT.md`).
-    unsafe { builder::memory(header, control, data, Box::new(halves)) }
 }

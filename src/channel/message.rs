@@ -2,6 +2,7 @@
 
 use super::{
     copy,
+    link::Peer,
     receiver::Receiver,
     ring::Inner,
     subscriber::Subscriber,
@@ -59,8 +60,21 @@ impl<'m> View<'m> {
     fn slot(&self) -> u8 {
         match self.inner.header.kind {
             Kind::Broadcast(_) => 0,
-            Kind::Single | Kind::Many(_) => claim::slot_of_sender(self.memory, self.record.info.owner()),
+            _ => claim::slot_of_sender(self.memory, self.record.info.owner()),
         }
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.record.length() as usize
+    }
+
+    pub(super) fn kind(&self) -> u16 {
+        self.record.info.kind()
+    }
+
+    /// The process at the other end of a link.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.inner.peer.as_deref()
     }
 
     fn sender(&self) -> SenderId {
@@ -69,7 +83,7 @@ impl<'m> View<'m> {
             // Who it is does not depend on what it writes.
             (Some(peer), _) => Some(peer.owner),
             (None, Kind::Broadcast(_)) => claim::only_sender(self.memory, name),
-            (None, Kind::Single | Kind::Many(_)) => claim::sender(self.memory, name),
+            (None, _) => claim::sender(self.memory, name),
         };
         SenderId::new(self.slot(), owner)
     }
@@ -200,7 +214,7 @@ impl<'a, P: Trust> Message<'a, P> {
     }
 
     #[inline]
-    fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View::new(self.receiver, self.record)
     }
 }
@@ -220,7 +234,7 @@ pub struct BatchedMessage<'a, P: Trust = Untrusted> {
 
 impl<'a, P: Trust> BatchedMessage<'a, P> {
     #[inline]
-    fn view(&self) -> &View<'a> {
+    pub(super) fn view(&self) -> &View<'a> {
         &self.view
     }
 }

@@ -134,7 +134,10 @@ pub(super) enum Patience {
 impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let inner = &attachment.inner;
-        let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
+        let (mut consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
+        if inner.header.rendezvous {
+            consumer.accept_offers();
+        }
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
         let generation = Generation::current();
         let ring = Listening {
@@ -301,7 +304,7 @@ impl<P: Trust> Receiver<P> {
 
     /// Whether there is no message now. True in a forked child, which can't receive.
     pub fn is_empty(&mut self) -> bool {
-        !self.ring.generation.lasts() || !matches!(self.ring.consumer.look(), Ok(Some(_)))
+        !self.ring.generation.lasts() || !self.ring.consumer.has_message()
     }
 
     /// Bytes of the longest message.

@@ -144,7 +144,7 @@ fn whoever_says_nonsense_is_refused_and_the_next_one_is_not() {
         (&longer, "malformed"),
         (&message(WELCOME, 0), "malformed"),
         (&message(HELLO, 0), "malformed"),
-        (&message(HELLO, SENDS | 4), "malformed"),
+        (&message(HELLO, SENDS | 8), "malformed"),
         (&versioned([2, 1], HELLO, SENDS), "mismatch"),
         (&versioned([1, 2], HELLO, SENDS), "mismatch"),
     ];

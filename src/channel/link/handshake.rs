@@ -2,13 +2,18 @@
 //!
 //! ```text
 //! connecting side                         listening side
-//! HELLO    whether it may go bare   ->
-//!                                   <-    OFFER    with the first half
-//! JOIN     with the second half     ->
-//!                                   <-    WELCOME
+//! HELLO    which ways, may it go bare  ->
+//!                                      <-    OFFER    with the first half
+//! JOIN     with the second half        ->
+//!                                      <-    WELCOME
+//! and if it is to be both ways:
+//! OFFER    with the first half         ->
+//!                                      <-    JOIN     with the second half
+//! WELCOME                              ->
 //! ```
 //!
-//! Instead of its next message either side may say REFUSAL, with the reason.
+//! Instead of its next message either side may say REFUSAL, with the reason. Where it is both ways the connection stays
+//! open, and each side may say REGION, with a descriptor.
 
 use crate::{
     error::{LinkError, OpenError},
@@ -30,6 +35,8 @@ pub(super) enum Step {
     Join = 3,
     Welcome = 4,
     Refusal = 5,
+    /// After the handshake: a region's descriptor.
+    Region = 6,
 }
 
 impl Step {
@@ -40,14 +47,44 @@ impl Step {
             Self::Join => "its memory",
             Self::Welcome => "its welcome",
             Self::Refusal => "its refusal",
+            Self::Region => "a region",
         }
     }
 }
 
 /// In a HELLO: the process has registered for `membarrier`.
 pub(super) const MAY_GO_BARE: u32 = 1;
-/// In a HELLO: the connecting side sends. The other direction is not made yet.
-pub(super) const SENDS: u32 = 2;
+/// In a HELLO: the connecting side sends.
+const SENDS: u32 = 2;
+/// In a HELLO: the connecting side receives.
+const RECEIVES: u32 = 4;
+
+/// In which directions messages go over a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) enum Ways {
+    /// From who connects to who listens.
+    One,
+    Both,
+}
+
+impl Ways {
+    pub(super) fn flags(self) -> u32 {
+        match self {
+            Self::One => SENDS,
+            Self::Both => SENDS | RECEIVES,
+        }
+    }
+
+    /// Whether the other side asks for the same.
+    pub(super) fn check(self, flags: u32) -> Result<(), LinkError> {
+        match [Self::One, Self::Both].into_iter().find(|ways| ways.flags() == flags) {
+            Some(asked) if asked == self => Ok(()),
+            Some(Self::One) => Err(LinkError::OneWay),
+            Some(Self::Both) => Err(LinkError::BothWays),
+            None => Err(LinkError::Malformed { why: "its greeting asks for what this version does not do" }),
+        }
+    }
+}
 
 /// Why the other side is refused, as a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,12 +94,19 @@ pub(super) enum Reason {
     Malformed = 3,
     Memory = 4,
     Resources = 5,
+    OneWay = 6,
+    BothWays = 7,
 }
 
 impl Reason {
-    pub(super) fn of(error: &OpenError) -> Self {
+    /// What a listener that makes links of so many ways says.
+    pub(super) fn of(error: &OpenError, ways: Ways) -> Self {
         use crate::error::SegmentError;
         match error {
+            OpenError::Link(LinkError::OneWay | LinkError::BothWays) => match ways {
+                Ways::One => Self::OneWay,
+                Ways::Both => Self::BothWays,
+            },
             OpenError::Mismatch { what, .. } if *what == LINK_VERSION || *what == LAYOUT_VERSION => {
                 Self::Version
             }
@@ -79,15 +123,19 @@ impl Reason {
         }
     }
 
-    fn text(number: u32) -> &'static str {
-        match number {
+    /// What it means to who is refused.
+    fn error(number: u32) -> LinkError {
+        let why = match number {
             1 => "it is of another version",
             2 => "it does not accept this user",
             3 => "it did not understand",
             4 => "the memory that was passed is not a link's half",
             5 => "it lacks memory, descriptors or the kernel's help",
+            6 => return LinkError::OneWay,
+            7 => return LinkError::BothWays,
             _ => "for a reason that this version does not know",
-        }
+        };
+        LinkError::Refused { why }
     }
 }
 
@@ -111,7 +159,7 @@ pub(super) fn say(
 }
 
 /// What came with a message.
-pub(super) struct Heard {
+pub(in super::super) struct Heard {
     pub(super) detail: u32,
     fds: Vec<OwnedFd>,
 }
@@ -171,7 +219,7 @@ fn check(bytes: &[u8], step: Step) -> Result<u32, OpenError> {
         return malformed("a message has the wrong length");
     };
     if found == Step::Refusal as u32 {
-        return Err(OpenError::Link(LinkError::Refused { why: Reason::text(detail) }));
+        return Err(Reason::error(detail).into());
     }
     if found != step as u32 {
         return malformed("a message is out of turn");
@@ -219,7 +267,7 @@ mod tests {
             &good[..31],
             &longer,
             &bytes([VERSION, header::VERSION, 2, 0, 0, 0]),
-            &bytes([VERSION, header::VERSION, 6, 0, 0, 0]),
+            &bytes([VERSION, header::VERSION, 7, 0, 0, 0]),
             &bytes([VERSION, header::VERSION, 1, 0, 0, 1]),
         ];
         for sample in samples {

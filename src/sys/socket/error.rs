@@ -53,6 +53,10 @@ pub enum LinkError {
         /// Why.
         why: &'static str,
     },
+    /// The other side makes links in one direction only, and this side asked for both.
+    OneWay,
+    /// The other side makes links in both directions, and this side asked for one.
+    BothWays,
     /// The other side was silent until the deadline.
     TimedOut {
         /// What was due.
@@ -147,6 +151,14 @@ impl fmt::Display for LinkError {
                 write!(f, "user {found} listens there, not user {expected} as expected")
             }
             Self::Refused { why } => write!(f, "the listener has refused: {why}"),
+            Self::OneWay => f.write_str(
+                "the other side makes links in one direction only: `connect` goes with `accept`, `connect_duplex` with \
+                 `accept_duplex`",
+            ),
+            Self::BothWays => f.write_str(
+                "the other side makes links in both directions: `connect_duplex` goes with `accept_duplex`, `connect` \
+                 with `accept`",
+            ),
             Self::TimedOut { awaiting } => write!(f, "the other side was silent, {awaiting} was due"),
             Self::HungUp { awaiting } => write!(f, "the other side has hung up, {awaiting} was due"),
             Self::Malformed { why } => write!(f, "the other side said what no ringpost says: {why}"),
