@@ -173,6 +173,29 @@ fn what_timed_out_before_it_was_received_is_never_received() {
 }
 
 #[test]
+fn who_waits_in_a_select_accepts_nothing_before_it_receives() {
+    let ring = ringpost::unnamed().capacity(4096).rendezvous().in_process().unwrap();
+    let mut sender = ring.rendezvous_sender().unwrap();
+    let mut select = ringpost::Select::new();
+    let key = select.add(ring.receiver().unwrap()).unwrap();
+    thread::scope(|scope| {
+        let sending = scope.spawn(move || (sender.send_timeout(b"seen", Duration::from_millis(50)), sender));
+        assert_eq!(select.wait(), Ok(key.id()));
+        let (outcome, mut sender) = sending.join().unwrap();
+        assert_eq!(outcome, Err(SendError::TimedOut), "it was named, and not received");
+        let sending = scope.spawn(move || sender.send(b"taken"));
+        loop {
+            assert_eq!(select.wait(), Ok(key.id()));
+            match select[key].try_recv() {
+                Ok(message) => break assert_eq!(*message, *b"taken"),
+                Err(error) => assert_eq!(error, RecvError::Empty),
+            }
+        }
+        assert_eq!(sending.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
 fn what_the_receiver_has_in_hand_can_not_be_taken_back() {
     let ring = ringpost::unnamed().capacity(4096).rendezvous().in_process().unwrap();
     let mut receiver = ring.receiver().unwrap();

@@ -26,7 +26,7 @@ use std::{
     ops::ControlFlow,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::{fs::MetadataExt, net::UnixStream},
     },
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -68,6 +68,8 @@ fn child_process() {
             let mut pipe = fs::File::from(line.take());
             say_all(&line, |bytes| pipe.write_all(bytes).unwrap());
         }
+        ["drop"] => drop_while_armed(),
+        ["no-thread"] => hear_without_a_thread(),
         ["idle", path] => idle(path),
         ["idle-with-pipe", path] => idle_with_pipe(path),
         ["refused", path, number] => {
@@ -307,6 +309,11 @@ mod readiness {
         assert!(receiver.arm().unwrap());
         assert_eq!(*receiver.recv().unwrap(), *b"y");
         assert!(!receiver.arm().unwrap());
+        sender.send(b"y").unwrap();
+        assert!(readable(&receiver, true));
+        assert_eq!(*receiver.recv().unwrap(), *b"y");
+        assert!(!readable(&receiver, false), "it was used");
+        assert!(!receiver.arm().unwrap());
         receiver.disarm();
         sender.send(b"z").unwrap();
         assert!(!readable(&receiver, false), "it was disarmed");
@@ -379,16 +386,7 @@ mod readiness {
 
     #[test]
     fn what_was_armed_and_dropped_gives_its_memory_back() {
-        let ring = Shared::new(Way::Name, |builder: Builder| builder.capacity(1 << 16));
-        let path = ring.ring.path().unwrap().to_owned();
-        let mut receiver = Readiness::new(ring.ring.receiver().unwrap()).unwrap();
-        assert!(!receiver.arm().unwrap());
-        drop((receiver, ring));
-        let start = Instant::now();
-        while fs::read_to_string("/proc/self/maps").unwrap().contains(path.to_str().unwrap()) {
-            assert!(start.elapsed() < FAR, "it is mapped still");
-            thread::yield_now();
-        }
+        Child::start("drop").finish();
     }
 
     #[test]
@@ -427,6 +425,26 @@ mod readiness {
     }
 }
 
+/// What was armed is unmapped, although nobody else wakes the thread that slept on it.
+fn drop_while_armed() {
+    let ring = Shared::new(Way::Name, |builder: Builder| builder.capacity(1 << 16));
+    let inode = fs::metadata(ring.ring.path().unwrap()).unwrap().ino().to_string();
+    let is_mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().any(|line| line.split_ascii_whitespace().nth(4) == Some(&inode))
+    };
+    let mut receiver = Readiness::new(ring.ring.receiver().unwrap()).unwrap();
+    assert!(!receiver.arm().unwrap() && is_mapped());
+    // So that the thread sleeps, most often.
+    thread::sleep(Duration::from_millis(20));
+    drop((receiver, ring));
+    let start = Instant::now();
+    while is_mapped() {
+        assert!(start.elapsed() < FAR, "it is mapped still");
+        thread::yield_now();
+    }
+}
+
 /// Armed, with a sender that is alive and says nothing: nobody wakes up.
 fn idle(path: &str) {
     let listener = ringpost::unnamed().listen(path).unwrap();
@@ -435,6 +453,11 @@ fn idle(path: &str) {
     let _sending = sending(&ring, "many");
     let mut all = [receiver, ring.ring.receiver().unwrap()].map(|receiver| Readiness::new(receiver).unwrap());
     all.iter_mut().for_each(|receiver| assert!(!receiver.arm().unwrap()));
+    // More than one thread can sleep on.
+    let rings: Vec<_> = (0..300).map(|_| ringpost::unnamed().capacity(4096).in_process().unwrap()).collect();
+    let crowd = rings.iter().map(|ring| Readiness::new(ring.receiver().unwrap()).unwrap());
+    let mut crowd: Vec<_> = crowd.collect();
+    crowd.iter_mut().for_each(|receiver| assert!(!receiver.arm().unwrap()));
     thread::sleep(Duration::from_millis(50));
     let before = sleeps_of("ringpost-porter");
     assert!(before > 0, "there is such a thread");
@@ -512,6 +535,27 @@ fn refuse((call, error): (libc::c_long, Errno)) {
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
     };
     assert!(refused);
+}
+
+/// A ring of this process and a stream, where no thread can be had any more to sleep on the ring.
+fn hear_without_a_thread() {
+    let (ring, mut sender) = local();
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let sending = thread::spawn(move || {
+        told.recv().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        sender.send(b"x").unwrap();
+    });
+    refuse(REFUSALS[1]);
+    let mut select = Select::new();
+    select.set_wait(WaitStrategy::Sleep);
+    let (_near, far) = UnixStream::pair().unwrap();
+    let ring = select.add(ring.receiver().unwrap()).unwrap();
+    select.add_fd(far, Interest::Readable).unwrap();
+    tell.send(()).unwrap();
+    assert_eq!(select.wait_timeout(FAR), Ok(ring.id()));
+    sending.join().unwrap();
+    assert!(Readiness::new(select.remove(ring).unwrap()).is_err(), "it needs a thread, and says so");
 }
 
 /// Hears of messages over a link and of a pipe, and of the death of who is at the other end of the link.
@@ -827,6 +871,11 @@ mod select {
     }
 
     #[test]
+    fn a_ring_beside_a_descriptor_is_heard_of_where_no_thread_can_be_had() {
+        Child::start("no-thread").finish();
+    }
+
+    #[test]
     fn messages_descriptors_and_a_death_are_heard_of_whatever_call_the_kernel_refuses() {
         for number in 0..REFUSALS.len() {
             let path = path();
@@ -1002,6 +1051,26 @@ mod dispatcher {
     }
 
     #[test]
+    fn after_a_stop_no_other_source_is_handled() {
+        let (first, second) = (local(), local());
+        let stop = RefCell::new(None::<Stop>);
+        let others = RefCell::new(0);
+        let mut dispatcher = Dispatcher::new()
+            .on(first.0.receiver().unwrap(), |_| stop.borrow().as_ref().unwrap().stop())
+            .unwrap()
+            .on(second.0.receiver().unwrap(), |_| *others.borrow_mut() += 1)
+            .unwrap();
+        *stop.borrow_mut() = Some(dispatcher.stop());
+        for (_, mut sender) in [first, second] {
+            sender.send(b"x").unwrap();
+        }
+        dispatcher.run().unwrap();
+        assert_eq!(*others.borrow(), 0);
+        dispatcher.run().unwrap();
+        assert_eq!(*others.borrow(), 1);
+    }
+
+    #[test]
     fn a_descriptor_whose_handler_breaks_is_dropped() {
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"xyz").unwrap();
@@ -1015,9 +1084,9 @@ mod dispatcher {
             })
             .unwrap();
         dispatcher.run().unwrap();
+        assert!(near.write_all(b"x").is_err(), "the other end is closed");
         drop(dispatcher);
         assert_eq!(heard, b"xy");
-        assert!(near.write_all(b"x").is_err(), "the other end is closed");
     }
 }
 

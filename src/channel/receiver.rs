@@ -135,9 +135,7 @@ impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let inner = &attachment.inner;
         let (mut consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
-        if inner.header.rendezvous {
-            consumer.accept_offers();
-        }
+        consumer.set_accepting(inner.header.rendezvous);
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
         let generation = Generation::current();
         let ring = Listening {
@@ -355,10 +353,12 @@ impl<P: Trust> Receiver<P> {
     /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.
     pub(super) fn is_ready(&mut self, why: Look) -> bool {
         self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
-        self.ring.find(&self.attachment, why).is_some()
+        let accepts = self.ring.consumer.set_accepting(false); // What is on offer stays there.
+        let found = self.ring.find(&self.attachment, why).is_some();
+        self.ring.consumer.set_accepting(accepts);
+        found
     }
 
-    /// What it sleeps by.
     pub(super) fn berth(&self) -> Berth {
         Berth::of(&self.attachment, self.ring.generation)
     }

@@ -108,9 +108,10 @@ impl Consumer {
         Self { memory, head, rendezvous: false, given_back }
     }
 
-    /// Accepts what is offered, from now on: this process can write to the data area.
-    pub(crate) fn accept_offers(&mut self) {
-        self.rendezvous = true;
+    /// Whether it accepts what is offered, from now on; gives whether it did. Only where this process can write to the
+    /// data area. Where it does not, an offer looks like damage.
+    pub(crate) fn set_accepting(&mut self, accept: bool) -> bool {
+        core::mem::replace(&mut self.rendezvous, accept)
     }
 
     /// Whether there is a message. Accepts nothing that is offered.
