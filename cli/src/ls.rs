@@ -65,11 +65,15 @@ fn show(found: &[Report]) -> String {
                 rings.add_row([
                     ring.name.clone(),
                     BinaryBytes(ring.capacity).to_string(),
-                    attached(&ring.senders, ring.many_senders.unwrap_or(1)),
+                    match ring.mailbox {
+                        Some(made) => format!("{} seats", attached(&ring.senders, made.seats)),
+                        None => attached(&ring.senders, ring.many_senders.unwrap_or(1)),
+                    },
                     ring.pending_messages.to_string(),
-                    match ring.broadcast {
-                        Some(most) => format!("{} readers", attached(&ring.readers, most)),
-                        None => ring.receiver.as_ref().map_or("none".into(), who),
+                    match (ring.mailbox, ring.broadcast) {
+                        (Some(_), _) => "mailbox".into(),
+                        (None, Some(most)) => format!("{} readers", attached(&ring.readers, most)),
+                        (None, None) => ring.receiver.as_ref().map_or("none".into(), who),
                     },
                     age(ring.created_ns).map_or("in the future".into(), |age| HumanDuration(age).to_string()),
                 ]);

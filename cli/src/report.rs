@@ -30,6 +30,12 @@ pub struct RingReport {
     pub many_senders: Option<u8>,
     /// Most readers at a time, each of which gets every message; `null` when there is one receiver.
     pub broadcast: Option<u8>,
+    /// What a mailbox was made for; `null` of a ring.
+    pub mailbox: Option<Mailbox>,
+    /// Whether a sender waits until its message was taken.
+    pub rendezvous: bool,
+    /// Whether its memory grows with the backlog; the capacity is the ceiling then.
+    pub elastic: bool,
     /// Bytes of each message, where all have the same type.
     pub item_size: Option<usize>,
     /// Process that made it.
@@ -48,6 +54,15 @@ pub struct RingReport {
     pub senders: Vec<Participant>,
     /// Each reader's slot that was ever used, where each gets every message.
     pub readers: Vec<Participant>,
+}
+
+/// What a mailbox was made for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Mailbox {
+    pub messages: u32,
+    pub priorities: u8,
+    /// Most handles at a time.
+    pub seats: u8,
 }
 
 /// What stands under a ring's name and can't be used.
@@ -129,6 +144,13 @@ impl RingReport {
             longest_message: info.longest_message,
             many_senders: info.many_senders,
             broadcast: info.broadcast,
+            mailbox: info.mailbox.map(|made| Mailbox {
+                messages: made.messages,
+                priorities: made.priorities,
+                seats: made.seats,
+            }),
+            rendezvous: info.rendezvous,
+            elastic: info.elastic,
             item_size: info.item_size,
             creator: info.creator,
             created_ns: info.created_ns,

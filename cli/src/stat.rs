@@ -52,14 +52,24 @@ fn show(ring: &RingReport) -> String {
             "messages",
             ring.item_size.map_or("of any bytes".into(), |size| format!("of a type of {size} bytes")),
         ),
+        ("memory", if ring.elastic { "grows up to the capacity" } else { "all there" }.into()),
         (
             "senders",
-            ring.many_senders.map_or("one at a time".into(), |most| format!("up to {most} at a time")),
+            match (ring.mailbox, ring.many_senders) {
+                (Some(made), _) => format!("a mailbox: up to {} at a time, that receive as well", made.seats),
+                (None, Some(most)) => format!("up to {most} at a time"),
+                (None, None) => "one at a time".into(),
+            } + if ring.rendezvous { ", each waits until its message was taken" } else { "" },
         ),
         (
             "receivers",
-            ring.broadcast
-                .map_or("one at a time".into(), |most| format!("up to {most}, each gets every message")),
+            match (ring.mailbox, ring.broadcast) {
+                (Some(made), _) => {
+                    format!("each message to one; {} messages, {} priorities", made.messages, made.priorities)
+                }
+                (None, Some(most)) => format!("up to {most}, each gets every message"),
+                (None, None) => "one at a time".into(),
+            },
         ),
         (
             "fences",

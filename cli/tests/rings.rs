@@ -47,6 +47,29 @@ fn a_standard_output_that_is_closed_is_an_error() {
 }
 
 #[test]
+fn a_mailbox_is_shown_with_its_seats() {
+    let rings = Rings::new();
+    let ring =
+        ringpost::builder("jobs").directory(&rings.directory).mailbox(8).priorities(3).create().unwrap();
+    let (mut one, mut two) = (ring.mailbox().unwrap(), ring.mailbox().unwrap());
+    for kind in 0..3 {
+        one.send(kind, b"to do").unwrap();
+    }
+    drop(two.recv(ringpost::Pick::Kind(1)).unwrap());
+    let list = rings.run("ls", b"");
+    assert!(text(&list).contains("2 of 63 seats") && text(&list).contains("mailbox"), "{}", text(&list));
+    let row = &rows(&rings.run("stat jobs --json", b""))[0];
+    assert_eq!(row["mailbox"], json!({ "messages": 8, "priorities": 3, "seats": 63 }));
+    assert_eq!((&row["pending_messages"], &row["sent_messages"]), (&json!(2), &json!(3)));
+    let facts = rings.run("stat jobs", b"");
+    assert!(text(&facts).contains("each message to one; 8 messages, 3 priorities"), "{}", text(&facts));
+    for refused in [rings.run("recv jobs", b""), rings.run("send jobs", b"x\n")] {
+        assert_code(&refused, 1);
+        assert!(complaint(&refused).contains("a mailbox"), "{}", complaint(&refused));
+    }
+}
+
+#[test]
 fn a_broadcast_is_shown_with_its_readers() {
     let rings = Rings::new();
     let ring = ringpost::builder("all").directory(&rings.directory).broadcast(3).create().unwrap();

@@ -49,7 +49,7 @@ pub use receiver::{Death, Receiver, Stall};
 pub use region::{Region, RegionMut};
 pub use rendezvous::RendezvousSender;
 pub use reservation::Reservation;
-pub use ring::{Ring, RingInfo};
+pub use ring::{MailboxInfo, Ring, RingInfo};
 pub use select::{Dispatcher, Key, Readiness, Select, SelectError, Source, SourceId, Stop};
 pub use sender::{Many, MultiSender, OneReceiver, Sender, SenderKind, Single};
 pub use statistics::{ParticipantStatistics, Statistics};

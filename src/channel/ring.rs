@@ -127,8 +127,8 @@ pub struct RingInfo {
     pub many_senders: Option<u8>,
     /// Number of readers' slots where every reader gets every message; `None` in any other ring.
     pub broadcast: Option<u8>,
-    /// Most messages, when it is a mailbox; `None` otherwise.
-    pub mailbox: Option<u32>,
+    /// What it was made for, when it is a mailbox.
+    pub mailbox: Option<MailboxInfo>,
     /// Whether a sender waits until its message was taken.
     pub rendezvous: bool,
     /// Whether its memory grows with the backlog; the capacity is the ceiling then.
@@ -143,6 +143,18 @@ pub struct RingInfo {
     pub instance: u64,
     /// Whether waking costs a sender no fence (`membarrier`).
     pub asymmetric_fences: bool,
+}
+
+/// What a mailbox was made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct MailboxInfo {
+    /// Most messages.
+    pub messages: u32,
+    /// Number of priorities.
+    pub priorities: u8,
+    /// How many handles may be attached at a time.
+    pub seats: u8,
 }
 
 impl<P: Trust> Ring<P> {
@@ -269,7 +281,9 @@ impl<P: Trust> Ring<P> {
                 _ => None,
             },
             mailbox: match header.kind {
-                Kind::Mailbox { cells, .. } => Some(cells),
+                Kind::Mailbox { seats, levels, cells } => {
+                    Some(MailboxInfo { messages: cells, priorities: levels, seats })
+                }
                 _ => None,
             },
             rendezvous: header.rendezvous,
