@@ -40,6 +40,9 @@ const BROADCAST: &str = "src/ring/broadcast.rs";
 const CLAIM: &str = "src/ring/claim.rs";
 const ELASTIC: &str = "src/ring/elastic.rs";
 const FLOOR: &str = "src/ring/floor.rs";
+const AREA: &str = "src/ring/mailbox/area.rs";
+const DOZE: &str = "src/wait/doze.rs";
+const MAILBOX: &str = "src/ring/mailbox.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
 const OFFER: &str = "src/ring/offer.rs";
@@ -89,6 +92,18 @@ const WEAKENED: &[Mutation] = &[
     mutation("L2", FLOOR, "words.index.load(Acquire)", "words.index.load(Relaxed)", "broadcast::the_floor_is_a_record_with_its_number"),
     mutation("O1", FLOOR, "        fence(Release);\n", "", "broadcast::the_floor_stands_while_a_sender_is_killed_at_every_access"),
     mutation("O2", FLOOR, "            fence(Acquire);\n", "", "broadcast::the_floor_is_a_record_with_its_number"),
+    mutation("M1", AREA, "(from.0, to.0, AcqRel, Relaxed)", "(from.0, to.0, Relaxed, Relaxed)", "mailbox::a_cell_that_is_used_again_is_not_taken_for_what_it_held_before"),
+    mutation("M2", AREA, "State(self.state.load(Acquire))", "State(self.state.load(Relaxed))", "mailbox::a_message_that_lies_aside_is_picked_by_its_own_kind"),
+    mutation("M3", AREA, "(before.0, entry.0, Release, Relaxed)", "(before.0, entry.0, Relaxed, Relaxed)", "mailbox::a_cell_that_is_used_again_is_not_taken_for_what_it_held_before"),
+    mutation("M4", AREA, "Entry(self.entry_word(level, ticket).load(Acquire))", "Entry(self.entry_word(level, ticket).load(Relaxed))", "mailbox::a_cell_that_is_used_again_is_not_taken_for_what_it_held_before"),
+    mutation("M5", MAILBOX, "asides.fetch_add(ASIDE, Release)", "asides.fetch_add(ASIDE, Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
+    mutation("M6", MAILBOX, "area.desk().asides.load(Acquire)", "area.desk().asides.load(Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
+    mutation("M7", MAILBOX, "head.compare_exchange(head, to, Release, Relaxed)", "head.compare_exchange(head, to, Relaxed, Relaxed)", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
+    mutation("M8", MAILBOX, "let head = order.head.load(Acquire);", "let head = order.head.load(Relaxed);", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
+    mutation("G1", WAIT, "`Dormitory::wake_one`.\n        fence(SeqCst);\n", "`Dormitory::wake_one`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),
+    mutation("G2", DOZE, "`Call::announce`.\n        fence(SeqCst);\n", "`Call::announce`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),
+    mutation("G3", DOZE, "fetch_or(self.bit, Release)", "fetch_or(self.bit, Relaxed)", "mailbox::a_message_wakes_the_one_that_wants_it"),
+    mutation("G4", DOZE, "Ordered after the publication by G2.\n        let mask = self.mask.load(Acquire);", "Ordered after the publication by G2.\n        let mask = self.mask.load(Relaxed);", "mailbox::a_message_wakes_the_one_that_wants_it"),
 ];
 
 #[rustfmt::skip]
@@ -134,6 +149,14 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Relaxed);", "", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("a sender to many readers begins at the tail that was shown", BROADCAST, "let tail = receive::end_of_records(&memory, memory.head());", "let tail = memory.head();", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
     mutation("dead readers hold the sender up", BROADCAST, "self.fallen.extend(claims.filter(is_fallen));", "let _: Vec<_> = claims.filter(is_fallen).collect();", "broadcast::a_reader_that_is_killed_at_every_access_of_its_joining_holds_nobody_up"),
+    mutation("a waker of one seat relies on the one before", DOZE, "not_up = Some(slot);", "let _: Option<&Slot> = Some(slot);", "mailbox::a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next"),
+    mutation("a message wakes whoever sleeps", DOZE, "if !wants(slot.pick.load(Relaxed)) {", "if false {", "mailbox::a_message_wakes_the_one_that_wants_it"),
+    mutation("a dead receiver keeps what it held", MAILBOX, "Phase::Taken => state.given_back(),", "Phase::Taken => break,", "mailbox::what_a_receiver_held_that_is_killed_at_every_access_comes_again_and_is_never_lost"),
+    mutation("a dead sender keeps the cell that it filled", MAILBOX, "Phase::Filling => state.at(Phase::Free, dead),", "Phase::Filling => break,", "mailbox::a_sender_that_is_killed_at_every_access_loses_nothing_of_another"),
+    mutation("what a dead sender had sent is freed", MAILBOX, "&& !is_sent(area, number, state)", "&& true", "mailbox::a_message_that_is_laid_aside_at_every_kill_is_found_and_stands_where_it_stood"),
+    mutation("recovery does not count what lies aside", MAILBOX, "not told of.\n    tell_of_asides(area);\n", "not told of.\n", "mailbox::the_death_of_a_holder_wakes_who_sleeps_for_what_it_held"),
+    mutation("the head passes what lies aside and was not counted", MAILBOX, "found by its entry.\n            tell_of_asides(area);\n", "found by its entry.\n", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
+    mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::a_message_that_lies_aside_is_picked_by_its_own_kind"),
 ];
 
 fn root() -> PathBuf {
