@@ -1,0 +1,287 @@
+//! Calls between two processes.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use common::Child;
+use ringpost_rpc::{BindError, Binding, CallError, Context, Done, Event, Refusal, Semantics, Server};
+use serde::{Deserialize, Serialize};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+enum Shape {
+    Circle { radius: f64 },
+    Named(String, Vec<String>),
+}
+
+/// All ways of passing something.
+#[ringpost_rpc::interface]
+trait Everything {
+    /// Plain old data.
+    fn sum(&self, numbers: [u64; 4], more: u16) -> u64;
+    fn remember(&mut self, number: u32) -> u32;
+    fn larger(&self, shape: Shape, by: f64) -> Result<Shape, String>;
+    fn sort(&self, numbers: &mut Vec<u32>, rounds: &mut String) -> usize;
+    fn flip(&self, truth: bool, letter: char) -> (bool, char);
+    fn who(&self, context: &Context) -> (u32, u64);
+    fn panics(&mut self) -> u32;
+    fn long(&self, length: u64) -> Vec<u8>;
+    /// Works until nobody wants it any more.
+    fn work(&self, context: &Context);
+    fn nothing(&self);
+}
+
+#[derive(Clone)]
+struct Work {
+    last: u32,
+}
+
+impl Everything for Work {
+    fn sum(&self, numbers: [u64; 4], more: u16) -> u64 {
+        numbers.iter().sum::<u64>() + u64::from(more)
+    }
+
+    fn remember(&mut self, number: u32) -> u32 {
+        std::mem::replace(&mut self.last, number)
+    }
+
+    fn larger(&self, shape: Shape, by: f64) -> Result<Shape, String> {
+        match shape {
+            Shape::Circle { radius } => Ok(Shape::Circle { radius: radius * by }),
+            Shape::Named(name, _) => Err(format!("{name} has no size")),
+        }
+    }
+
+    fn sort(&self, numbers: &mut Vec<u32>, rounds: &mut String) -> usize {
+        numbers.sort_unstable();
+        rounds.push_str(" and one");
+        numbers.len()
+    }
+
+    fn flip(&self, truth: bool, letter: char) -> (bool, char) {
+        (!truth, letter.to_ascii_uppercase())
+    }
+
+    fn who(&self, context: &Context) -> (u32, u64) {
+        (context.peer().pid, context.number())
+    }
+
+    fn panics(&mut self) -> u32 {
+        self.last = 77;
+        panic!("on purpose")
+    }
+
+    fn long(&self, length: u64) -> Vec<u8> {
+        vec![7; length as usize]
+    }
+
+    fn work(&self, context: &Context) {
+        while !context.is_cancelled() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn nothing(&self) {}
+}
+
+/// The same name, another type.
+mod other {
+    #[ringpost_rpc::interface]
+    pub trait Everything {
+        fn sum(&self, numbers: [u32; 4], more: u16) -> u64;
+    }
+}
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        // Tells of each call that it gives up, and of each client that is gone.
+        ["serve", path] => {
+            let server = Server::on(ringpost::unnamed().capacity(1 << 20).listen(path).unwrap());
+            line.tell(0);
+            let line = std::sync::Mutex::new(line);
+            let tell = move |event: &Event<'_>| match event {
+                Event::TooLate { number, .. } => line.lock().unwrap().tell(1000 + number),
+                Event::Cancelled { number, .. } => line.lock().unwrap().tell(2000 + number),
+                Event::Gone { .. } => line.lock().unwrap().tell(3000),
+                _ => {}
+            };
+            server.observe(tell).serve(EverythingServer(Work { last: 0 }));
+        }
+        ["call-and-hang", path] => {
+            let mut client = EverythingClient::bind(Binding::path(path)).unwrap();
+            line.tell(0);
+            let _ = client.work();
+        }
+        _ => panic!("no such role: {words:?}"),
+    }
+}
+
+/// A path for a socket that no other test has, gone with this value.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let file = format!("ringpost-rpc-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        Self(std::env::temp_dir().join(file))
+    }
+
+    fn serve(&self) -> Child {
+        let server = Child::start(&format!("serve {}", self.0.display()));
+        assert_eq!(server.hear(), 0);
+        server
+    }
+
+    fn bind(&self) -> EverythingClient {
+        EverythingClient::bind(Binding::path(&self.0)).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn arguments_and_results_go_by_value() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut client = place.bind();
+    assert_eq!(client.sum([1, 2, 3, u64::MAX / 2], 4).unwrap(), 10 + u64::MAX / 2);
+    assert_eq!(client.larger(Shape::Circle { radius: 2.0 }, 1.5).unwrap(), Ok(Shape::Circle { radius: 3.0 }));
+    let named = Shape::Named("Ω".into(), vec![String::new(), "x".repeat(1000)]);
+    assert_eq!(client.larger(named, 2.0).unwrap(), Err("Ω has no size".into()));
+    assert_eq!(client.flip(true, 'q').unwrap(), (false, 'Q'));
+    client.nothing().unwrap();
+}
+
+#[test]
+fn what_is_passed_by_mutable_reference_is_copied_there_and_back() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut client = place.bind();
+    let (mut numbers, mut rounds): (Vec<u32>, _) = ((0..1000).rev().collect(), "none".to_string());
+    assert_eq!(client.sort(&mut numbers, &mut rounds).unwrap(), 1000);
+    assert_eq!((numbers, rounds.as_str()), ((0..1000).collect(), "none and one"));
+}
+
+#[test]
+fn what_failed_has_changed_no_argument() {
+    let place = Place::new();
+    let mut server = place.serve();
+    let mut client = place.bind();
+    server.kill();
+    let (mut numbers, mut rounds) = (vec![2, 1], String::new());
+    assert!(matches!(
+        client.sort(&mut numbers, &mut rounds),
+        Err(CallError::Lost { .. } | CallError::Unbound(_))
+    ));
+    assert_eq!((numbers, rounds), (vec![2, 1], String::new()));
+}
+
+#[test]
+fn each_client_has_a_service_of_its_own_and_is_known_by_its_process() {
+    let place = Place::new();
+    let _server = place.serve();
+    let (mut one, mut two) = (place.bind(), place.bind());
+    assert_eq!((one.remember(1).unwrap(), two.remember(2).unwrap()), (0, 0));
+    assert_eq!((one.remember(0).unwrap(), two.remember(0).unwrap()), (1, 2));
+    assert_eq!(one.who().unwrap(), (std::process::id(), 3));
+    assert_ne!(one.client.session(), two.client.session());
+}
+
+#[test]
+fn a_panic_is_told_and_leaves_nothing_of_the_service() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut client = place.bind();
+    client.remember(5).unwrap();
+    assert!(matches!(client.panics(), Err(CallError::Refused(Refusal::Panicked))));
+    assert_eq!(client.remember(1).unwrap(), 0);
+}
+
+#[test]
+fn what_is_too_long_for_the_link_is_refused_on_both_ways() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut client = place.bind();
+    let error = client.sort(&mut vec![0; 1 << 20], &mut String::new()).unwrap_err();
+    assert!(matches!(error, CallError::TooLong { .. }), "{error}");
+    assert!(matches!(client.long(4 << 20), Err(CallError::Refused(Refusal::AnswerTooLong))));
+    assert_eq!(client.long(1000).unwrap(), [7; 1000]);
+}
+
+#[test]
+fn another_interface_is_refused_with_both_sides_of_it() {
+    let place = Place::new();
+    let _server = place.serve();
+    let error = other::EverythingClient::bind(Binding::path(&place.0)).unwrap_err();
+    let BindError::Interface { ours, theirs } = &error else { panic!("{error}") };
+    assert!(ours.contains("sum([u32;4] (16 bytes), u16 (2 bytes)) -> u64 (8 bytes)"), "{ours}");
+    assert!(theirs.contains("sum([u64;4] (32 bytes), u16 (2 bytes)) -> u64 (8 bytes)"), "{theirs}");
+    assert!(
+        theirs.contains("sort(&mut Vec<u32> (list of 4 bytes), &mut String (postcard)) -> usize (8 bytes)")
+    );
+    assert!(error.to_string().contains("[u32;4]") && error.to_string().contains("[u64;4]"));
+}
+
+#[test]
+fn a_service_that_is_not_durable_promises_no_exactly_once() {
+    let place = Place::new();
+    let _server = place.serve();
+    let asked = Semantics::ExactlyOnce;
+    let error = EverythingClient::bind(Binding::path(&place.0).semantics(asked)).unwrap_err();
+    assert!(matches!(error, BindError::Semantics { asked: Semantics::ExactlyOnce }), "{error}");
+}
+
+#[test]
+fn a_call_that_takes_too_long_times_out_is_cancelled_and_the_next_one_is_answered() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut client = place.bind();
+    client.client.set_timeout(Some(Duration::from_millis(50)));
+    assert!(matches!(client.work(), Err(CallError::TimedOut { .. })));
+    client.client.set_timeout(None);
+    // It would wait for ever if the server still worked; and the late answer is not taken for this one's.
+    assert_eq!(client.who().unwrap(), (std::process::id(), 2));
+}
+
+#[test]
+fn what_is_too_late_is_not_begun_and_the_server_says_so() {
+    let place = Place::new();
+    let server = place.serve();
+    let mut client = place.bind();
+    client.remember(3).unwrap();
+    server.stop();
+    client.client.set_timeout(Some(Duration::from_millis(20)));
+    let error = client.remember(4).unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    server.resume();
+    assert_eq!(server.hear(), 1002);
+    client.client.set_timeout(None);
+    assert_eq!(client.remember(5).unwrap(), 3);
+}
+
+#[test]
+fn what_a_dead_client_asked_for_is_cancelled() {
+    let place = Place::new();
+    let server = place.serve();
+    let mut client = Child::start(&format!("call-and-hang {}", place.0.display()));
+    assert_eq!(client.hear(), 0);
+    client.kill();
+    // The method, or the call before it was begun.
+    let mut told = server.hear_before_the_end().unwrap();
+    if told == 2001 {
+        told = server.hear_before_the_end().unwrap();
+    }
+    assert_eq!(told, 3000);
+}
