@@ -257,6 +257,82 @@ impl From<SendError> for io::Error {
     }
 }
 
+/// Why a region was not sent, or not received.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// The message that names it was not sent; nor was the region.
+    Send(SendError),
+    /// Its memory could not be had, sealed or mapped; or what came is not memory that nobody writes to any more.
+    Segment(SegmentError),
+    /// Its descriptor did not get through: the other end has hung up, or says what no ringpost says.
+    Link(LinkError),
+    /// This ring has no way for a descriptor: only a link in both directions has.
+    NotDuplex,
+    /// The message names no region.
+    NotARegion,
+    /// The region, or one that was sent later, was taken out already.
+    Taken,
+}
+
+impl fmt::Display for RegionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(error) => error.fmt(f),
+            Self::Segment(error) => error.fmt(f),
+            Self::Link(error) => error.fmt(f),
+            Self::NotDuplex => f.write_str(
+                "this ring has no way for a region: use a link in both directions (`connect_duplex`, `accept_duplex`)",
+            ),
+            Self::NotARegion => f.write_str("the message names no region (`Region::KIND`)"),
+            Self::Taken => f.write_str("this region, or a later one, was taken out already: take each once, in order"),
+        }
+    }
+}
+
+impl std::error::Error for RegionError {}
+
+impl From<SendError> for RegionError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<SegmentError> for RegionError {
+    fn from(error: SegmentError) -> Self {
+        Self::Segment(error)
+    }
+}
+
+impl From<LinkError> for RegionError {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl From<OpenError> for RegionError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Link(error) => Self::Link(error),
+            OpenError::Segment(error) => Self::Segment(error),
+            _ => Self::Link(LinkError::Malformed { why: "a region is of another version" }),
+        }
+    }
+}
+
+impl From<RegionError> for io::Error {
+    fn from(error: RegionError) -> Self {
+        match error {
+            RegionError::Send(error) => error.into(),
+            RegionError::Segment(error) => OpenError::from(error).into(),
+            RegionError::Link(error) => OpenError::from(error).into(),
+            RegionError::NotDuplex | RegionError::NotARegion | RegionError::Taken => {
+                io::Error::new(io::ErrorKind::InvalidInput, error)
+            }
+        }
+    }
+}
+
 /// Why no message was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -53,7 +53,7 @@ mod wait;
 struct Readme;
 
 pub use channel::*;
-pub use error::{LinkError, OpenError, RecvError, SegmentError, SendError};
+pub use error::{LinkError, OpenError, RecvError, RegionError, SegmentError, SendError};
 pub use sys::socket::PeerCredentials;
 pub use wait::WaitStrategy;
 

@@ -6,6 +6,8 @@ mod handshake;
 #[allow(dead_code, reason = "the links' tests use the rest")]
 #[path = "links/raw.rs"]
 mod raw;
+#[path = "duplex/regions.rs"]
+mod regions;
 
 use common::{
     Child, FAR, Line,
@@ -95,6 +97,12 @@ fn child_process() {
                 duplex.sender.send(&message.to_vec()).unwrap();
             }
         }
+        ["send-regions", path, count, length] => {
+            regions::send_some(Path::new(path), count.parse().unwrap(), length.parse().unwrap(), &line);
+        }
+        ["lie", path] => regions::lie(Path::new(path), &line),
+        ["be-lied-to", path] => regions::be_lied_to(Path::new(path), &line),
+        ["fork-with-region", _] => regions::fork_with_region(),
         ["die-after", path, step] => handshake::connect_up_to(step, Path::new(path), &line),
         ["listen-up-to", path, step] => handshake::listen_up_to(step, Path::new(path), &line),
         _ => panic!("no such role: {words:?}"),

@@ -111,6 +111,17 @@ fn memfd_child_gets_every_number() {
 }
 
 #[test]
+fn duplex_answers_every_client_and_outlives_the_one_that_dies() {
+    let mut lines = lines_of("duplex");
+    lines.sort();
+    let counted = |number, ones| format!("CLIENT {number}: {ones} ones in 8388608 bytes");
+    let closed = "a client has ended: every sender has closed".to_owned();
+    let died = "a client has ended: the sender (process ) died".to_owned();
+    let clients = [counted(0, 4_194_304), counted(1, 2_796_203), counted(2, 2_097_152)];
+    assert_eq!(lines, [&clients[..], &[closed.clone(), closed.clone(), closed, died]].concat());
+}
+
+#[test]
 fn plugin_goes_on_with_the_others_when_one_is_killed_and_one_does_harm() {
     let lines = lines_of("plugin");
     let of = |plugin: &str| lines.iter().filter(|line| line.starts_with(plugin)).cloned().collect::<Vec<_>>();

@@ -20,6 +20,8 @@ pub enum Ending {
     PeerDied(String),
     /// A signal asked for the end; it is raised again once everything is cleaned up.
     Interrupted(Signal),
+    /// A program that this one has started ended with this code; it has said itself why.
+    Program(u8),
     /// The reader of standard output has gone: end quietly, as by SIGPIPE.
     StdoutClosed,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Ending {
         match self {
             Self::NoSuchChannel(what) | Self::TimedOut(what) | Self::PeerDied(what) => f.write_str(what),
             Self::Interrupted(signal) => write!(f, "ended by {signal}"),
+            Self::Program(code) => write!(f, "the program ended with code {code}"),
             Self::StdoutClosed => f.write_str("standard output is closed"),
         }
     }
@@ -42,6 +45,7 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let code = match error.downcast_ref::<Ending>() {
         Some(Ending::StdoutClosed) => return die_by(Signal::SIGPIPE),
         Some(Ending::Interrupted(signal)) => return die_by(*signal),
+        Some(Ending::Program(code)) => return ExitCode::from(*code),
         Some(Ending::NoSuchChannel(_)) => 3,
         Some(Ending::TimedOut(_)) => 4,
         Some(Ending::PeerDied(_)) => 5,

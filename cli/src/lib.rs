@@ -11,6 +11,7 @@ mod input;
 mod ls;
 mod meter;
 mod output;
+mod pipe;
 mod quantity;
 mod recv;
 mod report;
@@ -37,6 +38,7 @@ enum Verb {
     Bench(bench::BenchArguments),
     Send(send::SendArguments),
     Recv(recv::RecvArguments),
+    Pipe(pipe::PipeArguments),
     Ls(ls::LsArguments),
     Stat(stat::StatArguments),
     Unlink(unlink::UnlinkArguments),
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Recv(arguments) => recv::run(&arguments),
+        Verb::Pipe(arguments) => pipe::run(&arguments),
         Verb::Ls(arguments) => ls::run(&arguments),
         Verb::Stat(arguments) => stat::run(&arguments),
         Verb::Unlink(arguments) => unlink::run(&arguments),

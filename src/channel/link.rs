@@ -3,6 +3,7 @@
 
 mod handshake;
 mod meeting;
+mod wire;
 
 use super::{
     Receiver, Sender,
@@ -29,6 +30,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use wire::Wire;
 
 /// The process at the other end of a link.
 #[derive(Debug)]
@@ -37,14 +39,17 @@ pub(crate) struct Peer {
     /// As the kernel has named it when the link was made.
     pub(crate) owner: Owner,
     credentials: PeerCredentials,
+    /// Where the link goes both ways.
+    pub(super) wire: Option<Wire>,
 }
 
 impl Peer {
-    fn at(connection: &Connection, credentials: PeerCredentials) -> Result<Self, OpenError> {
+    fn at(connection: &Arc<Connection>, credentials: PeerCredentials, ways: Ways) -> Result<Self, OpenError> {
         let process = connection.peer(&credentials)?;
         let identity = process.identity();
         let owner = Owner::new(identity.pid, identity.start_ticks);
-        Ok(Self { process: Arc::new(process), owner, credentials })
+        let wire = (ways == Ways::Both).then(|| Wire::new(Arc::clone(connection)));
+        Ok(Self { process: Arc::new(process), owner, credentials, wire })
     }
 }
 
@@ -135,8 +140,8 @@ impl Builder {
         if credentials.uid != expected {
             return Err(LinkError::WrongListener { found: credentials.uid, expected }.into());
         }
-        let meeting = Meeting::new(self, Arc::new(connection), credentials, deadline)?;
-        let offer = meeting.say_hello(ways)?;
+        let meeting = Meeting::new(self, Arc::new(connection), credentials, ways, deadline)?;
+        let offer = meeting.say_hello()?;
         Ok((meeting, offer))
     }
 
@@ -220,8 +225,8 @@ impl Listener {
             let PeerCredentials { pid, uid, .. } = credentials;
             return Err(LinkError::NotAccepted { pid, uid }.into());
         }
-        let meeting = Meeting::new(&self.builder, Arc::clone(connection), credentials, deadline)?;
-        let goes_bare = meeting.hear_hello(ways)?;
+        let meeting = Meeting::new(&self.builder, Arc::clone(connection), credentials, ways, deadline)?;
+        let goes_bare = meeting.hear_hello()?;
         let header = self.builder.link_header()?;
         Ok((meeting, Header { asymmetric: header.asymmetric && goes_bare, ..header }))
     }

@@ -2,6 +2,7 @@
 
 use super::{
     copy,
+    link::Peer,
     receiver::Receiver,
     ring::Inner,
     subscriber::Subscriber,
@@ -61,6 +62,19 @@ impl<'m> View<'m> {
             Kind::Broadcast(_) => 0,
             Kind::Single | Kind::Many(_) => claim::slot_of_sender(self.memory, self.record.info.owner()),
         }
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.record.length() as usize
+    }
+
+    pub(super) fn kind(&self) -> u16 {
+        self.record.info.kind()
+    }
+
+    /// The process at the other end of a link.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.inner.peer.as_deref()
     }
 
     fn sender(&self) -> SenderId {
@@ -200,7 +214,7 @@ impl<'a, P: Trust> Message<'a, P> {
     }
 
     #[inline]
-    fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View::new(self.receiver, self.record)
     }
 }
@@ -220,7 +234,7 @@ pub struct BatchedMessage<'a, P: Trust = Untrusted> {
 
 impl<'a, P: Trust> BatchedMessage<'a, P> {
     #[inline]
-    fn view(&self) -> &View<'a> {
+    pub(super) fn view(&self) -> &View<'a> {
         &self.view
     }
 }

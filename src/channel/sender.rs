@@ -159,7 +159,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How long a call may wait for room.
 #[derive(Clone, Copy)]
-enum Patience {
+pub(super) enum Patience {
     None,
     Until(Option<Deadline>),
 }
@@ -279,7 +279,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     #[inline]
-    fn reserve_within(
+    pub(super) fn reserve_within(
         &mut self,
         length: usize,
         patience: Patience,

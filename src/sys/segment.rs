@@ -19,6 +19,7 @@ use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::system::sysinfo;
 
+mod block;
 mod error;
 mod halves;
 mod hold;
@@ -26,6 +27,7 @@ mod mapping;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
+pub(crate) use block::{Block, FrozenBlock};
 pub use error::SegmentError;
 pub(crate) use halves::{Half, Halves, OtherHalf, Plan, Which};
 use mapping::Access;

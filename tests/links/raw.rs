@@ -42,7 +42,7 @@ pub fn versioned([link, layout]: [u32; 2], step: u32, detail: u32) -> Vec<u8> {
 }
 
 /// One end of a connection.
-pub struct Raw(OwnedFd);
+pub struct Raw(pub OwnedFd);
 
 fn socket() -> OwnedFd {
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()

@@ -12,7 +12,8 @@
 //! WELCOME                              ->
 //! ```
 //!
-//! Instead of its next message either side may say REFUSAL, with the reason.
+//! Instead of its next message either side may say REFUSAL, with the reason. Where it is both ways the connection stays
+//! open, and each side may say REGION, with a descriptor.
 
 use crate::{
     error::{LinkError, OpenError},
@@ -34,6 +35,8 @@ pub(super) enum Step {
     Join = 3,
     Welcome = 4,
     Refusal = 5,
+    /// After the handshake: a region's descriptor.
+    Region = 6,
 }
 
 impl Step {
@@ -44,6 +47,7 @@ impl Step {
             Self::Join => "its memory",
             Self::Welcome => "its welcome",
             Self::Refusal => "its refusal",
+            Self::Region => "a region",
         }
     }
 }
@@ -263,7 +267,7 @@ mod tests {
             &good[..31],
             &longer,
             &bytes([VERSION, header::VERSION, 2, 0, 0, 0]),
-            &bytes([VERSION, header::VERSION, 6, 0, 0, 0]),
+            &bytes([VERSION, header::VERSION, 7, 0, 0, 0]),
             &bytes([VERSION, header::VERSION, 1, 0, 0, 1]),
         ];
         for sample in samples {

@@ -37,6 +37,7 @@ pub(in super::super) struct Meeting<'a> {
     builder: &'a Builder,
     connection: Arc<Connection>,
     peer: Arc<Peer>,
+    ways: Ways,
     deadline: Deadline,
 }
 
@@ -45,22 +46,23 @@ impl<'a> Meeting<'a> {
         builder: &'a Builder,
         connection: Arc<Connection>,
         credentials: PeerCredentials,
+        ways: Ways,
         deadline: Deadline,
     ) -> Result<Self, OpenError> {
-        let peer = Arc::new(Peer::at(&connection, credentials)?);
-        Ok(Self { builder, connection, peer, deadline })
+        let peer = Arc::new(Peer::at(&connection, credentials, ways)?);
+        Ok(Self { builder, connection, peer, ways, deadline })
     }
 
     /// The connecting side's first word, and what the other side offers.
-    pub(super) fn say_hello(&self, ways: Ways) -> Result<Heard, OpenError> {
-        let flags = ways.flags() | if barrier::register() { MAY_GO_BARE } else { 0 };
+    pub(super) fn say_hello(&self) -> Result<Heard, OpenError> {
+        let flags = self.ways.flags() | if barrier::register() { MAY_GO_BARE } else { 0 };
         ask(&self.connection, (Step::Hello, flags, None), Step::Offer, self.deadline)
     }
 
     /// Hears the connecting side's first word, which must ask for so many ways. True when that side may go bare.
-    pub(super) fn hear_hello(&self, ways: Ways) -> Result<bool, OpenError> {
+    pub(super) fn hear_hello(&self) -> Result<bool, OpenError> {
         let flags = self.hear(Step::Hello)?.detail;
-        ways.check(flags & !MAY_GO_BARE)?;
+        self.ways.check(flags & !MAY_GO_BARE)?;
         Ok(flags & MAY_GO_BARE != 0)
     }
 

@@ -11,6 +11,7 @@ use std::fs::File;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 
 use super::SegmentError;
 
@@ -37,7 +38,7 @@ impl Mapping {
         options.len(control_len).populate();
         let control = match access {
             Access::Own => options.map_raw(file),
-            Access::Peers => options.map_raw_read_only(file),
+            Access::Peers | Access::Frozen => options.map_raw_read_only(file),
         };
         let control = control.map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
@@ -70,13 +71,24 @@ pub(super) enum Access {
     Own,
     /// Read what another process writes there.
     Peers,
+    /// Read what nobody writes any more.
+    Frozen,
 }
 
 impl Access {
     fn protection(self) -> ProtFlags {
         match self {
             Self::Own => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-            Self::Peers => ProtFlags::PROT_READ,
+            Self::Peers | Self::Frozen => ProtFlags::PROT_READ,
+        }
+    }
+
+    fn sharing(self) -> MapFlags {
+        match self {
+            Self::Own | Self::Peers => MapFlags::MAP_SHARED,
+            // Linux before 6.7 takes a shared mapping of what is sealed for one that may yet be written to. A private one that
+            // can't be written to has the same pages.
+            Self::Frozen => MapFlags::MAP_PRIVATE,
         }
     }
 }
@@ -118,7 +130,7 @@ impl Range {
         assert!(at.checked_add(len.get()).is_some_and(|end| end <= self.len.get()));
         // SAFETY: inside the range.
         let start = unsafe { self.base.byte_add(at) };
-        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE | MapFlags::MAP_FIXED;
+        let flags = access.sharing() | MapFlags::MAP_POPULATE | MapFlags::MAP_FIXED;
         // SAFETY: the pages are this range's, so replacing them takes no memory from anybody else.
         unsafe { mmap(Some(start.addr()), len, access.protection(), flags, file, offset as _) }
             .map_err(|errno| refused(self.operation, self.len.get(), errno))?;
@@ -140,6 +152,21 @@ impl Range {
             range.place(at, capacity, file, offset, access)?;
         }
         Ok(range)
+    }
+
+    /// A range that holds `file[..len]`.
+    pub(super) fn whole(file: &File, len: NonZeroUsize, access: Access) -> Result<Self, SegmentError> {
+        let mut range = Self::reserve(len, "map a region")?;
+        range.place(0, len, file, 0, access)?;
+        Ok(range)
+    }
+
+    /// Nothing of it will be there in a forked child.
+    pub(super) fn keep_from_children(&self) -> Result<(), SegmentError> {
+        // SAFETY: changes no access of this process; in a child, whoever holds an address inside the range asks first
+        // whether it still is what it was (`Block::start`).
+        unsafe { madvise(self.base.as_ptr(), self.len.get(), Advice::LinuxDontFork) }
+            .map_err(|errno| SegmentError::os("keep a region from forked children", errno))
     }
 
     /// Start of the range, at a page boundary.

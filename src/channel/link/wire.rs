@@ -1,0 +1,63 @@
+//! The connection of a link in both directions stays open, for the descriptors of regions: what no ring can carry.
+
+use super::handshake::{Step, hear, say};
+use crate::{
+    error::{LinkError, OpenError, RegionError},
+    sys::{clock::Deadline, socket::Connection},
+};
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// More than a socket can hold.
+const MOST_SKIPPED: u64 = 1 << 16;
+
+/// The connection, and how many descriptors have gone over it in either direction: a descriptor's number is how many have
+/// gone before it.
+#[derive(Debug)]
+pub(in super::super) struct Wire {
+    connection: Arc<Connection>,
+    sent: Mutex<u64>,
+    heard: Mutex<u64>,
+}
+
+impl Wire {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, sent: Mutex::new(0), heard: Mutex::new(0) }
+    }
+
+    /// Passes a descriptor and gives its number. Waits until `deadline` while the other side has not taken enough of those
+    /// before.
+    pub(in super::super) fn pass(&self, fd: BorrowedFd<'_>, deadline: Deadline) -> Result<u64, OpenError> {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = *sent;
+        say(&self.connection, Step::Region, number as u32, Some(fd), deadline)?;
+        *sent += 1;
+        Ok(number)
+    }
+
+    /// Takes the descriptor of this number, which has been passed already; those before it that nobody took are closed.
+    pub(in super::super) fn take(&self, number: u64) -> Result<OwnedFd, RegionError> {
+        let missing = || Err(LinkError::Malformed { why: "a region is missing" }.into());
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match number.checked_sub(*heard) {
+            None => return Err(RegionError::Taken),
+            Some(MOST_SKIPPED..) => return missing(),
+            Some(_) => {}
+        }
+        loop {
+            let next = hear(&self.connection, Step::Region, Deadline::after(Duration::ZERO));
+            if let Err(OpenError::Link(LinkError::TimedOut { .. } | LinkError::HungUp { .. })) = next {
+                return missing();
+            }
+            let at = *heard;
+            *heard += 1;
+            if at == number {
+                let next = next?;
+                return if next.detail == number as u32 { Ok(next.fd()?) } else { missing() };
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Memory that one process fills and others then read: a memfd that nobody can write to any more.
+
+use core::num::NonZeroUsize;
+use core::ptr::NonNull;
+use std::fs::File;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{SealFlags, fcntl_add_seals, fstatfs};
+
+use super::mapping::{Access, Range};
+use super::{FIXED_SIZE, Segment, SegmentError, allocated, from_io};
+use crate::sys::fork::Generation;
+
+/// Nobody writes to such a file, and no mapping is left through which somebody could: the kernel refuses the seal else.
+const FROZEN: SealFlags = FIXED_SIZE.union(SealFlags::WRITE);
+
+/// What the kernel calls the file system of memfds; those of huge pages, which are mapped otherwise, have another.
+const TMPFS: i64 = 0x0102_1994;
+
+/// Memory that this process fills.
+#[derive(Debug)]
+pub(crate) struct Block {
+    file: File,
+    length: NonZeroUsize,
+    /// Not there in a forked child, where other memory may lie in its place.
+    range: Option<Range>,
+    generation: Generation,
+}
+
+impl Block {
+    /// All its memory is taken here, and it's zero. `name` is for people who look at `/proc/<pid>/maps`.
+    pub(crate) fn new(name: &str, length: usize) -> Result<Self, SegmentError> {
+        let length = NonZeroUsize::new(length).ok_or(SegmentError::TooShort { found: 0, needed: 1 })?;
+        let file = Segment::allocated_memfd(name, length.get() as u64)?;
+        let range = Range::whole(&file, length, Access::Own)?;
+        // Else a child that somebody forks could keep it from being sealed.
+        range.keep_from_children()?;
+        Ok(Self { file, length, range: Some(range), generation: Generation::current() })
+    }
+
+    /// Start of the memory, at a page boundary.
+    ///
+    /// # Panics
+    /// In a forked child, which has not got it.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        let range = self.range.as_ref().filter(|_| self.generation.lasts());
+        range.expect("a region that is still written belongs to the process that made it").base()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length.get()
+    }
+
+    /// Nobody writes to it from now on.
+    pub(crate) fn freeze(mut self) -> Result<FrozenBlock, SegmentError> {
+        self.unmap();
+        let seal = |seals| fcntl_add_seals(&self.file, seals);
+        seal(FROZEN | SealFlags::SEAL).map_err(|errno| SegmentError::os("seal a region", errno))?;
+        FrozenBlock::take(self.file.try_clone().map_err(|error| from_io("seal a region", error))?.into())
+    }
+
+    fn unmap(&mut self) {
+        let range = self.range.take();
+        if !self.generation.lasts() {
+            mem::forget(range);
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.unmap();
+    }
+}
+
+/// Memory whose bytes nobody changes any more, mapped to read only.
+#[derive(Debug)]
+pub(crate) struct FrozenBlock {
+    file: File,
+    length: NonZeroUsize,
+    range: Range,
+}
+
+impl FrozenBlock {
+    /// Takes what somebody passed: only a memfd that is sealed against writing and any change of size, and has no holes.
+    pub(crate) fn take(fd: OwnedFd) -> Result<Self, SegmentError> {
+        let segment = Segment { file: fd.into() };
+        let meta = segment.metadata()?;
+        let is_memory = fstatfs(&segment.file).is_ok_and(|system| system.f_type == TMPFS);
+        if !meta.is_file() || !is_memory {
+            return Err(SegmentError::NotRegular { path: None });
+        }
+        let seals = segment.seals()?;
+        let needed =
+            [(SealFlags::WRITE, "writing"), (SealFlags::SHRINK, "shrinking"), (SealFlags::GROW, "growing")];
+        if let Some(&(_, missing)) = needed.iter().find(|(seal, _)| !seals.contains(*seal)) {
+            return Err(SegmentError::NotSealed { missing });
+        }
+        let Some(length) = usize::try_from(meta.len()).ok().and_then(NonZeroUsize::new) else {
+            return Err(SegmentError::TooShort { found: meta.len(), needed: 1 });
+        };
+        // With these seals it stays as it is.
+        if allocated(&meta) < meta.len() {
+            return Err(SegmentError::Holes { found: allocated(&meta), needed: meta.len() });
+        }
+        let range = Range::whole(&segment.file, length, Access::Frozen)?;
+        Ok(Self { file: segment.file, length, range })
+    }
+
+    /// Start of the memory, at a page boundary.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.range.base()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length.get()
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
