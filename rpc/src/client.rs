@@ -4,14 +4,15 @@ use crate::{
     clock::Deadline,
     codec::{Frame, Parcel},
     context::Session,
-    error::{BindError, CallError, Done, Refusal},
+    error::{BindError, CallError, Done, Malformed, Refusal},
     interface::{Description, Interface},
     registry,
     semantics::Semantics,
     wire::{self, AnswerHeader, CallHeader, Hello},
 };
 use ringpost::{
-    Duplex, LinkError, Message, OpenError, Receiver, RecvError, Reservation, SendError, Sender, WaitStrategy,
+    Duplex, LinkError, Message, OpenError, Receiver, RecvError, Region, Reservation, SendError, Sender,
+    WaitStrategy,
 };
 use std::{path::PathBuf, thread, time::Duration};
 use zerocopy::IntoBytes;
@@ -99,7 +100,7 @@ pub struct Client {
     link: Option<Duplex>,
     /// The arguments of the call: kept until it is answered.
     arguments: Frame,
-    answer: Vec<u8>,
+    answer: Frame,
 }
 
 /// Why one attempt gave no answer.
@@ -131,7 +132,7 @@ impl Client {
             number: 0,
             link: None,
             arguments: Frame::default(),
-            answer: Vec::new(),
+            answer: Frame::default(),
         };
         client.link = Some(client.meet(deadline)?);
         Ok(client)
@@ -223,27 +224,37 @@ impl Client {
         let Self { link: Some(link), number, arguments, answer, .. } = self else {
             unreachable!("it is made above")
         };
-        let header = CallHeader { number: *number, deadline_ns: deadline.as_ns() };
+        if !arguments.regions.is_empty() {
+            wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(not_sent)?;
+        }
+        let regions = arguments.regions.len() as u64;
+        let header = CallHeader { number: *number, deadline_ns: deadline.as_ns(), regions };
         let length = size_of::<CallHeader>() + arguments.bytes.len();
         let mut room = reserve(&mut link.sender, length, deadline).map_err(not_sent)?;
         room.write_at(0, header.as_bytes());
         room.write_at(size_of::<CallHeader>(), &arguments.bytes);
         room.set_kind(method);
         room.commit();
+        const NONSENSE: CallError = CallError::Unbound(BindError::Protocol);
+        answer.clear();
         loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
-            let header: AnswerHeader =
-                wire::open(&message, answer).ok_or(CallError::Unbound(BindError::Protocol))?;
+            if message.kind() == Region::KIND {
+                wire::take_region(&message, &mut answer.regions)
+                    .ok_or(CallError::Answer(Malformed("a region can't be had")))?;
+                continue;
+            }
+            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or(NONSENSE)?;
             if header.number != *number {
                 // Of a call that was given up.
                 continue;
             }
             return match message.kind() {
-                wire::DONE => Ok(()),
+                wire::DONE => Ok(wire::keep_last(&mut answer.regions, header.regions).ok_or(NONSENSE)?),
                 wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
                 other => Err(match Refusal::from_code(other) {
                     Some(refusal) => CallError::Refused(refusal).into(),
-                    None => CallError::Unbound(BindError::Protocol).into(),
+                    None => NONSENSE.into(),
                 }),
             };
         }

@@ -5,19 +5,23 @@
 //! type has, each one reference further in.
 
 use crate::error::Malformed;
+use ringpost::Region;
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, slice};
 use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
 /// What is sent: the arguments of a call, or an answer.
 #[derive(Debug, Default)]
 pub struct Frame {
     pub(crate) bytes: Vec<u8>,
+    /// They go ahead of it, each in a message of its own.
+    pub(crate) regions: Vec<Region>,
 }
 
 impl Frame {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
+        self.regions.clear();
     }
 }
 
@@ -25,11 +29,12 @@ impl Frame {
 #[derive(Debug)]
 pub struct Parcel<'a> {
     bytes: &'a [u8],
+    regions: slice::Iter<'a, Region>,
 }
 
 impl<'a> Parcel<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
+    pub(crate) fn new(frame: &'a Frame) -> Self {
+        Self { bytes: &frame.bytes, regions: frame.regions.iter() }
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
@@ -43,7 +48,11 @@ impl<'a> Parcel<'a> {
     /// # Errors
     /// [`Malformed`] when something is.
     pub fn end(self) -> Result<(), Malformed> {
-        if self.bytes.is_empty() { Ok(()) } else { Err(Malformed("something is left behind its end")) }
+        if self.bytes.is_empty() && self.regions.len() == 0 {
+            Ok(())
+        } else {
+            Err(Malformed("something is left behind its end"))
+        }
     }
 }
 
@@ -56,6 +65,8 @@ pub enum Form {
     List(usize),
     /// As postcard writes it.
     Postcard,
+    /// As a [`Region`]: its memory itself.
+    Region,
 }
 
 impl fmt::Display for Form {
@@ -64,6 +75,7 @@ impl fmt::Display for Form {
             Self::Plain(length) => write!(f, "{length} bytes"),
             Self::List(length) => write!(f, "list of {length} bytes"),
             Self::Postcard => f.write_str("postcard"),
+            Self::Region => f.write_str("region"),
         }
     }
 }
@@ -88,6 +100,35 @@ impl<T> Codec<T> {
     pub const NEW: Self = Self(PhantomData);
 }
 
+/// Large arguments, whose memory goes over the link itself.
+pub trait AsRegion {
+    /// How it goes over the wire.
+    fn form(&self) -> Form {
+        Form::Region
+    }
+    /// Adds it to the frame.
+    fn write(&self, value: &Region, frame: &mut Frame) -> Result<(), Malformed>;
+    /// Takes it out of the parcel.
+    fn read(&self, parcel: &mut Parcel<'_>) -> Result<Region, Malformed>;
+}
+
+impl AsRegion for &&&Codec<Region> {
+    fn write(&self, value: &Region, frame: &mut Frame) -> Result<(), Malformed> {
+        if frame.regions.len() == MOST_REGIONS {
+            return Err(Malformed("a call takes 16 regions at most"));
+        }
+        frame.regions.push(value.clone());
+        Ok(())
+    }
+
+    fn read(&self, parcel: &mut Parcel<'_>) -> Result<Region, Malformed> {
+        parcel.regions.next().cloned().ok_or(Malformed("a region is missing"))
+    }
+}
+
+/// Regions of one call, or of one answer.
+pub(crate) const MOST_REGIONS: usize = 16;
+
 /// Plain old data: without padding, checked when it is read.
 pub trait AsBytes<T> {
     /// How it goes over the wire.
@@ -95,10 +136,8 @@ pub trait AsBytes<T> {
         Form::Plain(size_of::<T>())
     }
     /// Adds it to the frame.
-    #[allow(missing_docs, reason = "the codec of one form is like that of another")]
     fn write(&self, value: &T, frame: &mut Frame) -> Result<(), Malformed>;
     /// Takes it out of the parcel.
-    #[allow(missing_docs, reason = "as above")]
     fn read(&self, parcel: &mut Parcel<'_>) -> Result<T, Malformed>;
 }
 
@@ -127,10 +166,8 @@ pub trait AsList<T> {
         Form::List(size_of::<T>())
     }
     /// Adds them to the frame.
-    #[allow(missing_docs, reason = "as above")]
     fn write(&self, value: &Vec<T>, frame: &mut Frame) -> Result<(), Malformed>;
     /// Takes them out of the parcel.
-    #[allow(missing_docs, reason = "as above")]
     fn read(&self, parcel: &mut Parcel<'_>) -> Result<Vec<T>, Malformed>;
 }
 
@@ -160,12 +197,10 @@ pub trait ByPostcard<T> {
         Form::Postcard
     }
     /// Adds it to the frame.
-    #[allow(missing_docs, reason = "as above")]
     fn write(&self, value: &T, frame: &mut Frame) -> Result<(), Malformed>
     where
         T: Argument;
     /// Takes it out of the parcel.
-    #[allow(missing_docs, reason = "as above")]
     fn read(&self, parcel: &mut Parcel<'_>) -> Result<T, Malformed>
     where
         T: Argument;

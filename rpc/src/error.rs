@@ -44,7 +44,7 @@ pub enum Refusal {
     Malformed,
     /// The method panicked. In a durable service nothing was done.
     Panicked,
-    /// The answer is longer than the link, or a session of a durable service, takes.
+    /// The answer is longer than the link takes; or than a durable service remembers, which is no region either.
     AnswerTooLong,
     /// A durable service remembers as many sessions as it can, and the processes of all of them live.
     TooManySessions,

@@ -29,7 +29,8 @@
 //! ```
 //!
 //! * **The interface** is a trait. Arguments and results go by value: plain old data (zerocopy's `TryFromBytes`, `IntoBytes`,
-//!   `Immutable`) as its bytes, a `Vec` of it as one block, all else by postcard. An argument `&mut T` is copied there and back; every other
+//!   `Immutable`) as its bytes, a `Vec` of it as one block, a [`Region`](ringpost::Region), which may be large, as its
+//!   memory itself, all else by postcard. An argument `&mut T` is copied there and back; every other
 //!   reference, and every pointer, is refused at compile time. A first argument `context: &Context` is the server's alone:
 //!   [`Context`] tells who calls, and whether the call is [cancelled](Context::is_cancelled). What both sides have
 //!   compiled is compared when a client binds.
@@ -75,6 +76,8 @@ mod owner;
 pub mod registry;
 mod semantics;
 mod server;
+#[cfg(feature = "tarpc")]
+pub mod tarpc;
 mod wire;
 
 pub use client::{Binding, Client};
@@ -90,5 +93,5 @@ pub use server::{Event, Server};
 /// What generated code names.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::codec::{AsBytes, AsList, ByPostcard, Codec};
+    pub use crate::codec::{AsBytes, AsList, AsRegion, ByPostcard, Codec};
 }

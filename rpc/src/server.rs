@@ -1,6 +1,7 @@
 //! The side that answers.
 
 use crate::{
+    clock::Deadline,
     codec::{Frame, Parcel},
     context::{Context, Session},
     durable::{Durable, Recollection},
@@ -11,7 +12,7 @@ use crate::{
     semantics::Semantics,
     wire::{self, AnswerHeader, CallHeader, Hello},
 };
-use ringpost::{Duplex, Listener, OpenError, PeerCredentials, SendError, WaitStrategy};
+use ringpost::{Duplex, Listener, OpenError, PeerCredentials, Region, SendError, WaitStrategy};
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -162,7 +163,7 @@ trait Engine: Send {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &[u8],
+        arguments: &Frame,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal>;
@@ -176,7 +177,7 @@ fn run<S: Service>(
     service: &mut S,
     method: u16,
     context: &Context<'_>,
-    arguments: &[u8],
+    arguments: &Frame,
     answer: &mut Frame,
 ) -> Result<(), Refusal> {
     catch_unwind(AssertUnwindSafe(|| service.call(method, context, Parcel::new(arguments), answer)))
@@ -200,7 +201,7 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &[u8],
+        arguments: &Frame,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
@@ -236,7 +237,7 @@ where
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &[u8],
+        arguments: &Frame,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
@@ -254,6 +255,9 @@ where
         let mut service = S::new(durable.state());
         run(&mut service, method, context, arguments, answer)?;
         observe(&Event::Executed);
+        if !answer.regions.is_empty() {
+            return Err(Refusal::AnswerTooLong);
+        }
         let state = service.into_implementation();
         durable.commit(&state, place, context.session, self.owner, context.number, &answer.bytes)?;
         observe(&Event::Committed);
@@ -307,7 +311,7 @@ impl<E: Engine> Conversation<E> {
     fn answer_all(&mut self, session: Session) -> Option<()> {
         let Self { link, engine, observer } = self;
         let observe: &dyn Fn(&Event<'_>) = &**observer;
-        let (mut arguments, mut answer) = (Vec::new(), Frame::default());
+        let (mut arguments, mut answer) = (Frame::default(), Frame::default());
         loop {
             let message = link.receiver.recv().ok()?;
             let kind = message.kind();
@@ -315,9 +319,14 @@ impl<E: Engine> Conversation<E> {
                 engine.goodbye(session);
                 return None;
             }
+            if kind == Region::KIND {
+                wire::take_region(&message, &mut arguments.regions)?;
+                continue;
+            }
             observe(&Event::Arrived);
-            let header: CallHeader = wire::open(&message, &mut arguments)?;
+            let header: CallHeader = wire::open(&message, &mut arguments.bytes)?;
             drop(message);
+            wire::keep_last(&mut arguments.regions, header.regions)?;
             observe(&Event::Received);
             let number = header.number;
             let context = Context::new(link, header.deadline(), session, number);
@@ -337,7 +346,8 @@ impl<E: Engine> Conversation<E> {
                 answer.clear();
             }
             drop(context);
-            reply(link, number, outcome, &answer.bytes).ok()?;
+            arguments.regions.clear();
+            reply(link, number, outcome, &answer).ok()?;
             observe(&Event::Answered);
         }
     }
@@ -345,15 +355,18 @@ impl<E: Engine> Conversation<E> {
 
 /// Waits while the client takes no answers.
 #[inline]
-fn reply(link: &mut Duplex, number: u64, kind: u16, answer: &[u8]) -> Result<(), SendError> {
-    let header = AnswerHeader { number };
-    let length = size_of::<AnswerHeader>() + answer.len();
+fn reply(link: &mut Duplex, number: u64, kind: u16, answer: &Frame) -> Result<(), SendError> {
+    let header = AnswerHeader { number, regions: answer.regions.len() as u64 };
+    let length = size_of::<AnswerHeader>() + answer.bytes.len();
     if length > link.sender.longest_message() {
-        return reply(link, number, Refusal::AnswerTooLong.code(), &[]);
+        return reply(link, number, Refusal::AnswerTooLong.code(), &Frame::default());
+    }
+    if !answer.regions.is_empty() {
+        wire::send_regions(&mut link.sender, &answer.regions, Deadline::NEVER)?;
     }
     let mut room = link.sender.reserve(length)?;
     room.write_at(0, header.as_bytes());
-    room.write_at(size_of::<AnswerHeader>(), answer);
+    room.write_at(size_of::<AnswerHeader>(), &answer.bytes);
     room.set_kind(kind);
     room.commit();
     Ok(())

@@ -3,8 +3,8 @@
 //! The kind of a ringpost message says what it is: below `CONTROL` a call's is the number of its method, an answer's what
 //! became of the call.
 
-use crate::{clock::Deadline, error::Refusal, semantics::Semantics};
-use ringpost::Message;
+use crate::{clock::Deadline, codec::MOST_REGIONS, error::Refusal, semantics::Semantics};
+use ringpost::{Message, Region, RegionError, SendError, Sender};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// From here on: messages about the link itself.
@@ -56,6 +56,8 @@ pub(crate) struct CallHeader {
     pub(crate) number: u64,
     /// [`Deadline`].
     pub(crate) deadline_ns: u64,
+    /// How many regions, of those that came before, are arguments: the last ones.
+    pub(crate) regions: u64,
 }
 
 impl CallHeader {
@@ -70,6 +72,8 @@ impl CallHeader {
 pub(crate) struct AnswerHeader {
     /// Of the call.
     pub(crate) number: u64,
+    /// As in the call.
+    pub(crate) regions: u64,
 }
 
 impl Refusal {
@@ -80,6 +84,45 @@ impl Refusal {
     pub(crate) fn from_code(code: u16) -> Option<Self> {
         Self::ALL.get(usize::from(code.checked_sub(REFUSED)?)).copied()
     }
+}
+
+/// Forgets all regions but the last `count`: the others were of a call that was given up. `None` when there are not so many.
+pub(crate) fn keep_last(regions: &mut Vec<Region>, count: u64) -> Option<()> {
+    let others = regions.len().checked_sub(usize::try_from(count).ok()?)?;
+    regions.drain(..others);
+    Some(())
+}
+
+/// Takes up a region for the call, or the answer, that comes behind it. `None` when it, or one more, can't be had.
+#[cold]
+pub(crate) fn take_region(message: &Message<'_>, regions: &mut Vec<Region>) -> Option<()> {
+    if regions.len() == 2 * MOST_REGIONS {
+        // More are of calls that were given up.
+        regions.drain(..MOST_REGIONS);
+    }
+    regions.push(message.region().ok()?);
+    Some(())
+}
+
+/// Sends what goes ahead of a call or of an answer.
+#[cold]
+pub(crate) fn send_regions(
+    sender: &mut Sender,
+    regions: &[Region],
+    deadline: Deadline,
+) -> Result<(), SendError> {
+    for region in regions {
+        let sent = match deadline.instant() {
+            None => sender.send_region(region),
+            Some(instant) => sender.send_region_deadline(region, instant),
+        };
+        sent.map_err(|error| match error {
+            RegionError::Send(error) => error,
+            // The other end has hung up.
+            _ => SendError::Disconnected,
+        })?;
+    }
+    Ok(())
 }
 
 /// Takes a message apart: a copy of its header, and of what follows.

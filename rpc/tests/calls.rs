@@ -4,9 +4,14 @@
 mod common;
 
 use common::Child;
-use ringpost_rpc::{BindError, Binding, CallError, Context, Done, Event, Refusal, Semantics, Server};
+use ringpost::{Region, RegionMut};
+use ringpost_rpc::{
+    BindError, Binding, CallError, Context, Done, Event, Refusal, Semantics, Server, registry,
+};
 use serde::{Deserialize, Serialize};
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
@@ -34,6 +39,8 @@ trait Everything {
     /// Works until nobody wants it any more.
     fn work(&self, context: &Context);
     fn nothing(&self);
+    /// Large arguments, and a large result.
+    fn join(&self, first: Region, middle: u8, last: Region) -> Region;
 }
 
 #[derive(Clone)]
@@ -87,6 +94,14 @@ impl Everything for Work {
     }
 
     fn nothing(&self) {}
+
+    fn join(&self, first: Region, middle: u8, last: Region) -> Region {
+        let mut both = RegionMut::new(first.len() + 1 + last.len()).unwrap();
+        both[..first.len()].copy_from_slice(&first);
+        both[first.len()] = middle;
+        both[first.len() + 1..].copy_from_slice(&last);
+        both.freeze().unwrap()
+    }
 }
 
 /// The same name, another type.
@@ -115,6 +130,7 @@ fn child_process() {
             };
             server.observe(tell).serve(EverythingServer(Work { last: 0 }));
         }
+        ["named"] => by_name(),
         ["call-and-hang", path] => {
             let mut client = EverythingClient::bind(Binding::path(path)).unwrap();
             line.tell(0);
@@ -172,6 +188,152 @@ fn what_is_passed_by_mutable_reference_is_copied_there_and_back() {
     let (mut numbers, mut rounds): (Vec<u32>, _) = ((0..1000).rev().collect(), "none".to_string());
     assert_eq!(client.sort(&mut numbers, &mut rounds).unwrap(), 1000);
     assert_eq!((numbers, rounds.as_str()), ((0..1000).collect(), "none and one"));
+}
+
+#[test]
+fn large_arguments_and_results_go_by_region() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut client = place.bind();
+    let region = |byte: u8, length: usize| {
+        let mut memory = RegionMut::new(length).unwrap();
+        memory.fill(byte);
+        memory.freeze().unwrap()
+    };
+    // Far more than the ring has room for; and more calls than regions that can be under way.
+    let (first, last) = (region(1, 8 << 20), region(3, 5));
+    for _ in 0..50 {
+        let both = client.join(first.clone(), 2, last.clone()).unwrap();
+        assert_eq!(both.len(), (8 << 20) + 6);
+        assert_eq!(both[(8 << 20) - 1..], [1, 2, 3, 3, 3, 3, 3]);
+    }
+    // A region that no call takes is of no account for the next one.
+    assert_eq!(client.sum([1; 4], 1).unwrap(), 5);
+}
+
+/// As a program that has a directory for its services.
+fn by_name() {
+    let named = || EverythingClient::bind("some.thing-1");
+    assert!(matches!(named(), Err(BindError::Open(_))));
+    let server = Server::bind("some.thing-1").unwrap();
+    thread::spawn(move || server.serve(EverythingServer(Work { last: 9 })));
+    assert_eq!(named().unwrap().remember(1).unwrap(), 9);
+    assert!(matches!(Server::bind("some.thing-1"), Err(BindError::Open(_))), "the name is taken");
+    let _other = Server::bind("other").unwrap();
+    assert_eq!(registry::list().unwrap(), ["other", "some.thing-1"]);
+    for name in ["", ".hidden", "a/b", "..", "ä", &"x".repeat(65)] {
+        assert!(matches!(Server::bind(name), Err(BindError::Name { .. })), "{name}");
+    }
+    let directory = registry::directory().unwrap();
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o750)).unwrap();
+    assert!(matches!(named(), Err(BindError::Registry(_))), "others can use it");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    let elsewhere = directory.with_extension("moved");
+    fs::rename(&directory, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &directory).unwrap();
+    assert!(matches!(registry::list(), Err(BindError::Registry(_))), "it is a link");
+}
+
+#[test]
+fn services_are_bound_by_name_in_a_directory_of_their_user() {
+    let place = Place::new();
+    fs::create_dir(&place.0).unwrap();
+    Child::start_with("named", |command| command.env("XDG_RUNTIME_DIR", &place.0)).finish();
+    fs::remove_dir_all(&place.0).unwrap();
+}
+
+#[test]
+fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut good = place.bind();
+    let hello = |version: u32, session: u8| {
+        let mut bytes = version.to_ne_bytes().to_vec();
+        bytes.extend([0; 4]);
+        bytes.extend(interface_hash().to_ne_bytes());
+        bytes.extend([session; 16]);
+        bytes
+    };
+    let call = |regions: u64, arguments: &[u8]| {
+        let words = [1u64, 0, regions].map(u64::to_ne_bytes).concat();
+        [&words, arguments].concat()
+    };
+    let whole = 40;
+    let after_hello: [&[(u16, Vec<u8>)]; 6] = [
+        &[(0, vec![])],
+        &[(0, vec![1; 23])],
+        &[(0, call(1, &[0; 34]))],
+        &[(0, call(u64::MAX, &[0; 34]))],
+        &[(0xffff, vec![0; 16])],
+        &[(0xffff, vec![])],
+    ];
+    for (kind, bytes) in [(0, vec![]), (0xff00, vec![1; 7]), (0xff00, hello(2, 1)), (7, hello(1, 1))] {
+        let mut link = ringpost::connect_duplex(&place.0).unwrap();
+        link.sender.send_kind(kind, &bytes).unwrap();
+        assert!(link.recv().is_err());
+    }
+    for messages in after_hello {
+        let mut link = ringpost::connect_duplex(&place.0).unwrap();
+        link.sender.send_kind(0xff00, &hello(1, 1)).unwrap();
+        assert_eq!(link.recv().unwrap().kind(), 0xff02);
+        for (kind, bytes) in messages {
+            link.sender.send_kind(*kind, bytes).unwrap();
+        }
+        assert!(link.recv().is_err(), "{messages:?}");
+    }
+    // Arguments that are none, and methods that do not exist, are refused: the client may go on.
+    let mut link = ringpost::connect_duplex(&place.0).unwrap();
+    link.sender.send_kind(0xff00, &hello(1, 1)).unwrap();
+    assert_eq!(link.recv().unwrap().kind(), 0xff02);
+    for length in 0..whole {
+        for method in [0, 1, 2, 3, 4, 10, 0x7fff, 0xfeff] {
+            link.sender.send_kind(method, &call(0, &vec![0xff; length])).unwrap();
+            let answer = link.recv().unwrap();
+            let right = match method {
+                0 => length == 34,
+                1 => length == 4,
+                _ => false,
+            };
+            assert_eq!(answer.kind() == 0, right, "{method}, {length} bytes: {}", answer.kind());
+        }
+    }
+    assert_eq!(good.sum([1; 4], 1).unwrap(), 5);
+}
+
+fn interface_hash() -> u64 {
+    ringpost_rpc::Description::of::<EverythingInterface>().hash()
+}
+
+#[test]
+fn a_server_that_says_nonsense_is_an_error_for_its_client() {
+    let place = Place::new();
+    let listener = ringpost::listen(&place.0).unwrap();
+    let answers =
+        [(0, vec![]), (2, vec![0; 5]), (9999, vec![1; 16]), (0, vec![1; 16]), (0xffff, vec![0; 16])];
+    let number = answers.len();
+    let server = thread::spawn(move || {
+        let mut strange = listener.accept_duplex().unwrap();
+        drop(strange.recv().unwrap());
+        strange.sender.send_kind(77, b"what?").unwrap();
+        for (kind, mut bytes) in answers {
+            let mut link = listener.accept_duplex().unwrap();
+            drop(link.recv().unwrap());
+            link.sender.send_kind(0xff02, &[]).unwrap();
+            drop(link.recv().unwrap());
+            if bytes.len() == 16 && kind != 0xffff {
+                bytes[..8].copy_from_slice(&1u64.to_ne_bytes());
+            }
+            link.sender.send_kind(kind, &bytes).unwrap();
+            let _ = link.recv();
+        }
+    });
+    assert!(matches!(EverythingClient::bind(Binding::path(&place.0)), Err(BindError::Protocol)));
+    for _ in 0..number {
+        let error = place.bind().nothing().unwrap_err();
+        assert!(matches!(error, CallError::Unbound(BindError::Protocol) | CallError::Answer(_)), "{error}");
+    }
+    server.join().unwrap();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
     env,
     fs::{self, OpenOptions},
     io::Write,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -238,20 +239,17 @@ fn run(kind: &str, semantics: Semantics, step: &'static str) -> Run {
     let mut server = world.start(kind, Some((step, FATAL)));
     let mut client = world.bind(semantics);
     let session = client.client.session();
-    let results = thread::scope(|scope| {
-        let mortal = kind == "durable" || step != "committed";
-        let successor = mortal.then(|| {
-            scope.spawn(|| {
-                let first = std::mem::replace(&mut server, Child::start("ended"));
-                assert_eq!(std::os::unix::process::ExitStatusExt::signal(&first.end()), Some(9), "at {step}");
-                server = world.start(kind, None);
-            })
-        });
-        let results: Vec<_> = (1..=FATAL).map(|which| client.have(which)).collect();
-        successor.map(|successor| successor.join().unwrap());
-        let rest = (FATAL + 1..=CALLS).map(|which| client.have(which));
-        results.into_iter().chain(rest.collect::<Vec<_>>()).collect::<Vec<_>>()
+    let mortal = kind == "durable" || step != "committed";
+    // A child dies with the thread that has started it: so the calls are made in another.
+    let mut results: Vec<_> = thread::scope(|scope| {
+        let calls = scope.spawn(|| (1..=FATAL).map(|which| client.have(which)).collect());
+        if mortal {
+            assert_eq!(server.end().signal(), Some(Signal::KILL.as_raw()), "at {step}");
+            server = world.start(kind, None);
+        }
+        calls.join().unwrap()
     });
+    results.extend((FATAL + 1..=CALLS).map(|which| client.have(which)));
     assert_eq!(client.client.session(), session);
     let mut judge = world.bind(semantics);
     (1..).zip(results).map(|(which, result)| (result, judge.count(which).unwrap())).collect()
@@ -371,4 +369,22 @@ fn places_of_sessions_that_ended_and_of_clients_that_died_are_used_again() {
         let mut last = world.bind(Semantics::ExactlyOnce);
         while last.have(4).is_err() {}
     }
+}
+
+#[test]
+fn a_server_that_never_comes_back_is_waited_for_until_the_deadline() {
+    let world = World::new();
+    let mut server = world.start("durable", None);
+    let mut client = world.bind(Semantics::ExactlyOnce);
+    client.have(1).unwrap();
+    server.kill();
+    client.client.set_timeout(Some(std::time::Duration::from_millis(30)));
+    for _ in 0..2 {
+        assert!(matches!(client.have(2), Err(CallError::TimedOut { .. })));
+    }
+    // What was given up is not done by the successor.
+    let _server = world.start("durable", None);
+    client.client.set_timeout(None);
+    assert_eq!(client.have(3).unwrap(), 2);
+    assert_eq!(client.count(2).unwrap(), 0);
 }
