@@ -241,13 +241,13 @@ fn run(kind: &str, semantics: Semantics, step: &'static str) -> Run {
     let session = client.client.session();
     let mortal = kind == "durable" || step != "committed";
     // A child dies with the thread that has started it: so the calls are made in another.
-    let mut results: Vec<_> = thread::scope(|scope| {
+    let (mut results, _server): (Vec<_>, _) = thread::scope(|scope| {
         let calls = scope.spawn(|| (1..=FATAL).map(|which| client.have(which)).collect());
         if mortal {
             assert_eq!(server.end().signal(), Some(Signal::KILL.as_raw()), "at {step}");
             server = world.start(kind, None);
         }
-        calls.join().unwrap()
+        (calls.join().unwrap(), server)
     });
     results.extend((FATAL + 1..=CALLS).map(|which| client.have(which)));
     assert_eq!(client.client.session(), session);
@@ -357,7 +357,9 @@ fn places_of_sessions_that_ended_and_of_clients_that_died_are_used_again() {
     let _server = world.start("durable", None);
     for _ in 0..2 {
         let mut sessions: Vec<_> = (0..255).map(|_| world.bind(Semantics::ExactlyOnce)).collect();
-        sessions.iter_mut().for_each(|client| drop(client.have(2).unwrap()));
+        for client in &mut sessions {
+            client.have(2).unwrap();
+        }
         let mut dying = Child::start(&format!("client {}", world.0.display()));
         assert_eq!(dying.hear(), 0);
         let mut more = world.bind(Semantics::ExactlyOnce);
