@@ -72,6 +72,11 @@ pub enum OpenError {
         /// Number of slots.
         most: u8,
     },
+    /// All seats of the mailbox are taken.
+    TooManySeats {
+        /// How many there are.
+        most: u8,
+    },
     /// The kernel refuses something that all users of this ring rely on.
     Unsupported {
         /// What it refuses.
@@ -109,13 +114,14 @@ impl fmt::Display for OpenError {
             }
             Self::SenderAttached { pid } => write!(
                 f,
-                "the ring has a sender already (process {pid}), and takes one at a time: to have several, make it with `many_senders`"
+                "the ring has a sender already (process {pid}), and takes one at a time; one made with `many_senders` takes several"
             ),
             Self::TooManySenders { most } => write!(
                 f,
                 "all {most} sender slots are taken, or wait until the receiver has passed what their former owners sent"
             ),
             Self::TooManyReaders { most } => write!(f, "all {most} slots of readers are taken"),
+            Self::TooManySeats { most } => write!(f, "all {most} seats of the mailbox are taken"),
             Self::Unsupported { what } => {
                 write!(f, "the kernel refuses {what}, which all users of this ring rely on")
             }
@@ -180,7 +186,8 @@ impl From<OpenError> for io::Error {
             OpenError::ReceiverAttached { .. }
             | OpenError::SenderAttached { .. }
             | OpenError::TooManySenders { .. }
-            | OpenError::TooManyReaders { .. } => io::ErrorKind::ResourceBusy,
+            | OpenError::TooManyReaders { .. }
+            | OpenError::TooManySeats { .. } => io::ErrorKind::ResourceBusy,
             OpenError::Unsupported { .. } => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)
@@ -211,6 +218,19 @@ pub enum SendError {
         /// Bytes of the ring, headers included, that were sent and that it had not released. They wait for its successor.
         unreceived: u64,
     },
+    /// The backlog of an elastic ring has reached its ceiling: [`Full`](SendError::Full) or [`TimedOut`](SendError::TimedOut)
+    /// of such a ring.
+    AtCeiling {
+        /// Bytes that the ring may have.
+        ceiling: u64,
+        /// Whether it stayed so until the deadline.
+        timed_out: bool,
+    },
+    /// An elastic ring needs more memory, and the system, or the file system, has none left. Nothing tells when there is some.
+    NoMemory,
+    /// Only from a rendezvous: the receiver had the message in hand, and had not released it by the deadline, or when it
+    /// closed. It can't be taken back any more: it is released later, or comes again to that receiver's successor.
+    InHand,
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
     /// This handle was cloned, and there is no slot left for it.
@@ -218,6 +238,15 @@ pub enum SendError {
         /// Number of slots.
         most: u8,
     },
+    /// The mailbox has not so many priorities.
+    NoSuchPriority {
+        /// What was asked for.
+        priority: u8,
+        /// The highest there is.
+        highest: u8,
+    },
+    /// Another process has damaged the mailbox: nothing more can be sent.
+    Corrupt,
 }
 
 impl fmt::Display for SendError {
@@ -235,8 +264,23 @@ impl fmt::Display for SendError {
             Self::PeerDied { pid, unreceived } => {
                 write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
             }
+            Self::AtCeiling { ceiling, timed_out: false } => {
+                write!(f, "the backlog has reached the ceiling of {ceiling} bytes")
+            }
+            Self::AtCeiling { ceiling, timed_out: true } => {
+                write!(f, "the backlog stayed at the ceiling of {ceiling} bytes until the deadline")
+            }
+            Self::NoMemory => f.write_str("the ring needs more memory, and there is none left"),
+            Self::InHand => f.write_str("the receiver has the message in hand, and has not released it"),
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
+            Self::NoSuchPriority { priority, highest } => write!(
+                f,
+                "there is no priority {priority}: the mailbox has 0 to {highest}; make it with more `priorities`"
+            ),
+            Self::Corrupt => {
+                f.write_str("the mailbox is damaged: another process has written into its memory")
+            }
         }
     }
 }
@@ -246,9 +290,12 @@ impl std::error::Error for SendError {}
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
-            SendError::Full => io::ErrorKind::WouldBlock,
-            SendError::TimedOut => io::ErrorKind::TimedOut,
-            SendError::TooLong { .. } => io::ErrorKind::InvalidInput,
+            SendError::Full | SendError::AtCeiling { timed_out: false, .. } => io::ErrorKind::WouldBlock,
+            SendError::AtCeiling { timed_out: true, .. } => io::ErrorKind::TimedOut,
+            SendError::NoMemory => io::ErrorKind::OutOfMemory,
+            SendError::TimedOut | SendError::InHand => io::ErrorKind::TimedOut,
+            SendError::TooLong { .. } | SendError::NoSuchPriority { .. } => io::ErrorKind::InvalidInput,
+            SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,
             SendError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,
             SendError::Forked => io::ErrorKind::Unsupported,
@@ -333,6 +380,55 @@ impl From<RegionError> for io::Error {
     }
 }
 
+/// Why a message that was sent is not known to be taken. It is in the ring, and may still be: [`Receipt`](crate::Receipt)
+/// says whether it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NotTaken {
+    /// The receiver had not released it by the deadline.
+    TimedOut,
+    /// The receiver has closed without releasing it. The next one that comes gets it.
+    Disconnected,
+    /// The receiver died and had not released it, although it may have seen it. Its successor gets it, perhaps again.
+    PeerDied {
+        /// Its process; 0 for one at the other end of a link that this PID namespace does not see.
+        pid: u32,
+    },
+    /// This receipt belongs to the process that this one was forked from, which alone can wait for it.
+    Forked,
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => {
+                f.write_str("the receiver had not taken the message by the deadline, and still may")
+            }
+            Self::Disconnected => f.write_str("the receiver has closed without taking the message"),
+            Self::PeerDied { pid } => {
+                write!(
+                    f,
+                    "the receiver (process {pid}) died before it had taken the message; its successor may take it"
+                )
+            }
+            Self::Forked => f.write_str("this receipt is the parent process's"),
+        }
+    }
+}
+
+impl std::error::Error for NotTaken {}
+
+impl From<NotTaken> for io::Error {
+    fn from(error: NotTaken) -> Self {
+        let kind = match error {
+            NotTaken::TimedOut => io::ErrorKind::TimedOut,
+            NotTaken::Disconnected | NotTaken::PeerDied { .. } => io::ErrorKind::BrokenPipe,
+            NotTaken::Forked => io::ErrorKind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 /// Why no message was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -357,6 +453,11 @@ pub enum RecvError {
     Missed {
         /// How many, exactly.
         count: u64,
+    },
+    /// Another process has said that it alone receives from this mailbox.
+    NotTheReceiver {
+        /// Which.
+        pid: u32,
     },
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
@@ -389,6 +490,9 @@ impl fmt::Display for RecvError {
             Self::Missed { count } => {
                 write!(f, "{count} messages were written over before this reader got to them")
             }
+            Self::NotTheReceiver { pid } => {
+                write!(f, "process {pid} alone receives from this mailbox, until it closes or ends")
+            }
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
             Self::BufferTooSmall { length } => {
                 write!(f, "the next message has {length} bytes, more than the buffer")
@@ -415,6 +519,7 @@ impl From<RecvError> for io::Error {
             RecvError::PeerDied { .. } => io::ErrorKind::ConnectionAborted,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Forked => io::ErrorKind::Unsupported,
+            RecvError::NotTheReceiver { .. } => io::ErrorKind::PermissionDenied,
             RecvError::Missed { .. } | RecvError::NotAValue | RecvError::Corrupt { .. } => {
                 io::ErrorKind::InvalidData
             }

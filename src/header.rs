@@ -4,7 +4,11 @@
 use crate::{
     error::OpenError,
     layout::{self, MOST_SLOTS},
-    ring::position::Geometry,
+    ring::{
+        elastic::Elastic,
+        mailbox::{MOST_CELLS, MOST_LEVELS, MOST_SEATS, Shape},
+        position::{Geometry, HEADER_UNITS, UNIT},
+    },
 };
 
 /// Bytes of the header.
@@ -18,11 +22,23 @@ const BYTE_ORDER: u32 = 0x0a0b_0c0d;
 
 const MIRRORED: u32 = 1;
 const ASYMMETRIC: u32 = 2;
+const RENDEZVOUS: u32 = 4;
+const ELASTIC: u32 = 8;
 
 /// Smallest capacity, in bytes.
 pub(crate) const LEAST_CAPACITY: u64 = 4096;
 /// Largest capacity, in bytes: 2^40.
 pub(crate) const MOST_CAPACITY: u64 = 1 << 40;
+
+/// Smallest ceiling of an elastic ring, in bytes.
+pub(crate) const LEAST_CEILING: u64 = 256 << 10;
+
+/// Most bytes that a message of a ring can have. That of an elastic one fits beside the chunk that is being received.
+pub(crate) fn longest_message(geometry: Geometry, elastic: bool) -> u64 {
+    let capacity = geometry.capacity();
+    let beside = capacity.saturating_sub(Elastic::chunk_bytes(capacity) + HEADER_UNITS * UNIT);
+    geometry.longest_payload().min(if elastic { beside } else { u64::MAX })
+}
 
 /// How many senders and readers a ring is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +49,15 @@ pub(crate) enum Kind {
     Many(u8),
     /// One sender at a time, and up to this many readers that get every message.
     Broadcast(u8),
+    /// Any number of senders and receivers.
+    Mailbox {
+        /// How many at a time.
+        seats: u8,
+        /// Priorities.
+        levels: u8,
+        /// Most messages, a power of two.
+        cells: u32,
+    },
 }
 
 impl Kind {
@@ -41,6 +66,7 @@ impl Kind {
         match self {
             Kind::Single => 1,
             Kind::Many(slots) | Kind::Broadcast(slots) => slots,
+            Kind::Mailbox { seats, .. } => seats,
         }
     }
 }
@@ -59,6 +85,10 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) geometry: Geometry,
     pub(crate) asymmetric: bool,
+    /// Messages are offered, and a sender waits until its own was taken.
+    pub(crate) rendezvous: bool,
+    /// Only what is in use has memory; the capacity is the ceiling.
+    pub(crate) elastic: bool,
     /// Bytes before the data area.
     pub(crate) control_length: u32,
     /// Longest message in bytes, at most what the geometry can hold.
@@ -81,6 +111,12 @@ impl Header {
         self.kind.slots()
     }
 
+    /// What the mailbox is made for, if it is one.
+    pub(crate) fn shape(&self) -> Option<Shape> {
+        let Kind::Mailbox { levels, cells, .. } = self.kind else { return None };
+        Some(Shape { cells, levels, longest: self.longest })
+    }
+
     /// Bytes of the whole segment.
     pub(crate) fn segment_length(&self) -> u64 {
         self.control_length as u64 + self.geometry.capacity()
@@ -92,15 +128,20 @@ impl Header {
             Kind::Single => (1u32, 1u32),
             Kind::Many(slots) => (2, slots.into()),
             Kind::Broadcast(slots) => (3, slots.into()),
+            Kind::Mailbox { seats, levels, cells } => {
+                (4, u32::from(seats) | u32::from(levels) << 8 | cells.ilog2() << 16)
+            }
         };
         let mirrored = if self.geometry.mirrored() { MIRRORED } else { 0 };
         let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
+        let rendezvous = if self.rendezvous { RENDEZVOUS } else { 0 };
+        let elastic = if self.elastic { ELASTIC } else { 0 };
         let item = self.item.unwrap_or(Item { size: 0, align: 0 });
         bytes.put(&MAGIC);
         bytes.put(&VERSION.to_ne_bytes());
         bytes.put(&BYTE_ORDER.to_ne_bytes());
         bytes.put(&kind.to_ne_bytes());
-        bytes.put(&(mirrored | asymmetric).to_ne_bytes());
+        bytes.put(&(mirrored | asymmetric | rendezvous | elastic).to_ne_bytes());
         bytes.put(&self.geometry.capacity().to_ne_bytes());
         bytes.put(&self.control_length.to_ne_bytes());
         bytes.put(&slots.to_ne_bytes());
@@ -152,44 +193,77 @@ impl Header {
             (1, Ok(1)) => Kind::Single,
             (2, Ok(1..=MOST_SLOTS)) => Kind::Many(slots as u8),
             (3, Ok(1..=MOST_SLOTS)) => Kind::Broadcast(slots as u8),
+            (4, _) => mailbox(slots)?,
             _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
         };
-        if flags & !(MIRRORED | ASYMMETRIC) != 0 {
+        if flags & !(MIRRORED | ASYMMETRIC | RENDEZVOUS | ELASTIC) != 0 {
             return Err(OpenError::NotARing { why: "its header has flags that this version does not know" });
+        }
+        if flags & RENDEZVOUS != 0 && matches!(kind, Kind::Broadcast(_)) {
+            return Err(OpenError::NotARing { why: "its header makes a rendezvous of many readers" });
         }
         if !capacity.is_power_of_two() || !(LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity) {
             return Err(OpenError::NotARing { why: "its header has an impossible capacity" });
         }
         let geometry = Geometry::new(capacity, flags & MIRRORED != 0);
-        if longest as u64 > geometry.longest_payload() {
+        let elastic = flags & ELASTIC != 0;
+        if elastic && (!geometry.mirrored() || capacity < LEAST_CEILING || matches!(kind, Kind::Broadcast(_)))
+        {
+            return Err(OpenError::NotARing { why: "its header makes a ring elastic that can't be" });
+        }
+        if longest as u64 > longest_message(geometry, elastic) {
             return Err(OpenError::NotARing { why: "its header has a message longer than the ring" });
         }
         if !page.is_power_of_two()
             || page < 4096
-            || control_length as usize != layout::control_length(slots as u8, page as usize)
+            || elastic && page as u64 > Elastic::chunk_bytes(capacity)
+            || control_length as usize != layout::control_length(kind.slots(), page as usize)
         {
             return Err(OpenError::NotARing { why: "its header has an impossible control area" });
+        }
+        let key = fields.u64();
+        if elastic && key & 0xff != 0 {
+            return Err(OpenError::NotARing { why: "its key would make zeros a message" });
         }
         let item = (size, align) != (0, 0);
         if item && (!align.is_power_of_two() || align > 8 || size > longest) {
             return Err(OpenError::NotARing { why: "its header has an impossible type of message" });
         }
-        Ok(Self {
+        let header = Self {
             kind,
             geometry,
             asymmetric: flags & ASYMMETRIC != 0,
+            rendezvous: flags & RENDEZVOUS != 0,
+            elastic,
             control_length,
             longest,
             item: item.then_some(Item { size, align }),
             page,
-            key: fields.u64(),
+            key,
             instance: fields.u64(),
             boot_id: fields.take(),
             namespaces: fields.u64(),
             created_ns: fields.u64(),
             creator: fields.u32(),
-        })
+        };
+        if header.shape().is_some_and(|shape| item || shape.length() > capacity) {
+            return Err(OpenError::NotARing { why: "its header has a mailbox that does not fit into it" });
+        }
+        Ok(header)
     }
+}
+
+/// What the slots field says of a mailbox.
+fn mailbox(slots: u32) -> Result<Kind, OpenError> {
+    let [seats, levels, cells, rest] = slots.to_le_bytes();
+    let possible = (1..=MOST_SEATS).contains(&seats)
+        && (1..=MOST_LEVELS).contains(&levels)
+        && u32::from(cells) <= MOST_CELLS.ilog2()
+        && rest == 0;
+    if !possible {
+        return Err(OpenError::NotARing { why: "its header has an impossible mailbox" });
+    }
+    Ok(Kind::Mailbox { seats, levels, cells: 1 << cells })
 }
 
 /// An error that prints both sides.
@@ -254,6 +328,8 @@ mod tests {
             kind: Kind::Many(7),
             geometry: Geometry::new(1 << 16, true),
             asymmetric: true,
+            rendezvous: true,
+            elastic: false,
             control_length: layout::control_length(7, 4096) as u32,
             longest: 4000,
             item: Some(Item { size: 24, align: 8 }),
@@ -270,6 +346,23 @@ mod tests {
     #[test]
     fn a_header_survives_the_round_trip() {
         assert_eq!(Header::decode(&header().encode()).unwrap(), header());
+    }
+
+    #[test]
+    fn the_header_of_a_mailbox_survives_too_and_one_that_does_not_fit_is_refused() {
+        let kind = Kind::Mailbox { seats: 63, levels: 32, cells: 64 };
+        let control_length = layout::control_length(63, 4096) as u32;
+        let mailbox = Header { kind, control_length, longest: 100, item: None, ..header() };
+        assert_eq!(Header::decode(&mailbox.encode()).unwrap(), mailbox);
+        assert_eq!(mailbox.shape(), Some(Shape { cells: 64, levels: 32, longest: 100 }));
+        for kind in [
+            Kind::Mailbox { seats: 63, levels: 32, cells: 1 << 15 },
+            Kind::Mailbox { seats: 63, levels: 33, cells: 64 },
+            Kind::Mailbox { seats: 63, levels: 0, cells: 64 },
+        ] {
+            let damaged = Header { kind, ..mailbox };
+            assert!(matches!(Header::decode(&damaged.encode()), Err(OpenError::NotARing { .. })), "{kind:?}");
+        }
     }
 
     #[test]
@@ -293,7 +386,7 @@ mod tests {
     #[test]
     fn impossible_fields_are_refused_though_the_checksum_is_right() {
         let impossible: [(usize, u32); 8] =
-            [(16, 4), (20, 8), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
+            [(16, 4), (20, 64), (24, 5000), (32, 4096), (36, 0), (40, u32::MAX), (44, 1000), (52, 3)];
         for (offset, value) in impossible {
             let mut bytes = header().encode();
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());

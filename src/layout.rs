@@ -47,7 +47,9 @@ pub(crate) struct ReceiverArea {
     pub(crate) floor: FloorWords,
     /// Many readers: up to where a sender that crashed may have left tags.
     pub(crate) unclean: AtomicU64,
-    _line_3: [u8; LINE - 48],
+    /// Elastic rings: units of the start of the chunk up to which memory was given back; senders count their room from here.
+    pub(crate) freed: AtomicU64,
+    _line_3: [u8; LINE - 56],
 
     _to_alarms: [u8; 1024 - 4 * LINE],
     /// One for each sender that waits for room: changed by the kernel when the receiver dies.
@@ -123,11 +125,17 @@ pub(crate) struct Slot {
     pub(crate) position: AtomicU64,
     /// Who is about to send, or to read, here: a claim as well.
     pub(crate) coming: AtomicU64,
-    _line_0: [u8; LINE - 48],
+    /// Mailbox: which messages the one at this seat sleeps for.
+    pub(crate) pick: AtomicU64,
+    /// Mailbox: the futex word on which the one at this seat sleeps; odd as long as it is to be woken.
+    pub(crate) bed: AtomicU32,
+    _line_0: [u8; LINE - 60],
 
     /// The sender's own counts.
     pub(crate) counts: Counts,
-    _line_1: [u8; LINE - size_of::<Counts>()],
+    /// Mailbox: what the one at this seat has received.
+    pub(crate) received: Counts,
+    _line_1: [u8; LINE - 2 * size_of::<Counts>()],
 }
 
 /// A futex word of the threads that watch for a death. Not part of the protocol: always the hardware's atomics.
@@ -215,6 +223,7 @@ const _: () = {
     assert!(offset_of!(ReceiverArea, coming) == 320);
     assert!(offset_of!(ReceiverArea, floor) == 384);
     assert!(offset_of!(ReceiverArea, unclean) == 424);
+    assert!(offset_of!(ReceiverArea, freed) == 432);
     assert!(offset_of!(ReceiverArea, alarms) == 1024);
     assert!(offset_of!(ReceiverArea, told) == 3072);
     assert!(size_of::<AlarmWord>() == 8);
@@ -233,7 +242,10 @@ const _: () = {
     assert!(offset_of!(Slot, alarm) == 24);
     assert!(offset_of!(Slot, position) == 32);
     assert!(offset_of!(Slot, coming) == 40);
+    assert!(offset_of!(Slot, pick) == 48);
+    assert!(offset_of!(Slot, bed) == 56);
     assert!(offset_of!(Slot, counts) == 128);
+    assert!(offset_of!(Slot, received) == 184);
     assert!(size_of::<Slot>() == 256);
 };
 
@@ -265,7 +277,8 @@ mod in_loom {
                     }),
                 },
                 unclean: AtomicU64::new(0),
-                _line_3: [0; LINE - 48],
+                freed: AtomicU64::new(0),
+                _line_3: [0; LINE - 56],
                 _to_alarms: [0; 1024 - 4 * LINE],
                 alarms: core::array::from_fn(|_| AlarmWord::default()),
                 _to_told: [0; 8],
@@ -300,9 +313,12 @@ mod in_loom {
                 alarm: AlarmWord::default(),
                 position: AtomicU64::new(0),
                 coming: AtomicU64::new(0),
-                _line_0: [0; LINE - 48],
+                pick: AtomicU64::new(0),
+                bed: AtomicU32::new(0),
+                _line_0: [0; LINE - 60],
                 counts: Counts::default(),
-                _line_1: [0; LINE - size_of::<Counts>()],
+                received: Counts::default(),
+                _line_1: [0; LINE - 2 * size_of::<Counts>()],
             }
         }
     }

@@ -17,7 +17,8 @@
 //! each of which gets every message ([`Subscriber`], [`Watcher`]). It lives in a named segment, in a
 //! sealed memfd, in memory of this process, or in a segment of the `shared_memory` crate: see [`Builder`]. Or in a *link*, made
 //! over a Unix socket ([`listen`], [`connect`]): then no process can write what the other writes. [`Lanes`] receives from
-//! many rings at once.
+//! many rings at once; [`Select`] waits for rings and descriptors, [`Dispatcher`] calls a handler for each, and [`Readiness`]
+//! is a descriptor for anybody's event loop.
 //!
 //! * **In place**: [`Sender::reserve`] gives room in the ring, [`Reservation::commit`] publishes it;
 //!   [`Receiver::recv`] gives the message where it lies, dropping it releases it.
@@ -53,8 +54,8 @@ mod wait;
 struct Readme;
 
 pub use channel::*;
-pub use error::{LinkError, OpenError, RecvError, RegionError, SegmentError, SendError};
-pub use sys::socket::PeerCredentials;
+pub use error::{LinkError, NotTaken, OpenError, RecvError, RegionError, SegmentError, SendError};
+pub use sys::{poll::Interest, socket::PeerCredentials};
 pub use wait::WaitStrategy;
 
 /// Attaches as the only sender of the ring `name`, which is made when it does not exist.

@@ -29,11 +29,15 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-// The models include this file by its path, and its part the same way.
+// The models include this file by its path, and its parts the same way.
 #[path = "wait/any.rs"]
 mod any;
+#[path = "wait/doze.rs"]
+mod doze;
 
-pub(crate) use any::until_any;
+#[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
+pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
+pub(crate) use doze::{Dormitory, SeatedSleeper};
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;
@@ -105,6 +109,17 @@ impl<'m> Bell<'m> {
             mark: 0,
             scope,
         }
+    }
+
+    /// Over three words of its own, and rung by any number of wakers.
+    pub(crate) fn over(
+        attention: &'m AtomicU64,
+        granted: &'m AtomicU32,
+        bare: &'m AtomicU32,
+        scope: Scope,
+    ) -> Self {
+        let mark = ASLEEP;
+        Self { attention, granted, bare, mark, scope }
     }
 
     /// The sleepers' attention word, to be looked at without waking.
@@ -290,7 +305,7 @@ impl News {
 
 /// Why a look is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// Again and again while spinning: look at nothing but the ring.
     Spinning,
     /// About to sleep, announced: look at everything that rings the bell, and at what there is news of.
@@ -318,24 +333,45 @@ impl Sleeper<'_> {
         &self,
         spin: &mut Spin,
         deadline: Option<Deadline>,
+        look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(false, spin, deadline, look)
+    }
+
+    /// The same for a sender that waits until what it sent was taken, not for room: it is woken at the next release.
+    pub(crate) fn until_release<T>(
+        &self,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
+        look: impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        self.wait(true, spin, deadline, look)
+    }
+
+    fn wait<T>(
+        &self,
+        eager: bool,
+        spin: &mut Spin,
+        deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         self.counts.blocked.add(1);
         if let Some(found) = spin.until(deadline, &mut look) {
             return Some(found);
         }
-        let found = self.sleep_until(deadline, look);
+        let found = self.sleep_until(eager, deadline, look);
         self.bell.awake();
         found
     }
 
     fn sleep_until<T>(
         &self,
+        mut eager: bool,
         deadline: Option<Deadline>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Option<T> {
         let Self { bell, news, counts, .. } = self;
-        let (mut eager, mut idle) = (false, false);
+        let mut idle = false;
         loop {
             news.hear();
             let ticket = bell.announce(eager);
@@ -406,6 +442,11 @@ impl Spin {
             other => other,
         };
         Self { strategy, budget: Self::MOST, skipped: 0 }
+    }
+
+    /// Whether a wait polls for ever.
+    pub(crate) fn never_ends(&self) -> bool {
+        self.strategy == WaitStrategy::Spin
     }
 
     /// How long to poll now; `None` without end.

@@ -139,6 +139,18 @@ fn child_process() {
             line.tell(0);
             line.hear();
         }
+        ["publish-into-the-dead", ring] => {
+            let mut publisher = open(ring, &line).publisher().unwrap();
+            for number in 0..HALVES {
+                publisher.send(&half(number)).unwrap();
+            }
+            // Waits until the one that takes nothing is proven dead.
+            let mut batch = publisher.batch(2 * ringpost::record_size(half(0).len())).unwrap();
+            batch.push(0, &half(HALVES)).unwrap();
+            batch.push(0, &half(HALVES + 1)).unwrap();
+            line.tell(0);
+            line.hear();
+        }
         ["join", ring] => {
             let ring = open(ring, &line);
             line.tell(0);
@@ -150,6 +162,13 @@ fn child_process() {
         }
         _ => panic!("no such role: {words:?}"),
     }
+}
+
+/// Messages of half a page, record and all, of which the ring of `ring` holds one more.
+const HALVES: u64 = 7;
+
+fn half(number: u64) -> Vec<u8> {
+    vec![number as u8; 2048 - 16]
 }
 
 /// Tells every number until the end, which must be an orderly one.
@@ -384,6 +403,28 @@ fn a_batch_that_a_killed_sender_has_begun_is_never_seen() {
         shared.ring.publisher().unwrap().send(&letter(&stream, 0)).unwrap();
         assert_eq!(next(&mut reader, &stream), Ok(0));
         assert_eq!(next(&mut reader, &stream), Err(RecvError::Disconnected), "the second was never sent");
+    }
+}
+
+#[test]
+fn a_batch_that_a_killed_sender_has_begun_in_the_room_of_a_dead_reader_is_never_seen() {
+    let shared = Shared::new(Way::Name, |builder: Builder| builder.capacity(1 << 14).broadcast(2));
+    let mut reader = shared.ring.subscriber().unwrap();
+    let mut dead = child_at(&shared, "idle", "");
+    assert_eq!(dead.hear(), 0);
+    dead.kill();
+    let mut sender = child_at(&shared, "publish-into-the-dead", "");
+    let mut take = |number| assert_eq!(reader.recv_timeout(FAR).unwrap().to_vec(), half(number));
+    (0..HALVES).for_each(&mut take);
+    assert_eq!(sender.hear(), 0);
+    sender.kill();
+    let of_its_death = RecvError::PeerDied { pid: sender.id(), unfinished: 0 };
+    assert_eq!(reader.recv_timeout(FAR).unwrap_err(), of_its_death);
+    let mut publisher = shared.ring.publisher().unwrap();
+    for number in 0..3 * HALVES {
+        publisher.send_timeout(&half(number), FAR).unwrap();
+        assert_eq!(reader.recv_timeout(FAR).unwrap().to_vec(), half(number));
+        assert!(matches!(reader.try_recv(), Err(RecvError::Empty)), "nobody has sent another");
     }
 }
 
@@ -709,6 +750,8 @@ fn who_is_not_expected_is_told_so() {
     assert!(mismatch(ordinary.watcher(Start::Now).unwrap_err()));
     let none = ringpost::unnamed().broadcast(0).memfd().unwrap_err();
     assert!(matches!(none, OpenError::Setting { what: "number of readers", given: 0, .. }));
+    let both = ringpost::unnamed().broadcast(2).many_senders(3).memfd().unwrap_err();
+    assert!(matches!(both, OpenError::Setting { what: "number of senders of a broadcast", given: 3, .. }));
 }
 
 #[test]

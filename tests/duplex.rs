@@ -102,6 +102,7 @@ fn child_process() {
         }
         ["lie", path] => regions::lie(Path::new(path), &line),
         ["be-lied-to", path] => regions::be_lied_to(Path::new(path), &line),
+        ["host-with-heir", path] => regions::host_with_heir(Path::new(path), &line),
         ["fork-with-region", _] => regions::fork_with_region(),
         ["die-after", path, step] => handshake::connect_up_to(step, Path::new(path), &line),
         ["listen-up-to", path, step] => handshake::listen_up_to(step, Path::new(path), &line),

@@ -65,6 +65,25 @@ fn hello_receives_both_messages_from_the_other_process() {
 }
 
 #[test]
+fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
+    let expected = [
+        "asked for  0: type 3, the third kind comes first in the file",
+        "asked for  2: type 2, two",
+        "asked for  1: type 3, the third kind again",
+        "asked for -2: type 1, one",
+        "3 messages remain",
+        "the kernel's queue: the same",
+    ];
+    assert_eq!(lines_of("message_queue"), expected);
+}
+
+#[test]
+fn acknowledged_knows_when_a_message_was_taken() {
+    let expected = ["received, taken: false", "released, taken: true", "called back", "handed over"];
+    assert_eq!(lines_of("acknowledged"), expected);
+}
+
+#[test]
 fn ping_pong_prints_its_median_round_trip() {
     let lines = lines_of("ping_pong");
     let [line] = &lines[..] else { panic!("{lines:?}") };
@@ -119,6 +138,20 @@ fn duplex_answers_every_client_and_outlives_the_one_that_dies() {
     let died = "a client has ended: the sender (process ) died".to_owned();
     let clients = [counted(0, 4_194_304), counted(1, 2_796_203), counted(2, 2_097_152)];
     assert_eq!(lines, [&clients[..], &[closed.clone(), closed.clone(), closed, died]].concat());
+}
+
+#[test]
+fn select_hears_of_ring_link_and_timer() {
+    let lines = lines_of("select");
+    let of = |source: &str| lines.iter().filter(|line| line.starts_with(source)).cloned().collect::<Vec<_>>();
+    for source in ["ring", "link"] {
+        let [first, second, third, end] = &of(source)[..] else { panic!("{lines:?}") };
+        let messages = [1, 2, 3].map(|number| format!("{source}: message {number}"));
+        assert_eq!([first, second, third], messages.each_ref());
+        assert_eq!(*end, format!("{source}: every sender has closed"));
+    }
+    let ticks = of("timer");
+    assert!(ticks.last().unwrap().strip_prefix("timer: ").unwrap().parse::<u64>().unwrap() >= 3, "{lines:?}");
 }
 
 #[test]

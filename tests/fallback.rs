@@ -20,6 +20,9 @@ const REFUSALS: [(libc::c_long, Errno); 5] = [
     (libc::SYS_membarrier, Errno::NOSYS),
 ];
 
+/// Without this nobody watches.
+const THREAD: usize = 1;
+
 #[test]
 fn child_process() {
     let Some((words, line)) = common::role() else { return };
@@ -50,6 +53,36 @@ fn child_process() {
                 Err(RecvError::PeerDied { pid, .. }) => line.tell(pid.into()),
                 other => panic!("{other:?}"),
             }
+        }
+        "try" => {
+            let mut sender = ring.sender().unwrap();
+            line.tell(0);
+            let dead = loop {
+                match sender.try_send(&[0; 1000]) {
+                    Ok(()) | Err(SendError::Full) => {}
+                    Err(SendError::PeerDied { pid, .. }) => break pid,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            line.tell(dead.into());
+        }
+        "publish" => {
+            let mut publisher = ring.publisher().unwrap();
+            line.tell(0);
+            let mut refused = 0;
+            while refused == 0 || publisher.slowest().is_some() {
+                match publisher.try_send(&[0; 1000]) {
+                    Ok(()) => {}
+                    Err(SendError::Full) => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            line.tell(1);
+        }
+        "subscribe" => {
+            let _subscriber = ring.subscriber().unwrap();
+            line.tell(0);
+            line.hear();
         }
         // Only there to be killed.
         "hold" => {
@@ -86,16 +119,18 @@ fn refuse((call, error): (libc::c_long, Errno)) {
     assert_eq!(set, 0, "{}", io::Error::last_os_error());
 }
 
+/// A process in this role, to which a call is refused, when it has attached.
+fn started(ring: &Shared, (role, refused): (&str, Option<usize>)) -> Child {
+    let child = child_at(ring, role, &refused.map_or("none".into(), |number| number.to_string()));
+    child.hear();
+    child
+}
+
 /// Kills the one who stands at the other end, once the first sleeps; it must name the dead.
 fn is_told(waiting: (&str, Option<usize>), dying: (&str, Option<usize>)) {
     let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16));
-    let start = |(role, refused): (&str, Option<usize>)| -> Child {
-        let child = child_at(&ring, role, &refused.map_or("none".into(), |number| number.to_string()));
-        child.hear();
-        child
-    };
-    let mut dying = start(dying);
-    let waiting = start(waiting);
+    let mut dying = started(&ring, dying);
+    let waiting = started(&ring, waiting);
     let sleeps = || {
         let statistics = ring.ring.statistics();
         statistics.receiver.sleeps + statistics.senders.iter().map(|sender| sender.sleeps).sum::<u64>()
@@ -122,5 +157,35 @@ fn a_death_is_told_of_where_the_one_who_dies_was_refused_a_system_call() {
     for refused in 0..REFUSALS.len() {
         is_told(("receive", None), ("stand", Some(refused)));
         is_told(("send", None), ("hold", Some(refused)));
+    }
+}
+
+#[test]
+fn who_only_tries_to_send_learns_of_a_death_too() {
+    for refused in [None, Some(THREAD)] {
+        let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16));
+        let mut dying = started(&ring, ("hold", None));
+        let trying = started(&ring, ("try", refused));
+        while ring.ring.statistics().senders.iter().all(|sender| sender.refused == 0) {
+            thread::yield_now();
+        }
+        dying.kill();
+        assert_eq!(trying.hear_before_the_end(), Some(u64::from(dying.id())));
+        trying.finish();
+    }
+}
+
+#[test]
+fn who_only_tries_to_publish_passes_over_a_dead_reader() {
+    for refused in [None, Some(THREAD)] {
+        let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16).broadcast(2));
+        let mut dying = started(&ring, ("subscribe", None));
+        let trying = started(&ring, ("publish", refused));
+        while ring.ring.statistics().senders.iter().all(|sender| sender.refused == 0) {
+            thread::yield_now();
+        }
+        dying.kill();
+        assert_eq!(trying.hear_before_the_end(), Some(1));
+        trying.finish();
     }
 }

@@ -15,7 +15,18 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("error", &["std", "crate::sys::segment", "crate::sys::socket"]),
     ("sync", &["core", "crate::mortal"]),
     ("layout", &["core", "crate::sync"]),
-    ("header", &["core", "std", "crate::error", "crate::layout", "crate::ring::position"]),
+    (
+        "header",
+        &[
+            "core",
+            "std",
+            "crate::error",
+            "crate::layout",
+            "crate::ring::elastic",
+            "crate::ring::mailbox",
+            "crate::ring::position",
+        ],
+    ),
     ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
     (
         "wait",
@@ -54,22 +65,26 @@ const OWN_ATOMICS: [&str; 5] = ["sync.rs", "layout.rs", "wait.rs", "channel/vigi
 const BOTH_ATOMICS: [&str; 2] = ["layout.rs", "wait.rs"];
 
 /// The files with unsafe code. All else is safe Rust.
-const UNSAFE: [&str; 20] = [
+const UNSAFE: [&str; 24] = [
     "channel/attach.rs",
     "channel/batch.rs",
     "channel/builder.rs",
+    "channel/builder/hosted.rs",
     "channel/copy.rs",
     "channel/link/meeting.rs",
+    "channel/mailbox/letter.rs",
     "channel/message.rs",
     "channel/region.rs",
     "channel/reservation.rs",
     "channel/ring.rs",
     "channel/vigil.rs",
+    "ring/mailbox/area.rs",
     "ring/memory.rs",
     "sys/fork.rs",
     "sys/futex.rs",
     "sys/heap.rs",
     "sys/peer.rs",
+    "sys/porter.rs",
     "sys/segment/mapping.rs",
     "sys/segment/tests/limited.rs",
     "sys/segment/tests/mapped.rs",

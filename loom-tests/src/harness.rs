@@ -3,6 +3,7 @@
 //! | here | there |
 //! |---|---|
 //! | [`Sender::reserve`], [`Sender::commit`] | `Sender::room`, `wait_for_room`, `published` in `sender.rs`; `publish_one` in `reservation.rs` |
+//! | [`Sender::offer`], [`Sender::wait_until_taken`] | `Reservation::offer` in `reservation.rs`, `wait_until_taken` in `receipt.rs` |
 //! | [`Sender::batch`] | `Batch::take`, `commit` in `batch.rs` |
 //! | [`Sender::close`], [`Receiver::close`] | `Drop` of `Sender` and `Listening`, then of `Attachment` in `attach.rs` |
 //! | [`Ring::take`] | `take` in `attach.rs` |
@@ -11,17 +12,21 @@
 //!
 //! A process is dead once its thread has stopped for good and [`Ring::bury_sender`] was called: that is the kernel's proof.
 
+mod ground;
 mod receiver;
 mod sender;
 
+pub(crate) use ground::Ground;
 pub(crate) use receiver::{End, Message, Receiver};
 pub(crate) use sender::{NotSent, Sender};
 
 use crate::{
     ring::{
         claim::{self, Claim, Owner},
+        elastic::Elastic,
         memory::Memory,
         mpsc,
+        offer::Offer,
         position::{Geometry, Position, UNIT},
         receive::{Consumer, Record},
         recovery::{self, Pending},
@@ -47,6 +52,8 @@ pub(crate) const CAPACITY: u64 = 8;
 pub(crate) const HALF: u32 = 16;
 /// Units of that record.
 pub(crate) const HALF_UNITS: u64 = CAPACITY / 2;
+/// Units of a chunk of an elastic ring.
+pub(crate) const CHUNK: u64 = CAPACITY / 4;
 /// A payload of one unit.
 pub(crate) const SHORT: u32 = 8;
 /// Units of a record's header.
@@ -75,6 +82,8 @@ pub(crate) struct Ring {
     dead: Arc<Flags>,
     /// Who is told of a death.
     told: Told,
+    /// Of an elastic ring.
+    ground: Option<Arc<Ground>>,
 }
 
 /// The process `number`.
@@ -100,13 +109,40 @@ pub(crate) enum Taken {
 
 impl Ring {
     fn new(single: bool, slots: u8, start: u64) -> Self {
-        let geometry = Geometry::new(CAPACITY * UNIT, false);
+        Self::on(None, single, slots, start)
+    }
+
+    fn on(ground: Option<Arc<Ground>>, single: bool, slots: u8, start: u64) -> Self {
+        let geometry = Geometry::new(CAPACITY * UNIT, ground.is_some());
         #[allow(
             clippy::arc_with_non_send_sync,
             reason = "loom checks itself that its cells are not raced for"
         )]
-        let memory = Arc::new(Memory::new(geometry, KEY, slots, Position::new(start)));
-        Self { memory, single, may_go_bare: false, dead: Arc::new(Flags::new(0)), told: Arc::default() }
+        let memory = Arc::new(match &ground {
+            None => Memory::new(geometry, KEY, slots, Position::new(start)),
+            Some(ground) => {
+                let elastic = Elastic::new(CHUNK * UNIT, ground.pages());
+                let memory = Memory::new(geometry, KEY, slots, Position::new(start)).with_elastic(elastic);
+                memory.start_at(Position::new(start));
+                memory
+            }
+        });
+        if let Some(ground) = &ground {
+            ground.belongs_to(&memory);
+            assert!(memory.elastic().is_some_and(|elastic| elastic.begin(&memory)));
+        }
+        let dead = Arc::new(Flags::new(0));
+        Self { memory, single, may_go_bare: false, dead, told: Arc::default(), ground }
+    }
+
+    /// Elastic, for one sender.
+    pub(crate) fn elastic_single() -> Self {
+        Self::on(Some(Ground::new()), true, 1, 0)
+    }
+
+    /// Elastic, for many senders.
+    pub(crate) fn elastic_many(slots: u8) -> Self {
+        Self::on(Some(Ground::new()), false, slots, 0)
     }
 
     /// For one sender.
@@ -132,6 +168,18 @@ impl Ring {
     /// Whose wakers leave the fence out when nobody had to be woken for a while.
     pub(crate) fn asymmetric(self) -> Self {
         Self { may_go_bare: true, ..self }
+    }
+
+    /// How many chunks of an elastic ring have memory.
+    pub(crate) fn size(&self) -> usize {
+        self.ground.as_ref().map_or(0, |ground| ground.size())
+    }
+
+    /// Somebody uses so many units of the data area, which must have memory.
+    fn step_on(&self, position: Position, units: u64) {
+        if let Some(ground) = &self.ground {
+            ground.step_on(self.memory.geometry().offset(position), units * UNIT);
+        }
     }
 
     pub(crate) fn bell_of_receiver(&self) -> Bell<'_> {

@@ -22,6 +22,12 @@ struct Sleepers {
     nags: Vec<(usize, Box<dyn Fn() -> bool + Send>)>,
 }
 
+impl Sleepers {
+    fn are_nagged_at(&self, address: usize) -> bool {
+        self.nags.iter().any(|(other, nag)| *other == address && nag())
+    }
+}
+
 struct Kernel {
     sleepers: Mutex<Sleepers>,
     changed: Condvar,
@@ -61,9 +67,7 @@ pub(crate) mod futex {
         live_on();
         let mut sleepers = KERNEL.sleepers.lock().unwrap();
         let address = ptr::from_ref(word).addr();
-        let nagged =
-            |sleepers: &super::Sleepers| sleepers.nags.iter().any(|(other, nag)| *other == address && nag());
-        if word.peek() != expected || nagged(&sleepers) {
+        if word.peek() != expected || sleepers.are_nagged_at(address) {
             return;
         }
         if deadline.is_some_and(Deadline::passed) {
@@ -83,7 +87,10 @@ pub(crate) mod futex {
     pub(crate) fn wait_for_any(words: &[(&AtomicU32, u32, Scope)], deadline: Option<Deadline>) -> bool {
         live_on();
         let mut sleepers = KERNEL.sleepers.lock().unwrap();
-        if words.iter().any(|(word, expected, _)| word.peek() != *expected) {
+        let stirs = |(word, expected, _): &(&AtomicU32, u32, Scope)| {
+            word.peek() != *expected || sleepers.are_nagged_at(ptr::from_ref(*word).addr())
+        };
+        if words.iter().any(stirs) {
             return true;
         }
         if deadline.is_some_and(Deadline::passed) {

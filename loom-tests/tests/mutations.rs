@@ -4,6 +4,8 @@
 //! Each is compiled, which takes minutes for all of them. So by itself this tries the few of `SHORT`, and all with
 //!
 //!     RINGPOST_LONG=1 cargo test --package loom-tests --test mutations -- --nocapture
+//!
+//! or those alone whose model is named so, as `offer::`, with `RINGPOST_MUTANTS=offer::` instead.
 
 use std::{
     env, fs,
@@ -36,9 +38,11 @@ const fn mutation(
 const ANY: &str = "src/wait/any.rs";
 const BROADCAST: &str = "src/ring/broadcast.rs";
 const CLAIM: &str = "src/ring/claim.rs";
+const ELASTIC: &str = "src/ring/elastic.rs";
 const FLOOR: &str = "src/ring/floor.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
+const OFFER: &str = "src/ring/offer.rs";
 const ONLOOKER: &str = "src/ring/onlooker.rs";
 const RECEIVE: &str = "src/ring/receive.rs";
 const RECOVERY: &str = "src/ring/recovery.rs";
@@ -73,6 +77,9 @@ const WEAKENED: &[Mutation] = &[
     mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
     mutation("B1", WAIT, "self.bare.fetch_sub(1, Release)", "self.bare.fetch_sub(1, Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("B2", WAIT, "self.bare.load(Acquire)", "self.bare.load(Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
+    mutation("V1", ELASTIC, "freed.store(floor.units(), Release)", "freed.store(floor.units(), Relaxed)", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
+    mutation("V2", MEMORY, "self.receiver().freed.load(Acquire)", "self.receiver().freed.load(Relaxed)", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
+    mutation("V3", ELASTIC, "that had passed it.\n        fence(Acquire);\n", "that had passed it.\n", "elastic::a_sender_that_comes_while_memory_is_taken_goes_on_behind_the_last_message"),
     mutation("R1, many readers", BROADCAST, "slot.position.store(end.with_low_byte(self.takes), Release)", "slot.position.store(end.with_low_byte(self.takes), Relaxed)", "broadcast::a_record_is_written_over_only_after_every_reader_has_read_it"),
     mutation("S1, many readers", BROADCAST, "slot.position.load(Acquire)", "slot.position.load(Relaxed)", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("J1, O1", BROADCAST, "written over.\n        fence(SeqCst);\n", "written over.\n", "broadcast::who_joins_gets_all_from_then_on"),
@@ -89,8 +96,20 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("no look after the announcement", WAIT, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("a waker that comes second relies on the first", WAIT, "mark: ASLEEP,", "mark: 0,", "sleep::a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next"),
     mutation("no look after all announcements", ANY, "look(if idle { Look::Idle } else { Look::BeforeSleep })", "None", "any::each_of_two_bells_wakes_who_sleeps_on_both"),
+    mutation("no look before another sleeps for a handle", ANY, "if look(why) {", "if false {", "any::who_sleeps_for_a_handle_is_called_by_its_bell"),
+    mutation("who sleeps for a handle does not hear of its news", ANY, " || self.news.unheard()", "", "any::who_sleeps_for_a_handle_is_called_by_its_news"),
+    mutation("a handle for which another sleeps does not lie down", ANY, "ticket.filter(|_| sleeper.news.lie_down())", "ticket", "any::who_sleeps_for_a_handle_is_called_by_its_news"),
     mutation("only the first bell is asked for bare wakers", ANY, "sleepers.iter().any(|sleeper|", "sleepers.iter().take(1).any(|sleeper|", "any::a_bare_waker_of_either_is_made_up_for"),
     mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("room is counted from the receiver's position", MEMORY, "let Some(elastic) = &self.elastic else { return self.head() };", "let Some(elastic) = &self.elastic.as_ref().filter(|_| false) else { return self.head() };", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
+    mutation("the header behind has no memory", ELASTIC, "let last = tail.plus(units);", "let last = tail.plus(units - 1);", "elastic::memory_is_there_for_each_of_two_senders_and_the_header_behind_them"),
+    mutation("a successor believes zeros", ELASTIC, "if end.has_reached(head) {", "if true {", "elastic::a_sender_that_comes_while_memory_is_taken_goes_on_behind_the_last_message"),
+    mutation("a successor takes no memory that is left", ELASTIC, "given_back.up_to(memory, head);", "", "elastic::a_receiver_that_is_killed_at_every_access_leaves_all_that_it_had_not_released"),
+    mutation("who waits for a receipt waits as for room", WAIT, "self.wait(true, spin", "self.wait(false, spin", "offer::a_release_wakes_who_waits_until_its_message_was_taken"),
+    mutation("what was taken back is accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "&& (memory.change_state(position, State::Offered, State::Committed) || true)", "offer::what_is_on_offer_is_received_or_taken_back"),
+    mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
+    mutation("a successor does not see offers", RECEIVE, "= peek_at(memory, end)", "= look_at(memory, end)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
+    mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
@@ -100,7 +119,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
     mutation("no last look at the head", RECOVERY, " || memory.state(head).is_some()", "", "recovery::what_the_dead_had_committed_is_delivered"),
     mutation("nobody asks who is behind", RECOVERY, "other.intent_tail.load(Acquire) == named", "false", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
-    mutation("the record behind is not asked", RECOVERY, "matches!(memory.state(end), Some(State::Committed | State::Discarded))\n        && memory", "false && memory", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
+    mutation("the record behind is not asked", RECOVERY, "memory.state(end).is_some_and(|state| state != State::Filler) && memory", "false && memory", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("a successor begins at the head", SPSC, "let tail = receive::end_of_records(&memory, head);", "let tail = head;", "single::a_successor_goes_on_behind_the_last_message_while_the_receiver_runs"),
     mutation("what is dropped is not discarded", MPSC, "self.open.abandon(&self.memory);", "", "many::what_was_discarded_is_passed_over"),
     mutation("no look after the dead were passed over", RECEIVING, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
@@ -110,6 +129,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("no second look at the readers", BROADCAST, "let behind = self.most_behind()?;", "let behind = least?;", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("no second look at the floor", BROADCAST, "if Floor::read(&self.memory).position == floor {", "if true {", "broadcast::who_joins_at_the_oldest_gets_all_from_there_on"),
     mutation("nothing is wiped after a crash, many readers", BROADCAST, "true => tail.plus(capacity),", "true => tail,", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
+    mutation("nothing is wiped where a dead reader ends the room", BROADCAST, "if end != self.unclean && self.memory.state(end).is_some() {", "if false {", "broadcast::what_a_killed_batch_wrote_behind_a_dead_reader_is_not_seen_before_that_one_is_proven_dead"),
     mutation("nobody notes what is unclean", BROADCAST, "    word.store(unclean.units(), Relaxed);\n", "", "broadcast::what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once"),
     mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Relaxed);", "", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("a sender to many readers begins at the tail that was shown", BROADCAST, "let tail = receive::end_of_records(&memory, memory.head());", "let tail = memory.head();", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
@@ -160,8 +180,13 @@ fn the_document_lists_every_mutation() {
 #[test]
 fn every_mutant_fails_its_model() {
     let long = env::var_os("RINGPOST_LONG").is_some();
-    let chosen = || all().filter(|mutation| long || SHORT.contains(&mutation.name));
-    assert!(chosen().count() >= SHORT.len());
+    let model = env::var("RINGPOST_MUTANTS").ok();
+    let asked = |mutation: &Mutation| model.as_deref().is_none_or(|model| mutation.model.contains(model));
+    let chosen = || {
+        all()
+            .filter(|mutation| asked(mutation) && (long || model.is_some() || SHORT.contains(&mutation.name)))
+    };
+    assert!(chosen().count() >= if model.is_some() { 1 } else { SHORT.len() });
     let copy = Copy::new();
     // The models hold in the copy as it is.
     let mut models: Vec<_> = chosen().map(|mutation| mutation.model).collect();

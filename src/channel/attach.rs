@@ -7,6 +7,7 @@ use super::{
 use crate::{
     error::OpenError,
     header::Kind,
+    layout::Slot,
     ring::{
         broadcast::{Reader, Start},
         claim::{self, Claim, Owner},
@@ -27,6 +28,8 @@ use std::sync::Arc;
 pub(super) enum Place {
     Receiver,
     Slot(u8),
+    /// A slot of a mailbox, whose holders send and receive.
+    Seat(u8),
 }
 
 impl Place {
@@ -34,7 +37,7 @@ impl Place {
     pub(super) fn claim(self, memory: &Memory) -> Option<&AtomicU64> {
         match self {
             Place::Receiver => Some(&memory.receiver().claim),
-            Place::Slot(number) => memory.slot(number).map(|slot| &slot.claim),
+            Place::Slot(number) | Place::Seat(number) => memory.slot(number).map(|slot| &slot.claim),
         }
     }
 
@@ -42,7 +45,7 @@ impl Place {
     pub(super) fn coming(self, memory: &Memory) -> Option<&AtomicU64> {
         match self {
             Place::Receiver => Some(&memory.receiver().coming),
-            Place::Slot(number) => memory.slot(number).map(|slot| &slot.coming),
+            Place::Slot(number) | Place::Seat(number) => memory.slot(number).map(|slot| &slot.coming),
         }
     }
 }
@@ -119,7 +122,7 @@ fn come(
 impl Attachment {
     /// Takes the receiver's place.
     pub(crate) fn receiver(inner: Arc<Inner>) -> Result<Self, OpenError> {
-        if let kind @ Kind::Broadcast(_) = inner.header.kind {
+        if let kind @ (Kind::Broadcast(_) | Kind::Mailbox { .. }) = inner.header.kind {
             return Err(wrong_kind(kind, "one receiver"));
         }
         let taken = Self::the_one(inner);
@@ -193,6 +196,30 @@ impl Attachment {
         }
     }
 
+    /// Takes a seat at a mailbox, after what dead holders of seats have left there was put in order.
+    pub(crate) fn seat(inner: Arc<Inner>, recover: impl Fn(u8, claim::Seen)) -> Result<Self, OpenError> {
+        let Kind::Mailbox { seats, .. } = inner.header.kind else {
+            return Err(wrong_kind(inner.header.kind, "a mailbox"));
+        };
+        let memory = &inner.memory;
+        for (number, slot) in memory.all_slots() {
+            bury_dead(slot, |seen| recover(number, seen), is_dead);
+        }
+        let free = memory.all_slots().find_map(|(number, slot)| {
+            let place = Place::Seat(number);
+            let put_in_order = || {
+                bury_dead(slot, |seen| recover(number, seen), is_dead);
+                true
+            };
+            let (_, arrival) = come(memory, place, put_in_order).ok()?;
+            Some((place, arrival))
+        });
+        match free {
+            Some((place, _arrival)) => Ok(Self::armed(Arc::clone(&inner), place)),
+            None => Err(OpenError::TooManySeats { most: seats }),
+        }
+    }
+
     fn armed(inner: Arc<Inner>, place: Place) -> Self {
         // SAFETY: both go into one value, and the vigil is dropped first.
         let vigil = unsafe { Vigil::begin(&inner, place) };
@@ -203,8 +230,19 @@ impl Attachment {
     pub(crate) fn slot(&self) -> u8 {
         match self.place {
             Place::Receiver => 0,
-            Place::Slot(number) => number,
+            Place::Slot(number) | Place::Seat(number) => number,
         }
+    }
+}
+
+/// Closes the seat for its holder if that one is dead, after `recover` has put in order what it has left.
+pub(super) fn bury_dead(slot: &Slot, recover: impl FnOnce(claim::Seen), is_dead: impl FnOnce(Owner) -> bool) {
+    let seen = claim::seen(&slot.claim);
+    if let Claim::Attached(owner) = seen.claim()
+        && is_dead(owner)
+    {
+        recover(seen);
+        claim::bury(&slot.claim, seen);
     }
 }
 
@@ -213,6 +251,7 @@ fn wrong_kind(found: Kind, expected: &str) -> OpenError {
         Kind::Single => "one sender",
         Kind::Many(_) => "many senders",
         Kind::Broadcast(_) => "one sender, many readers",
+        Kind::Mailbox { .. } => "a mailbox",
     };
     OpenError::Mismatch { what: "number of senders", found: found.into(), expected: expected.into() }
 }
@@ -232,6 +271,11 @@ impl Drop for Attachment {
                 memory.receiver().attention.fetch_or(CLOSED, Relaxed);
                 claim::close(&memory.receiver().claim);
                 self.inner.bell_of_senders().ring(&mut waker, |_| true);
+            }
+            Place::Seat(number) => {
+                if let Some(slot) = memory.slot(number) {
+                    claim::close(&slot.claim);
+                }
             }
             Place::Slot(number) => {
                 // ORDERING: Release E1; pairs with Acquire E2 in `Listening::has_ended`.

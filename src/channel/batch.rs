@@ -2,7 +2,8 @@
 
 use super::{
     copy,
-    sender::{Sender, SenderKind, Single},
+    receipt::Receipt,
+    sender::{OneReceiver, Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::{
@@ -88,6 +89,17 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
         self.sender.publish_all(reserved, used, messages, bytes);
         core::mem::forget(self);
     }
+
+    /// As [`commit`](Batch::commit), and gives a receipt that tells when the receiver has taken the last message, and with it
+    /// all of them. That of an empty batch tells of what was sent before.
+    pub fn commit_acknowledged(self) -> Receipt
+    where
+        K: OneReceiver,
+    {
+        let receipt = Receipt::new(self.sender, self.next);
+        self.commit();
+        receipt
+    }
 }
 
 impl<K: SenderKind> Batch<'_, Trusted, K> {
@@ -133,10 +145,9 @@ const _: () = assert!(record_size(0) == 16 && record_size(1) == 24 && record_siz
 
 /// Units that a batch of `bytes` takes, at least one empty message.
 pub(super) fn units_of<R: Produce>(producer: &R, bytes: usize) -> Result<u64, SendError> {
-    let geometry = producer.memory().geometry();
     let units = (bytes as u64).div_ceil(UNIT).max(2);
     // What is not used goes into one discarded record, whose length has 32 bits.
-    let most = geometry.capacity_units().min(u32::MAX.into());
+    let most = producer.memory().most_units().min(u32::MAX.into());
     if units > most {
         return Err(SendError::TooLong { length: bytes, longest: (most * UNIT) as usize });
     }

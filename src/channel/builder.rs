@@ -1,7 +1,11 @@
 //! Making and opening rings.
 
+#[cfg(feature = "shared_memory")]
+mod hosted;
+mod mailbox;
+
 use super::{
-    attach, copy,
+    attach, copy, elastic,
     ring::{Home, Inner, Ring},
     trust::Trusted,
 };
@@ -10,6 +14,7 @@ use crate::{
     header::{self, Header, Item, Kind, LEAST_CAPACITY, MOST_CAPACITY, mismatch},
     layout,
     ring::{
+        mailbox::{MOST_CELLS, MOST_SEATS, Shape},
         memory::Memory,
         position::{Geometry, Position},
     },
@@ -72,7 +77,13 @@ pub struct Builder {
     longest: Option<u64>,
     many_senders: Option<u8>,
     readers: Option<u8>,
+    /// Most messages of a mailbox.
+    messages: Option<u32>,
+    priorities: u8,
+    seats: u8,
     item: Option<Item>,
+    pub(super) rendezvous: bool,
+    pub(super) elastic: bool,
     mode: u32,
     owner: Option<u32>,
     lifetime: Lifetime,
@@ -92,7 +103,12 @@ pub fn builder(name: impl Into<String>) -> Builder {
         longest: None,
         many_senders: None,
         readers: None,
+        messages: None,
+        priorities: 1,
+        seats: MOST_SEATS,
         item: None,
+        rendezvous: false,
+        elastic: false,
         mode: 0o600,
         owner: None,
         lifetime: Lifetime::default(),
@@ -202,7 +218,7 @@ impl Builder {
             return Err(OpenError::Mode { bits: self.mode });
         }
         let header = self.header(true)?;
-        let segment = Segment::unnamed(&self.directory, header.segment_length(), self.mode)?;
+        let segment = Segment::unnamed(&self.directory, elastic::size(&header), self.mode)?;
         let memory = self.fill(&header, &segment)?;
         segment.publish(&path)?;
         let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
@@ -248,7 +264,7 @@ impl Builder {
     pub fn memfd(&self) -> Result<Ring, OpenError> {
         let header = self.header(true)?;
         let label = if self.name.is_empty() { "ringpost" } else { &self.name };
-        let segment = Segment::memfd(label, header.segment_length())?;
+        let segment = Segment::memfd(label, elastic::size(&header))?;
         let memory = self.fill(&header, &segment)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Unnamed(segment), Scope::Shared))))
     }
@@ -281,51 +297,6 @@ impl Builder {
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Elsewhere, Scope::Private))))
     }
 
-    /// Makes a ring in a segment that the program has through the `shared_memory` crate. The ring fills the segment: its
-    /// capacity is the largest power of two that fits, and a capacity set here is ignored. The segment stays the
-    /// program's: nobody else may write to it, and its memory is not guaranteed to be allocated (a full /dev/shm can
-    /// still end the process with SIGBUS).
-    ///
-    /// # Errors
-    /// [`OpenError::Setting`] when the segment is too small for a ring.
-    #[cfg(feature = "shared_memory")]
-    pub fn host_in(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
-        let slots = self.kind().slots();
-        let control = layout::control_length(slots, 4096) as u64;
-        let room = (host.len() as u64).saturating_sub(control);
-        if room < LEAST_CAPACITY {
-            let least = control + LEAST_CAPACITY;
-            return Err(OpenError::Setting {
-                what: "segment",
-                given: host.len() as u64,
-                least,
-                most: MOST_CAPACITY,
-            });
-        }
-        let capacity = 1 << room.ilog2();
-        let header = self.clone().capacity(capacity).header(false)?;
-        let host = hosted::Host::new(host)?;
-        host.write(&header.encode(), header.control_length as usize);
-        let inner = hosted::inner(self, header, host)?;
-        inner.memory.start_at(self.start);
-        Ok(Ring::new(Arc::new(inner)))
-    }
-
-    /// Opens a ring that another process has made in a segment with [`host_in`](Builder::host_in).
-    ///
-    /// # Errors
-    /// [`OpenError::NotARing`]; [`OpenError::Mismatch`].
-    #[cfg(feature = "shared_memory")]
-    pub fn open_hosted(&self, host: shared_memory::Shmem) -> Result<Ring, OpenError> {
-        let host = hosted::Host::new(host)?;
-        let header = Header::decode(&host.header())?;
-        self.accept(&header)?;
-        if header.geometry.mirrored() || (host.len() as u64) < header.segment_length() {
-            return Err(OpenError::NotARing { why: "its header describes more than the segment holds" });
-        }
-        Ok(Ring::new(Arc::new(hosted::inner(self, header, host)?)))
-    }
-
     /// Permission bits of a socket. Others may write to it: that is to connect, and whom it accepts is asked then.
     pub(super) fn socket_mode(&self) -> Result<u32, OpenError> {
         let possible = self.mode & !0o777 == 0 && self.mode & 0o600 == 0o600;
@@ -352,9 +323,14 @@ impl Builder {
     /// What a new ring is to be.
     pub(super) fn header(&self, mirrored: bool) -> Result<Header, OpenError> {
         let page = process::page_bytes();
-        let capacity = rounded(self.capacity.unwrap_or(DEFAULT_CAPACITY), mirrored)?;
+        let shape = self.shape()?;
+        let bytes = shape.map(Shape::length).or(self.capacity).unwrap_or(DEFAULT_CAPACITY);
+        let capacity = rounded(bytes, mirrored)?;
         let geometry = Geometry::new(capacity, mirrored);
-        let most = geometry.longest_payload();
+        let most = match shape {
+            Some(shape) => shape.longest.into(),
+            None => header::longest_message(geometry, self.elastic),
+        };
         let longest = self.longest.unwrap_or(most);
         if longest > most {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
@@ -368,14 +344,30 @@ impl Builder {
             });
         }
         let kind = self.kind();
+        if self.elastic {
+            elastic::check(kind, capacity, mirrored)?;
+        }
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
         match kind {
+            Kind::Broadcast(_) if self.many_senders.is_some_and(|senders| senders != 1) => {
+                let given = self.many_senders.unwrap_or_default().into();
+                return Err(OpenError::Setting {
+                    what: "number of senders of a broadcast",
+                    given,
+                    least: 1,
+                    most: 1,
+                });
+            }
             Kind::Many(0) => {
                 return Err(OpenError::Setting { what: "number of senders", given: 0, least: 1, most });
             }
             Kind::Broadcast(0) => {
                 return Err(OpenError::Setting { what: "number of readers", given: 0, least: 1, most });
+            }
+            Kind::Broadcast(readers) if self.rendezvous => {
+                let (what, given) = ("number of readers of a rendezvous", readers.into());
+                return Err(OpenError::Setting { what, given, least: 0, most: 0 });
             }
             _ => {}
         }
@@ -384,11 +376,13 @@ impl Builder {
             kind,
             geometry,
             asymmetric: barrier::register(),
+            rendezvous: self.rendezvous,
+            elastic: self.elastic,
             control_length: layout::control_length(slots, page) as u32,
             longest: longest as u32,
             item: self.item,
             page: page as u32,
-            key: random::number(),
+            key: random::number() & if self.elastic { !0xff } else { !0 },
             instance: random::number(),
             boot_id: peer::boot_id()?,
             namespaces: peer::namespaces()?,
@@ -398,10 +392,14 @@ impl Builder {
     }
 
     fn kind(&self) -> Kind {
-        match (self.readers, self.many_senders) {
-            (Some(readers), _) => Kind::Broadcast(readers),
-            (None, Some(senders)) => Kind::Many(senders),
-            (None, None) => Kind::Single,
+        match (self.messages, self.readers, self.many_senders) {
+            (Some(messages), ..) => {
+                let cells = messages.clamp(1, MOST_CELLS).next_power_of_two();
+                Kind::Mailbox { seats: self.seats, levels: self.priorities, cells }
+            }
+            (None, Some(readers), _) => Kind::Broadcast(readers),
+            (None, None, Some(senders)) => Kind::Many(senders),
+            (None, None, None) => Kind::Single,
         }
     }
 
@@ -439,6 +437,12 @@ impl Builder {
         if asked != Kind::Single && asked != found.kind {
             return Err(mismatch("number of senders", kind(found.kind), kind(asked)));
         }
+        if self.rendezvous && !found.rendezvous {
+            return Err(mismatch("how messages are handed over", "through a buffer", "in a rendezvous"));
+        }
+        if self.elastic && !found.elastic {
+            return Err(mismatch("memory", "all there from the start", "elastic"));
+        }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });
         }
@@ -447,38 +451,35 @@ impl Builder {
 
     /// Maps a segment that nobody else sees yet, and makes it a ring.
     fn fill(&self, header: &Header, segment: &Segment) -> Result<Memory, OpenError> {
-        let mapping = segment.map(header.control_length as usize, header.geometry.capacity() as usize)?;
+        let mapping = elastic::map(header, segment)?;
         // SAFETY: the control area is longer than a header.
         unsafe { copy::into_shared(&header.encode(), mapping.control().as_ptr()) };
-        let memory = mapped(header, mapping);
+        let memory = elastic::stretch(mapped(header, mapping), header, segment)?;
         memory.start_at(self.start);
+        elastic::begin(&memory)?;
         Ok(memory)
     }
 
     /// As [`Builder::check`], and maps it read-only.
     pub(super) fn check_to_read(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
-        self.check_and_map(segment, Segment::map_to_read)
+        let header = self.check_header(segment)?;
+        let (control, capacity) = (header.control_length as usize, header.geometry.capacity() as usize);
+        Ok((header, mapped(&header, segment.map_to_read(control, capacity)?)))
     }
 
     /// Checks a segment that somebody else has made, and maps it.
     pub(super) fn check(&self, segment: &Segment) -> Result<(Header, Memory), OpenError> {
-        self.check_and_map(segment, Segment::map)
+        let header = self.check_header(segment)?;
+        let memory = mapped(&header, elastic::map(&header, segment)?);
+        Ok((header, elastic::stretch(memory, &header, segment)?))
     }
 
-    fn check_and_map(
-        &self,
-        segment: &Segment,
-        map: impl Fn(&Segment, usize, usize) -> Result<Mapping, SegmentError>,
-    ) -> Result<(Header, Memory), OpenError> {
+    fn check_header(&self, segment: &Segment) -> Result<Header, OpenError> {
         let mut bytes = [0; header::LENGTH];
         let there = segment.read_head(&mut bytes)?;
         let header = Header::decode(&bytes[..there])?;
         self.accept(&header)?;
-        if !header.geometry.mirrored() {
-            return Err(HOSTED);
-        }
-        let mapping = map(segment, header.control_length as usize, header.geometry.capacity() as usize)?;
-        Ok((header, mapped(&header, mapping)))
+        if header.geometry.mirrored() { Ok(header) } else { Err(HOSTED) }
     }
 
     pub(super) fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {
@@ -540,61 +541,8 @@ fn kind(kind: Kind) -> String {
         Kind::Single => "one sender".into(),
         Kind::Many(slots) => format!("up to {slots} senders"),
         Kind::Broadcast(slots) => format!("one sender, up to {slots} readers"),
-    }
-}
-
-#[cfg(feature = "shared_memory")]
-mod hosted {
-    //! A ring in a segment of the `shared_memory` crate.
-
-    use super::*;
-    use shared_memory::Shmem;
-
-    pub(super) struct Host(Shmem);
-
-    // SAFETY: a mapping belongs to no thread; the crate only forgot to say so.
-    unsafe impl Send for Host {}
-    // SAFETY: a shared `Host` gives away nothing but an address that never changes.
-    unsafe impl Sync for Host {}
-
-    impl Host {
-        pub(super) fn new(host: Shmem) -> Result<Self, OpenError> {
-            if host.len() < header::LENGTH || !host.as_ptr().addr().is_multiple_of(4096) {
-                return Err(OpenError::NotARing { why: "the segment is too small" });
-            }
-            Ok(Self(host))
+        Kind::Mailbox { seats, levels, cells } => {
+            format!("a mailbox for {cells} messages of {levels} priorities, with {seats} seats")
         }
-
-        pub(super) fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn base(&self) -> NonNull<u8> {
-            NonNull::new(self.0.as_ptr()).expect("a mapping is never at address 0")
-        }
-
-        pub(super) fn header(&self) -> [u8; header::LENGTH] {
-            let mut bytes = [0; header::LENGTH];
-            // SAFETY: the segment is at least that long (`new`).
-            unsafe { copy::out_of_shared(self.base().as_ptr(), &mut bytes) };
-            bytes
-        }
-
-        /// Clears the control area and writes the header.
-        pub(super) fn write(&self, header: &[u8; header::LENGTH], control_length: usize) {
-            // SAFETY: `host_in` has checked the length.
-            unsafe { copy::into_shared(&vec![0; control_length], self.base().as_ptr()) };
-            // SAFETY: the segment is at least that long (`new`).
-            unsafe { copy::into_shared(header, self.base().as_ptr()) };
-        }
-    }
-
-    pub(super) fn inner(builder: &Builder, header: Header, host: Host) -> Result<Inner, OpenError> {
-        let control = host.base();
-        // SAFETY: the segment holds the control area and the data area (`host_in`, `open_hosted`).
-        let data = unsafe { control.add(header.control_length as usize) };
-        // SAFETY: as above; the mapping lives in the box.
-        let memory = unsafe { memory(&header, control, data, Box::new(host)) };
-        Ok(builder.inner(memory, header, Home::Elsewhere, Scope::Shared))
     }
 }

@@ -2,15 +2,15 @@
 
 use super::{
     message::Message,
-    receiver::Receiver,
-    ring::Inner,
+    receiver::{Patience, Receiver},
+    select::{Refusal, Round},
     trust::{Trust, Untrusted},
 };
 use crate::{
     error::RecvError,
     ring::receive::Record,
-    sys::clock::Deadline,
-    wait::{self, Look, MOST_BELLS, Spin, WaitStrategy},
+    sys::{clock::Deadline, socket::PeerCredentials},
+    wait::{Look, MOST_BELLS, WaitStrategy},
 };
 use std::{
     fmt, io,
@@ -31,6 +31,11 @@ pub enum LanesError {
     TimedOut,
     /// There is no lane.
     NoLanes,
+    /// The lane has ended before, or is no lane of this value. Only where one is named.
+    NoSuchLane {
+        /// Which.
+        lane: LaneId,
+    },
     /// There are as many lanes as can be waited for at once.
     TooMany {
         /// How many that are.
@@ -53,6 +58,7 @@ impl fmt::Display for LanesError {
             Self::Empty => f.write_str("all lanes are empty"),
             Self::TimedOut => f.write_str("all lanes stayed empty until the deadline"),
             Self::NoLanes => f.write_str("there is no lane to receive from: add one first"),
+            Self::NoSuchLane { lane: LaneId(lane) } => write!(f, "there is no lane {lane} (any more)"),
             Self::TooMany { most } => write!(f, "there are {most} lanes already, and one wait takes no more"),
             Self::Ended { lane: LaneId(lane), error } => write!(f, "lane {lane} has ended: {error}"),
             Self::Forked => f.write_str("a lane is the parent process's: attach anew after a fork"),
@@ -74,7 +80,7 @@ impl From<LanesError> for io::Error {
         let kind = match error {
             LanesError::Empty => io::ErrorKind::WouldBlock,
             LanesError::TimedOut => io::ErrorKind::TimedOut,
-            LanesError::NoLanes => io::ErrorKind::NotConnected,
+            LanesError::NoLanes | LanesError::NoSuchLane { .. } => io::ErrorKind::NotConnected,
             LanesError::TooMany { .. } => io::ErrorKind::ResourceBusy,
             LanesError::Ended { error, .. } => return error.into(),
             LanesError::Forked => io::ErrorKind::Unsupported,
@@ -105,22 +111,8 @@ impl From<LanesError> for io::Error {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Lanes<P: Trust = Untrusted> {
-    lanes: Vec<Lane<P>>,
-    /// The lane that is looked at first.
-    next: usize,
-    made: u64,
-    spin: Spin,
+    round: Round<Receiver<P>>,
 }
-
-struct Lane<P: Trust> {
-    id: LaneId,
-    receiver: Receiver<P>,
-    /// How often it was passed over since more than its ring was looked at.
-    passed_over: u32,
-}
-
-/// How often a lane is passed over before its end is looked for: others that always have messages must not hide it.
-const PASSES: u32 = 64;
 
 /// What a look at the lanes has found: which lane, and what.
 type Found = (usize, Result<Record, RecvError>);
@@ -128,42 +120,45 @@ type Found = (usize, Result<Record, RecvError>);
 impl<P: Trust> Lanes<P> {
     /// No lanes yet.
     pub fn new() -> Self {
-        Self { lanes: Vec::new(), next: 0, made: 0, spin: Inner::spin_as(WaitStrategy::default()) }
+        Self { round: Round::new() }
     }
 
     /// Adds a lane, at most 127 at a time.
     ///
     /// # Errors
-    /// [`LanesError::TooMany`]; the receiver is closed then.
+    /// [`LanesError::TooMany`], [`LanesError::Forked`]; the receiver is closed then.
     pub fn add(&mut self, receiver: Receiver<P>) -> Result<LaneId, LanesError> {
-        if self.lanes.len() == MOST_BELLS {
-            return Err(LanesError::TooMany { most: MOST_BELLS });
-        }
-        let id = LaneId(self.made);
-        self.made += 1;
-        self.lanes.push(Lane { id, receiver, passed_over: 0 });
-        Ok(id)
+        let berth = receiver.berth();
+        self.round.add(receiver, Some(berth)).map(LaneId).map_err(|refusal| match refusal {
+            Refusal::TooMany => LanesError::TooMany { most: MOST_BELLS },
+            Refusal::Forked => LanesError::Forked,
+        })
     }
 
     /// Takes a lane out; `None` when it has ended, or is no lane of this value.
     pub fn remove(&mut self, lane: LaneId) -> Option<Receiver<P>> {
-        let index = self.lanes.iter().position(|other| other.id == lane)?;
-        Some(self.take_out(index).receiver)
+        let index = self.round.index_of(lane.0)?;
+        Some(self.round.take_out(index).1)
+    }
+
+    /// The lanes, and who is at the other end of each: `None` where that is no link.
+    pub fn peers(&self) -> impl Iterator<Item = (LaneId, Option<PeerCredentials>)> {
+        self.round.sources().map(|(id, receiver)| (LaneId(id), receiver.peer()))
     }
 
     /// How many lanes there are.
     pub fn len(&self) -> usize {
-        self.lanes.len()
+        self.round.len()
     }
 
     /// Whether there is no lane.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.len() == 0
     }
 
     /// How this handle waits from now on. Default [`WaitStrategy::SpinThenSleep`], whatever the lanes were built with.
     pub fn set_wait(&mut self, strategy: WaitStrategy) {
-        self.spin = Inner::spin_as(strategy);
+        self.round.set_wait(strategy);
     }
 
     /// The next message of any lane; waits while there is none.
@@ -184,6 +179,7 @@ impl<P: Trust> Lanes<P> {
             Some(found) => found,
             None => self.sweep(Look::BeforeSleep)?.ok_or(LanesError::Empty)?,
         };
+        self.round.served(found.0);
         self.give(found)
     }
 
@@ -203,69 +199,86 @@ impl<P: Trust> Lanes<P> {
         self.recv_within(Some(Deadline::at(deadline)))
     }
 
+    /// The next message of this lane, whatever the others have, of which none is lost; waits while there is none.
+    ///
+    /// # Errors
+    /// [`LanesError::NoSuchLane`], and [`LanesError::Ended`] of this lane.
+    pub fn recv_from(&mut self, lane: LaneId) -> Result<Message<'_, P>, LanesError> {
+        self.recv_from_within(lane, Patience::Until(None))
+    }
+
+    /// The next message of this lane if there is one now. Never blocks.
+    ///
+    /// # Errors
+    /// [`LanesError::Empty`], and those of [`recv_from`](Lanes::recv_from).
+    pub fn try_recv_from(&mut self, lane: LaneId) -> Result<Message<'_, P>, LanesError> {
+        self.recv_from_within(lane, Patience::None)
+    }
+
+    /// The next message of this lane; waits at most `timeout` while there is none.
+    ///
+    /// # Errors
+    /// [`LanesError::TimedOut`], and those of [`recv_from`](Lanes::recv_from).
+    pub fn recv_from_timeout(
+        &mut self,
+        lane: LaneId,
+        timeout: Duration,
+    ) -> Result<Message<'_, P>, LanesError> {
+        self.recv_from_within(lane, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// The next message of this lane; waits until `deadline` at most while there is none.
+    ///
+    /// # Errors
+    /// [`LanesError::TimedOut`], and those of [`recv_from`](Lanes::recv_from).
+    pub fn recv_from_deadline(
+        &mut self,
+        lane: LaneId,
+        deadline: Instant,
+    ) -> Result<Message<'_, P>, LanesError> {
+        self.recv_from_within(lane, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    fn recv_from_within(&mut self, lane: LaneId, patience: Patience) -> Result<Message<'_, P>, LanesError> {
+        let index = self.round.index_of(lane.0).ok_or(LanesError::NoSuchLane { lane })?;
+        let found = match self.round.source(index).1.next(patience) {
+            Err(RecvError::Empty) => return Err(LanesError::Empty),
+            Err(RecvError::TimedOut) => return Err(LanesError::TimedOut),
+            Err(RecvError::Forked) => return Err(LanesError::Forked),
+            found => found,
+        };
+        self.give((index, found)).map(|(_, message)| message)
+    }
+
     fn recv_within(&mut self, deadline: Option<Deadline>) -> Result<(LaneId, Message<'_, P>), LanesError> {
         let found = match self.sweep(Look::Spinning)? {
             Some(found) => found,
-            None => self.wait(deadline).ok_or(LanesError::TimedOut)?,
+            None => self.round.wait_on_bells(deadline, Receiver::look).ok_or(LanesError::TimedOut)?,
         };
+        self.round.served(found.0);
         self.give(found)
     }
 
     /// Looks at each lane once, from the one behind that which was served last.
     fn sweep(&mut self, why: Look) -> Result<Option<Found>, LanesError> {
-        if self.lanes.is_empty() {
+        if self.is_empty() {
             return Err(LanesError::NoLanes);
         }
-        for index in round(self.next, self.lanes.len()) {
-            let lane = &mut self.lanes[index];
-            if !lane.receiver.is_own() {
-                return Err(LanesError::Forked);
-            }
-            lane.passed_over += 1;
-            let thorough = lane.passed_over > PASSES;
-            if let Some(found) = lane.receiver.look(if thorough { Look::BeforeSleep } else { why }) {
-                lane.passed_over = 0;
-                return Ok(Some((index, found)));
-            }
-            if thorough {
-                lane.passed_over = 0;
-            }
+        if !self.round.is_own() {
+            return Err(LanesError::Forked);
         }
-        Ok(None)
-    }
-
-    #[cold]
-    fn wait(&mut self, deadline: Option<Deadline>) -> Option<Found> {
-        let Self { lanes, next, spin, .. } = self;
-        let (mut watches, sleepers): (Vec<_>, Vec<_>) =
-            lanes.iter_mut().map(|lane| lane.receiver.parts()).unzip();
-        wait::until_any(&sleepers, spin, deadline, |why| {
-            round(*next, watches.len()).find_map(|index| Some((index, watches[index].look(why)?)))
-        })
+        Ok(self.round.sweep(why, Receiver::look))
     }
 
     fn give(&mut self, (index, found): Found) -> Result<(LaneId, Message<'_, P>), LanesError> {
         match found {
             Ok(record) => {
-                self.next = index + 1;
-                let Lane { id, receiver, .. } = &mut self.lanes[index];
-                Ok((*id, Message::new(receiver, record)))
+                let (id, receiver) = self.round.source(index);
+                Ok((LaneId(id), Message::new(receiver, record)))
             }
-            Err(error) => Err(LanesError::Ended { lane: self.take_out(index).id, error }),
+            Err(error) => Err(LanesError::Ended { lane: LaneId(self.round.take_out(index).0), error }),
         }
     }
-
-    fn take_out(&mut self, index: usize) -> Lane<P> {
-        if index < self.next {
-            self.next -= 1;
-        }
-        self.lanes.remove(index)
-    }
-}
-
-/// All numbers below `count`, from `first` on.
-fn round(first: usize, count: usize) -> impl Iterator<Item = usize> {
-    (first..first + count).map(move |number| number % count)
 }
 
 impl<P: Trust> Default for Lanes<P> {
@@ -276,6 +289,6 @@ impl<P: Trust> Default for Lanes<P> {
 
 impl<P: Trust> fmt::Debug for Lanes<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.lanes.iter().map(|lane| (lane.id, &lane.receiver))).finish()
+        f.debug_map().entries(self.round.sources().map(|(id, receiver)| (LaneId(id), receiver))).finish()
     }
 }

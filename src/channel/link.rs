@@ -30,7 +30,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wire::Wire;
+pub(super) use wire::Wire;
 
 /// The process at the other end of a link.
 #[derive(Debug)]
@@ -159,6 +159,7 @@ impl Builder {
                 Ok(Header { kind: Kind::Single, control_length, boot_id, namespaces, ..header })
             }
             Kind::Broadcast(_) => Err(mismatch("kind of ring", "one sender, many readers", "a link's")),
+            Kind::Mailbox { .. } => Err(mismatch("kind of ring", "a mailbox", "a link's")),
             Kind::Many(given) => Err(OpenError::Setting {
                 what: "number of senders of a link",
                 given: given.into(),

@@ -60,7 +60,7 @@ impl<'m> View<'m> {
     fn slot(&self) -> u8 {
         match self.inner.header.kind {
             Kind::Broadcast(_) => 0,
-            Kind::Single | Kind::Many(_) => claim::slot_of_sender(self.memory, self.record.info.owner()),
+            _ => claim::slot_of_sender(self.memory, self.record.info.owner()),
         }
     }
 
@@ -83,7 +83,7 @@ impl<'m> View<'m> {
             // Who it is does not depend on what it writes.
             (Some(peer), _) => Some(peer.owner),
             (None, Kind::Broadcast(_)) => claim::only_sender(self.memory, name),
-            (None, Kind::Single | Kind::Many(_)) => claim::sender(self.memory, name),
+            (None, _) => claim::sender(self.memory, name),
         };
         SenderId::new(self.slot(), owner)
     }

@@ -5,6 +5,7 @@ use super::{
     iter::{Iter, TryIter},
     message::{Message, Messages, OwnedMessage, SenderId, View},
     ring::Inner,
+    select::Berth,
     trust::{Trust, Untrusted},
 };
 use crate::{
@@ -133,7 +134,10 @@ pub(super) enum Patience {
 impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let inner = &attachment.inner;
-        let (consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
+        let (mut consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
+        if inner.header.rendezvous {
+            consumer.accept_offers();
+        }
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
         let generation = Generation::current();
         let ring = Listening {
@@ -300,7 +304,7 @@ impl<P: Trust> Receiver<P> {
 
     /// Whether there is no message now. True in a forked child, which can't receive.
     pub fn is_empty(&mut self) -> bool {
-        !self.ring.generation.lasts() || !matches!(self.ring.consumer.look(), Ok(Some(_)))
+        !self.ring.generation.lasts() || !self.ring.consumer.has_message()
     }
 
     /// Bytes of the longest message.
@@ -330,7 +334,7 @@ impl<P: Trust> Receiver<P> {
     }
 
     #[inline]
-    fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
+    pub(super) fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
         if !self.ring.generation.lasts() {
             return Err(RecvError::Forked);
         }
@@ -344,18 +348,19 @@ impl<P: Trust> Receiver<P> {
     /// What there is now: a message, the end, or nothing yet. For who receives from several.
     #[inline]
     pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
+        self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
         self.ring.look(&self.attachment, why)
     }
 
-    /// The part that looks, and the part that sleeps.
-    pub(super) fn parts(&mut self) -> (Watch<'_>, Sleeper<'_>) {
-        let Self { ring, attachment, .. } = self;
-        (Watch { ring, attachment }, sleeper(attachment))
+    /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.
+    pub(super) fn is_ready(&mut self, why: Look) -> bool {
+        self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
+        self.ring.find(&self.attachment, why).is_some()
     }
 
-    /// Whether this process made it, and not the one from which it was forked.
-    pub(super) fn is_own(&self) -> bool {
-        self.ring.generation.lasts()
+    /// What it sleeps by.
+    pub(super) fn berth(&self) -> Berth {
+        Berth::of(&self.attachment, self.ring.generation)
     }
 
     #[cold]
@@ -406,26 +411,29 @@ fn sleeper(Attachment { inner, vigil, .. }: &Attachment) -> Sleeper<'_> {
     }
 }
 
-/// The part of a receiver that looks for what there is.
-pub(super) struct Watch<'a> {
-    ring: &'a mut Listening,
-    attachment: &'a Attachment,
-}
-
-impl Watch<'_> {
-    /// As [`Receiver::look`].
-    pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
-        self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
-        self.ring.look(self.attachment, why)
-    }
+/// Why there will be no message, not told yet.
+enum End {
+    Corrupt(Violation),
+    /// Everybody has gone, with the number of closings.
+    Closed(u32),
 }
 
 impl Listening {
-    /// A message, the end, or nothing yet.
+    /// A message, the end, or nothing yet. The end is told by this.
+    #[inline]
     fn look(&mut self, attachment: &Attachment, why: Look) -> Option<Result<Record, RecvError>> {
+        Some(self.find(attachment, why)?.map_err(|end| match end {
+            End::Corrupt(violation) => corrupt(violation),
+            End::Closed(closings) => self.report_end(closings),
+        }))
+    }
+
+    /// As `look`; tells nobody.
+    #[inline]
+    fn find(&mut self, attachment: &Attachment, why: Look) -> Option<Result<Record, End>> {
         match self.consumer.look() {
             Ok(Some(record)) => return Some(Ok(record)),
-            Err(violation) => return Some(Err(corrupt(violation))),
+            Err(violation) => return Some(Err(End::Corrupt(violation))),
             Ok(None) if why == Look::Spinning => {
                 self.consumer.memory().prefetch_next_to_read(self.consumer.head());
                 return None;
@@ -441,8 +449,8 @@ impl Listening {
         // What the dead left unfinished is passed over, and what all who are gone have committed is visible now.
         match self.consumer.look() {
             Ok(Some(record)) => Some(Ok(record)),
-            Err(violation) => Some(Err(corrupt(violation))),
-            Ok(None) => ended.map(|closings| Err(self.report_end(closings))),
+            Err(violation) => Some(Err(End::Corrupt(violation))),
+            Ok(None) => ended.map(|closings| Err(End::Closed(closings))),
         }
     }
 

@@ -2,12 +2,14 @@
 
 use super::{
     BatchedMessage, Duplex, Message, Sender,
+    link::{Peer, Wire},
     message::View,
-    sender::{Patience, SenderKind},
+    receiver::Patience,
+    sender::SenderKind,
     trust::Trust,
 };
 use crate::{
-    error::{LinkError, OpenError, RegionError, SegmentError, SendError},
+    error::{LinkError, RegionError, SegmentError, SendError},
     sys::{
         clock::Deadline,
         segment::{Block, FrozenBlock},
@@ -172,35 +174,41 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     fn send_region_within(&mut self, region: &Region, patience: Patience) -> Result<(), RegionError> {
         let peer = self.inner().peer.clone().ok_or(RegionError::NotDuplex)?;
         let wire = peer.wire.as_ref().ok_or(RegionError::NotDuplex)?;
+        // Before there is room in the ring: room that is given up again is passed over, not had back.
+        self.await_way(&peer, wire, patience)?;
+        // The descriptor after the room: then it has its message, unless this process dies in between.
+        let mut reservation = self.reserve_within(LENGTH, patience)?;
+        let number = wire.pass(region.as_fd())?;
+        reservation.write_at(0, &number.to_ne_bytes());
+        reservation.write_at(8, &(region.len() as u64).to_ne_bytes());
+        reservation.set_kind(Region::KIND);
+        reservation.commit();
+        Ok(())
+    }
+
+    /// Waits until a descriptor can be passed.
+    fn await_way(&self, peer: &Peer, wire: &Wire, patience: Patience) -> Result<(), RegionError> {
         loop {
-            // The room first: then a descriptor that was passed has its message, unless this process dies in between.
-            let mut reservation = self.reserve_within(LENGTH, patience)?;
-            let (pause, ended) = match patience {
+            let (pause, last) = match patience {
                 Patience::None => (Duration::ZERO, Some(SendError::Full)),
                 Patience::Until(None) => (LOOK, None),
                 Patience::Until(Some(deadline)) => {
-                    (LOOK.min(deadline.remaining()), deadline.passed().then_some(SendError::TimedOut))
+                    let rest = deadline.remaining();
+                    (LOOK.min(rest), (rest <= LOOK).then_some(SendError::TimedOut))
                 }
             };
-            match wire.pass(region.as_fd(), Deadline::after(pause)) {
-                Ok(number) => {
-                    reservation.write_at(0, &number.to_ne_bytes());
-                    reservation.write_at(8, &(region.len() as u64).to_ne_bytes());
-                    reservation.set_kind(Region::KIND);
-                    reservation.commit();
-                    return Ok(());
-                }
-                Err(OpenError::Link(LinkError::TimedOut { awaiting })) => {
-                    drop(reservation);
-                    if let Some(error) = ended {
-                        return Err(error.into());
-                    }
-                    // A child that it has forked may keep the connection open.
-                    if peer.process.is_dead() {
-                        return Err(LinkError::HungUp { awaiting }.into());
-                    }
-                }
-                Err(error) => return Err(error.into()),
+            if wire.has_room(Deadline::after(pause))? {
+                return Ok(());
+            }
+            if self.is_disconnected() {
+                return Err(SendError::Disconnected.into());
+            }
+            // A child that it has forked may keep the connection open.
+            if peer.process.is_dead() {
+                return Err(LinkError::HungUp { awaiting: "a region to be taken" }.into());
+            }
+            if let Some(error) = last {
+                return Err(error.into());
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use super::{
     copy,
-    sender::{Sender, SenderKind, Single},
+    receipt::Receipt,
+    sender::{OneReceiver, Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::ring::{
     memory::Memory,
+    offer::Offer,
     position::Position,
     reserve::{Produce, Reserved},
 };
@@ -94,6 +96,34 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
         self.sender.publish_one(reserved, room, length, kind);
         core::mem::forget(self);
         Position::units(sequence)
+    }
+
+    /// As [`commit`](Reservation::commit), and gives a receipt that tells when the receiver has taken the message.
+    pub fn commit_acknowledged(self) -> Receipt
+    where
+        K: OneReceiver,
+    {
+        let at = self.reserved.start;
+        let geometry = self.sender.memory().geometry();
+        let receipt = Receipt::new(self.sender, at.plus(geometry.size_units(at, self.length as u64)));
+        self.commit();
+        receipt
+    }
+
+    /// Shows the receiver the message until it is taken back, and wakes it if it sleeps. Gives where it stands and where it
+    /// ends.
+    pub(super) fn offer(self) -> (Position, Position)
+    where
+        K: OneReceiver,
+    {
+        let reserved = self.reserved;
+        reserved.place(self.sender.memory(), reserved.start, self.room, self.kind);
+        if let Some(producer) = &mut self.sender.producer {
+            producer.offer(reserved);
+        }
+        self.sender.published(0, 0);
+        core::mem::forget(self);
+        (reserved.start, reserved.end())
     }
 
     #[inline]

@@ -4,15 +4,17 @@ use super::{
     Receiver, Statistics,
     attach::Attachment,
     link::Peer,
+    mailbox::Mailbox,
     publisher::Publisher,
-    sender::{MultiSender, Sender},
+    rendezvous::RendezvousSender,
+    sender::{Many, MultiSender, Sender},
     subscriber::Subscriber,
     trust::{Trust, Trusted, Untrusted},
     watcher::Watcher,
 };
 use crate::{
-    error::OpenError,
-    header::{Header, Kind},
+    error::{OpenError, SendError},
+    header::{Header, Kind, mismatch},
     ring::{broadcast::Start, memory::Memory},
     sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
     wait::{Bell, Spin, WaitStrategy},
@@ -57,6 +59,15 @@ impl Inner {
     #[inline]
     pub(crate) fn bell_of_senders(&self) -> Bell<'_> {
         Bell::of_senders(&self.memory, self.scope)
+    }
+
+    /// What a sender is told that found no room.
+    pub(super) fn no_room(&self, timed_out: bool) -> SendError {
+        match (self.header.elastic, timed_out) {
+            (true, _) => SendError::AtCeiling { ceiling: self.header.geometry.capacity(), timed_out },
+            (false, true) => SendError::TimedOut,
+            (false, false) => SendError::Full,
+        }
     }
 
     /// Bytes of the type of every message, when it has one.
@@ -116,6 +127,12 @@ pub struct RingInfo {
     pub many_senders: Option<u8>,
     /// Number of readers' slots where every reader gets every message; `None` in any other ring.
     pub broadcast: Option<u8>,
+    /// Most messages, when it is a mailbox; `None` otherwise.
+    pub mailbox: Option<u32>,
+    /// Whether a sender waits until its message was taken.
+    pub rendezvous: bool,
+    /// Whether its memory grows with the backlog; the capacity is the ceiling then.
+    pub elastic: bool,
     /// Size in bytes of the type of every message, when it has one.
     pub item_size: Option<usize>,
     /// The process that made it.
@@ -148,6 +165,7 @@ impl<P: Trust> Ring<P> {
     /// # Errors
     /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on a ring for many.
     pub fn sender(&self) -> Result<Sender<P>, OpenError> {
+        self.buffers()?;
         Sender::attach(Arc::clone(&self.inner))
     }
 
@@ -156,7 +174,31 @@ impl<P: Trust> Ring<P> {
     /// # Errors
     /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on a ring for one.
     pub fn multi_sender(&self) -> Result<MultiSender<P>, OpenError> {
+        self.buffers()?;
         Sender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as the only sender of a rendezvous ([`Builder::rendezvous`](crate::Builder::rendezvous)).
+    ///
+    /// # Errors
+    /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on any other ring.
+    pub fn rendezvous_sender(&self) -> Result<RendezvousSender<P>, OpenError> {
+        RendezvousSender::attach(Arc::clone(&self.inner))
+    }
+
+    /// Attaches as one of many senders of a rendezvous ([`Builder::rendezvous`](crate::Builder::rendezvous)).
+    ///
+    /// # Errors
+    /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on any other ring.
+    pub fn rendezvous_multi_sender(&self) -> Result<RendezvousSender<P, Many>, OpenError> {
+        RendezvousSender::attach(Arc::clone(&self.inner))
+    }
+
+    fn buffers(&self) -> Result<(), OpenError> {
+        match self.inner.header.rendezvous {
+            false => Ok(()),
+            true => Err(mismatch("how messages are handed over", "in a rendezvous", "through a buffer")),
+        }
     }
 
     /// Attaches as the receiver. Goes on at the first message that an earlier receiver has not released.
@@ -203,6 +245,15 @@ impl<P: Trust> Ring<P> {
         Watcher::new(Arc::clone(&self.inner), start, true)
     }
 
+    /// Takes a seat at a mailbox.
+    ///
+    /// # Errors
+    /// [`OpenError::TooManySeats`] when no seat is free, [`OpenError::Mismatch`] unless the ring was made with
+    /// [`mailbox`](crate::Builder::mailbox).
+    pub fn mailbox(&self) -> Result<Mailbox<P>, OpenError> {
+        Mailbox::attach(Arc::clone(&self.inner))
+    }
+
     /// What the ring was made with.
     pub fn info(&self) -> RingInfo {
         let header = &self.inner.header;
@@ -210,13 +261,19 @@ impl<P: Trust> Ring<P> {
             capacity: header.geometry.capacity(),
             longest_message: header.longest as usize,
             many_senders: match header.kind {
-                Kind::Single | Kind::Broadcast(_) => None,
                 Kind::Many(slots) => Some(slots),
+                _ => None,
             },
             broadcast: match header.kind {
-                Kind::Single | Kind::Many(_) => None,
                 Kind::Broadcast(slots) => Some(slots),
+                _ => None,
             },
+            mailbox: match header.kind {
+                Kind::Mailbox { cells, .. } => Some(cells),
+                _ => None,
+            },
+            rendezvous: header.rendezvous,
+            elastic: header.elastic,
             item_size: self.inner.item_size(),
             creator: header.creator,
             created_ns: header.created_ns,

@@ -3,6 +3,7 @@
 use super::{
     attach::Attachment,
     batch::{self, Batch},
+    receiver::Patience,
     reservation::{self, Reservation},
     ring::Inner,
     trust::{Trust, Untrusted},
@@ -15,6 +16,7 @@ use crate::{
         claim,
         memory::Memory,
         mpsc,
+        offer::Offer,
         position::{Position, UNIT},
         reserve::{Full, Produce, Reserved},
         spsc,
@@ -126,6 +128,12 @@ impl sealed::Sealed for Many {
     }
 }
 
+/// [`Single`] or [`Many`]: the ring has one receiver.
+pub trait OneReceiver: SenderKind + sealed::Sealed<Producer: Offer> {}
+
+impl OneReceiver for Single {}
+impl OneReceiver for Many {}
+
 impl SenderKind for Single {}
 impl SenderKind for Many {}
 
@@ -139,30 +147,23 @@ pub type MultiSender<P = Untrusted> = Sender<P, Many>;
 /// those that don't are lock-free (with one sender: wait-free).
 pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     /// `None` in a clone that was not used yet.
-    producer: Option<K::Producer>,
+    pub(super) producer: Option<K::Producer>,
     /// Of this handle, or of the one it was cloned from.
-    attachment: Arc<Attachment>,
+    pub(super) attachment: Arc<Attachment>,
     /// The receiver's claim when this sender came.
-    before: claim::Seen,
-    waker: Waker,
+    pub(super) before: claim::Seen,
+    pub(super) waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
-    scope: Scope,
+    pub(super) scope: Scope,
     generation: Generation,
-    spin: Spin,
+    pub(super) spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
 
 /// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release.
 const PATIENCE: Duration = Duration::from_millis(2);
-
-/// How long a call may wait for room.
-#[derive(Clone, Copy)]
-pub(super) enum Patience {
-    None,
-    Until(Option<Deadline>),
-}
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
@@ -429,16 +430,23 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
         let Some(counts) = K::counts(&inner.memory, producer.slot()) else { return Err(SendError::Full) };
         counts.refused.add(1);
+        if producer.is_starved() {
+            return Err(SendError::NoMemory);
+        }
         let (vigil, memory) = (&self.attachment.vigil, &inner.memory);
+        let reserve = |producer: &mut K::Producer| match reserve(producer) {
+            Ok(reserved) => Some(Ok(reserved)),
+            Err(Full) => producer.is_starved().then_some(Err(SendError::NoMemory)),
+        };
         producer.show_tail();
         // Whoever has died may have been who held the room.
         let hear_and_try_again = |producer: &mut K::Producer| match K::hear(producer, vigil) {
             Some(error) => Some(Err(error)),
-            None => reserve(producer).ok().map(Ok),
+            None => reserve(producer),
         };
         let Patience::Until(deadline) = patience else {
-            let heard = vigil.deaths.any().then(|| hear_and_try_again(producer)).flatten();
-            return heard.unwrap_or(Err(SendError::Full));
+            let heard = vigil.has_news().then(|| hear_and_try_again(producer)).flatten();
+            return heard.unwrap_or(Err(inner.no_room(false)));
         };
         let sleeper = Sleeper {
             bell: K::bell_of_givers(memory, inner.scope),
@@ -451,13 +459,13 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             if K::is_disconnected(memory, inner.scope, before) {
                 return Some(Err(SendError::Disconnected));
             }
-            if let Ok(reserved) = reserve(producer) {
-                return Some(Ok(reserved));
+            if let Some(found) = reserve(producer) {
+                return Some(found);
             }
             if look == Look::Spinning { None } else { hear_and_try_again(producer) }
         });
         K::bury(memory, vigil);
-        found.unwrap_or(Err(SendError::TimedOut))
+        found.unwrap_or_else(|| Err(self.attachment.inner.no_room(true)))
     }
 
     #[inline]
@@ -475,7 +483,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     #[inline]
-    fn published(&mut self, messages: u64, bytes: u64) {
+    pub(super) fn published(&mut self, messages: u64, bytes: u64) {
         let Some(producer) = &self.producer else { return };
         let memory = producer.memory();
         let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| true);
@@ -485,6 +493,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if woken {
             counts.wakes.add(1);
         }
+    }
+
+    /// Counts messages that were published before it was known whether they count.
+    pub(super) fn count(&self, messages: u64, bytes: u64) {
+        let Some(producer) = &self.producer else { return };
+        let Some(counts) = K::counts(producer.memory(), producer.slot()) else { return };
+        counts.messages.add(messages);
+        counts.bytes.add(bytes);
     }
 
     /// Gives up what is reserved; others may wait behind it.

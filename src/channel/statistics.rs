@@ -3,7 +3,7 @@
 use super::attach;
 use crate::{
     header::Kind,
-    layout::Counts,
+    layout::{Counts, Slot},
     ring::{
         claim::{self, Claim},
         memory::Memory,
@@ -15,11 +15,14 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// The receiver's side. Where every reader gets every message: nobody's, as if it had received all.
+    /// The receiver's side. Where every reader gets every message: nobody's, as if it had received all. Of a mailbox: all that was
+    /// received from it.
     pub receiver: ParticipantStatistics,
-    /// Each sender slot that was ever used. Where every reader gets every message: the sender, in slot 0.
+    /// Each sender slot that was ever used. Where every reader gets every message: the sender, in slot 0. Of a mailbox: what the
+    /// holders of each seat have sent.
     pub senders: Vec<ParticipantStatistics>,
-    /// Where every reader gets every message: each reader's slot that was ever used.
+    /// Where every reader gets every message: each reader's slot that was ever used. Of a mailbox: what the holders of each seat
+    /// have received.
     pub readers: Vec<ParticipantStatistics>,
 }
 
@@ -63,10 +66,28 @@ impl Statistics {
             .filter(|one| one.pid.is_some())
             .collect();
         let one = ParticipantStatistics::read(0, &receiver.claim, &receiver.counts);
-        let Kind::Broadcast(_) = kind else { return Self { receiver: one, senders: slots, readers: vec![] } };
         let nobody = ParticipantStatistics { pid: None, attached: false, died: false, ..one };
-        let senders = one.pid.is_some().then_some(one).into_iter().collect();
-        Self { receiver: nobody, senders, readers: slots }
+        match kind {
+            Kind::Single | Kind::Many(_) => Self { receiver: one, senders: slots, readers: vec![] },
+            Kind::Broadcast(_) => {
+                let senders = one.pid.is_some().then_some(one).into_iter().collect();
+                Self { receiver: nobody, senders, readers: slots }
+            }
+            Kind::Mailbox { .. } => {
+                let received = |(number, slot): (u8, &Slot)| {
+                    ParticipantStatistics::read(number, &slot.claim, &slot.received)
+                };
+                let readers: Vec<_> =
+                    memory.all_slots().map(received).filter(|one| one.pid.is_some()).collect();
+                let messages = readers.iter().map(|reader| reader.messages).fold(0, u64::saturating_add);
+                let bytes = readers.iter().map(|reader| reader.bytes).fold(0, u64::saturating_add);
+                Self {
+                    receiver: ParticipantStatistics { messages, bytes, ..nobody },
+                    senders: slots,
+                    readers,
+                }
+            }
+        }
     }
 }
 

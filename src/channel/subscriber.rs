@@ -5,6 +5,7 @@ use super::{
     message::{Delivery, OwnedMessage, View},
     receiver::{Patience, corrupt},
     ring::Inner,
+    select::Berth,
     sender::has_closed,
     trust::{Trust, Untrusted},
 };
@@ -120,6 +121,16 @@ impl<P: Trust> Subscriber<P> {
     /// Number of its slot, from 1.
     pub fn slot(&self) -> u8 {
         self.ring.slot
+    }
+
+    /// Whether there is something now: the next call of [`try_recv`](Subscriber::try_recv) gives it.
+    pub(super) fn is_ready(&mut self, why: Look) -> bool {
+        self.ring.look(&self.attachment, why).is_some()
+    }
+
+    /// What it sleeps by.
+    pub(super) fn berth(&self) -> Berth {
+        Berth::of(&self.attachment, self.ring.generation)
     }
 
     #[inline]

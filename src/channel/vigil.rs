@@ -15,7 +15,7 @@ use crate::{
         claim::{self, Claim, Owner},
         memory::Memory,
     },
-    sync::AtomicU64,
+    sync::{AtomicU32 as ProtocolWord, AtomicU64},
     sys::{
         futex::{self, Scope},
         peer,
@@ -34,6 +34,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How often a death is looked for once the kernel has hinted at it: the other threads of the process end soon after the
 /// one that watches.
 const HINTED: Duration = Duration::from_millis(1);
+
+/// How often who has no vigil of its own looks for a death.
+pub(super) const LOOK_AFTER: Duration = Bed::BLIND;
 
 /// What is known of the dead.
 #[derive(Default)]
@@ -100,7 +103,7 @@ impl Vigil {
             let (memory, watched, deaths) = (&inner.memory, Arc::clone(&inner.memory), Arc::clone(&deaths));
             let own: Vec<NonNull<AtomicU32>> = match place {
                 Place::Receiver => alarms_of_receiver(memory).map(|AlarmWord(word)| word.into()).collect(),
-                Place::Slot(number) => {
+                Place::Slot(number) | Place::Seat(number) => {
                     memory.slot(number).map(|slot| NonNull::from(&slot.alarm.0)).into_iter().collect()
                 }
             };
@@ -202,9 +205,9 @@ fn keep(
     rounds: &mut Rounds,
     bed: &Bed<'_>,
 ) {
-    let (attachments, granted) = match place {
-        Place::Receiver => (&memory.senders().attachments, &memory.senders().granted),
-        Place::Slot(_) => (&memory.receiver().attachments, &memory.receiver().granted),
+    let attachments = match place {
+        Place::Receiver | Place::Seat(_) => &memory.senders().attachments,
+        Place::Slot(_) => &memory.receiver().attachments,
     };
     // ORDERING: Acquire; pairs with the AcqRel in `tell`: whoever has come by then has armed its words.
     let arrivals = attachments.load(Acquire);
@@ -252,6 +255,10 @@ fn keep(
         if (!armed || link.is_some_and(Link::may_be_over)) && is_dead() {
             deaths.report(owner, others(memory, place).filter_map(|(other, _)| other.claim(memory)));
             rounds.hinted = 0;
+            if let Place::Seat(_) = place {
+                // The kernel has woken one of those who watch it.
+                futex::wake_all(word, Scope::Shared);
+            }
         } else if !armed {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
             let soon = hint == Hint::Died && rounds.hinted <= IMPATIENT;
@@ -270,22 +277,37 @@ fn keep(
     rounds.ended = ended;
     if deaths.news.unheard() {
         // It looked just before the news came. Once more if it was not asleep yet.
-        futex::wake_all(granted, Scope::Shared);
+        if let Some(granted) = granted_to(memory, place) {
+            futex::wake_all(granted, Scope::Shared);
+        }
         slice = Some(HINTED);
     }
     bed.sleep(&words, slice);
 }
 
-/// The places at the other end, with the words by which `place` watches them.
+/// The futex word on which the one at `place` sleeps.
+fn granted_to(memory: &Memory, place: Place) -> Option<&ProtocolWord> {
+    match place {
+        Place::Receiver => Some(&memory.senders().granted),
+        Place::Slot(_) => Some(&memory.receiver().granted),
+        Place::Seat(number) => memory.slot(number).map(|slot| &slot.bed),
+    }
+}
+
+/// The places at the other end, with the words by which `place` watches them. At a mailbox that are all the other seats, and
+/// all watch each other by the same words.
 fn others(memory: &Memory, place: Place) -> impl Iterator<Item = (Place, &AlarmWord)> {
-    let (slots, number) = match place {
-        Place::Receiver => (memory.slots(), None),
-        Place::Slot(number) => (0, Some(number)),
+    let (slots, receiver) = match place {
+        Place::Receiver | Place::Seat(_) => (memory.slots(), None),
+        Place::Slot(number) => (0, Some(&memory.receiver().alarms[usize::from(number) - 1])),
     };
-    let senders =
-        memory.all_slots().take(slots.into()).map(|(number, slot)| (Place::Slot(number), &slot.alarm));
-    let alarm_for = |number| &memory.receiver().alarms[usize::from(number) - 1];
-    senders.chain(number.map(|number| (Place::Receiver, alarm_for(number))))
+    let of_slot = move |number| match place {
+        Place::Seat(_) => Place::Seat(number),
+        Place::Receiver | Place::Slot(_) => Place::Slot(number),
+    };
+    let slots =
+        memory.all_slots().take(slots.into()).map(move |(number, slot)| (of_slot(number), &slot.alarm));
+    slots.filter(move |&(other, _)| other != place).chain(receiver.map(|alarm| (Place::Receiver, alarm)))
 }
 
 /// Whether a living process is about to take the place. Nobody was told yet how to watch it.
@@ -316,7 +338,7 @@ impl Arrival {
         let (receiver, senders) = (self.memory.receiver(), self.memory.senders());
         let attachments = match self.place {
             Place::Receiver => &receiver.attachments,
-            Place::Slot(_) => &senders.attachments,
+            Place::Slot(_) | Place::Seat(_) => &senders.attachments,
         };
         // ORDERING: AcqRel; pairs with the Acquire in `keep`: who sees that somebody has come sees the claim and the alarms.
         // The claim is taken after the system call below, which orders both.
@@ -332,12 +354,14 @@ impl Drop for Arrival {
         }
         self.tell();
         // A predecessor may have died between its grant and its wake.
-        let (receiver, senders) = (self.memory.receiver(), self.memory.senders());
-        let granted = match self.place {
-            Place::Receiver => &receiver.granted,
-            Place::Slot(_) => &senders.granted,
+        let own = match self.place {
+            Place::Receiver => Some(&self.memory.receiver().granted),
+            Place::Slot(_) => Some(&self.memory.senders().granted),
+            Place::Seat(number) => self.memory.slot(number).map(|slot| &slot.bed),
         };
-        futex::wake_all(granted, Scope::Shared);
+        if let Some(own) = own {
+            futex::wake_all(own, Scope::Shared);
+        }
     }
 }
 

@@ -161,6 +161,11 @@ impl Producer {
             self.memory.wipe(self.wiped, end.since(self.wiped));
             self.wiped = end;
         }
+        // A reader that the crashed one knew to be dead, and this one does not yet, ends the room where that one wrote on. A
+        // tag of this turn there is no record that anybody needs: the floor was raised past the one before it.
+        if end != self.unclean && self.memory.state(end).is_some() {
+            self.memory.wipe(end, 1);
+        }
     }
 }
 

@@ -80,8 +80,18 @@ impl Seen {
     }
 
     /// How often the place was taken by then, modulo 64.
-    pub(super) const fn takes(self) -> u8 {
+    pub(crate) const fn takes(self) -> u8 {
         (self.0 & Self::TAKES) as u8 / (Self::STATE + 1) as u8
+    }
+
+    /// The word itself, to be read again with [`Seen::of`].
+    pub(crate) const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// What a word says, wherever it was kept.
+    pub(crate) const fn of(word: u64) -> Self {
+        Self(word)
     }
 
     /// The word when `owner` takes the place.
@@ -113,6 +123,14 @@ pub(crate) fn close(claim: &AtomicU64) {
     let held = claim.load(Relaxed);
     // ORDERING: Release K1; pairs with Acquire K2 in `seen`: all that this owner has written comes before.
     claim.store(held & !Seen::STATE | Seen::CLOSED, Release);
+}
+
+/// Gives a place back for its holder, who is dead by proof and was `seen` in it; false when another has done so. All that it
+/// left must be in order.
+pub(crate) fn bury(claim: &AtomicU64, seen: Seen) -> bool {
+    let closed = seen.0 & !Seen::STATE | Seen::CLOSED;
+    // ORDERING: Release K1; pairs with Acquire K2 in `seen`: what was put in order comes before.
+    claim.compare_exchange(seen.0, closed, Release, Relaxed).is_ok()
 }
 
 /// Set in what a record says of its sender in a ring with one: the rest is that sender's turn, not a slot.

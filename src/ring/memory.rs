@@ -4,6 +4,7 @@
 //! part in an address. Under loom the same type has a body of loom cells.
 
 use super::{
+    elastic::Elastic,
     position::{Geometry, Position},
     record::{self, Info, State},
 };
@@ -29,6 +30,7 @@ mod in_memory {
         pub(super) geometry: Geometry,
         pub(super) key: u64,
         pub(super) slots: u8,
+        pub(super) elastic: Option<Elastic>,
         control: NonNull<u8>,
         data: NonNull<u8>,
         _backing: Box<dyn Any + Send + Sync>,
@@ -55,7 +57,7 @@ mod in_memory {
             backing: Box<dyn Any + Send + Sync>,
         ) -> Self {
             assert!(control.as_ptr().addr().is_multiple_of(128) && data.as_ptr().addr().is_multiple_of(128));
-            Self { geometry, key, slots, control, data, _backing: backing }
+            Self { geometry, key, slots, elastic: None, control, data, _backing: backing }
         }
 
         #[inline]
@@ -103,16 +105,22 @@ mod in_memory {
         /// side.
         #[inline]
         pub(crate) fn prefetch_to_write(&self, position: Position) {
+            self.prefetch_to_write_at(self.geometry.offset(position));
+        }
+
+        /// The same for the line at this offset of the data area, which must be less than the capacity.
+        #[inline]
+        pub(in crate::ring) fn prefetch_to_write_at(&self, offset: u64) {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             {
-                let word = self.word(position);
+                let word = self.data_at(offset).as_ptr();
                 // SAFETY: a hint about an address that is mapped; it changes nothing.
                 unsafe {
                     core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags))
                 };
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-            let _ = position;
+            let _ = offset;
         }
 
         /// Asks for the line behind the one at `position` to read.
@@ -128,6 +136,14 @@ mod in_memory {
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
             let _ = position;
+        }
+
+        /// The byte at this offset of the data area, which must be less than the capacity.
+        #[inline]
+        pub(in crate::ring) fn data_at(&self, offset: u64) -> NonNull<u8> {
+            debug_assert!(offset < self.geometry.capacity());
+            // SAFETY: within the area (`new`), as the caller promises by its shape, which was checked.
+            unsafe { self.data.add(offset as usize) }
         }
 
         /// Moves the first `to` bytes of a payload that was written as one of `from` bytes to where one of `to` lies.
@@ -153,6 +169,7 @@ mod in_loom {
         pub(super) geometry: Geometry,
         pub(super) key: u64,
         pub(super) slots: u8,
+        pub(super) elastic: Option<Elastic>,
         receiver: ReceiverArea,
         senders: SendersArea,
         slot: Vec<Slot>,
@@ -167,6 +184,7 @@ mod in_loom {
                 geometry,
                 key,
                 slots,
+                elastic: None,
                 receiver: ReceiverArea::new(),
                 senders: SendersArea::new(),
                 slot: (0..slots).map(|_| Slot::new()).collect(),
@@ -191,6 +209,13 @@ mod in_loom {
 
         pub(super) fn word(&self, position: Position) -> &AtomicU64 {
             &self.headers[self.geometry.offset(position) as usize / 8]
+        }
+
+        /// Makes the headers of so many bytes zero, as memory that was taken is. Whoever finds them so comes after.
+        pub(crate) fn clear(&self, offset: u64, bytes: u64) {
+            let units = offset as usize / 8..(offset + bytes) as usize / 8;
+            // ORDERING: Release; in the kernel's stead, which orders more.
+            self.headers[units].iter().for_each(|word| word.store(0, Release));
         }
 
         fn payload_cells(&self, position: Position, length: u32) -> &[UnsafeCell<u64>] {
@@ -235,6 +260,23 @@ impl Memory {
         self.geometry
     }
 
+    /// A ring whose memory comes and goes. It must not have been used yet.
+    pub(crate) fn with_elastic(mut self, elastic: Elastic) -> Self {
+        self.elastic = Some(elastic);
+        self
+    }
+
+    /// How the memory comes and goes, where it does.
+    #[inline]
+    pub(crate) fn elastic(&self) -> Option<&Elastic> {
+        self.elastic.as_ref()
+    }
+
+    /// Most units that one reservation can have: those that are free in every ring that is empty.
+    pub(crate) fn most_units(&self) -> u64 {
+        self.geometry.capacity_units() - self.elastic().map_or(0, Elastic::chunk)
+    }
+
     /// Number of sender slots.
     pub(crate) fn slots(&self) -> u8 {
         self.slots
@@ -255,6 +297,10 @@ impl Memory {
         self.receiver().floor.entries[0].position.store(start.units(), Relaxed);
         // ORDERING: as above.
         self.receiver().unclean.store(start.units(), Relaxed);
+        if let Some(elastic) = &self.elastic {
+            // ORDERING: as above.
+            self.receiver().freed.store(elastic.floor(start).units(), Relaxed);
+        }
         for (_, slot) in self.all_slots() {
             // ORDERING: as above. An intent that ends where it begins owns nothing.
             slot.intent_tail.store(start.with_low_byte(0), Relaxed);
@@ -271,6 +317,14 @@ impl Memory {
         Position::new(self.receiver().position.load(Acquire))
     }
 
+    /// The position from which a sender counts its room: the receiver's, or behind it where memory is still to be given back.
+    pub(crate) fn room_from(&self) -> Position {
+        let Some(elastic) = &self.elastic else { return self.head() };
+        // ORDERING: Acquire V2; pairs with Release V1 in `GivenBack::take`: memory is put where some was taken only after
+        // that, and written only after the receiver has read what lay there.
+        elastic.floor(Position::new(self.receiver().freed.load(Acquire)))
+    }
+
     /// What the record at `position` is, when its header is valid there.
     #[inline]
     pub(super) fn state(&self, position: Position) -> Option<State> {
@@ -283,6 +337,14 @@ impl Memory {
     pub(super) fn set_state(&self, position: Position, state: State) {
         // ORDERING: Release P1; pairs with Acquire C1 in `state`: info and payload come before the tag.
         self.word(position).store(record::tag(self.key, position, state), Release);
+    }
+
+    /// Changes the state of the record at `position` if it still is `from`; false when it is not.
+    pub(super) fn change_state(&self, position: Position, from: State, to: State) -> bool {
+        let [from, to] = [from, to].map(|state| record::tag(self.key, position, state));
+        // ORDERING: Relaxed; whoever sees the new tag acquires (C1) what the first one released (P1): a CAS goes on with
+        // its release sequence. The payload was acquired with `from`, or is the caller's own.
+        self.word(position).compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }
 
     /// The info of a record whose header is valid.

@@ -2,9 +2,12 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod claim;
+pub(crate) mod elastic;
 pub(crate) mod floor;
+pub(crate) mod mailbox;
 pub(crate) mod memory;
 pub(crate) mod mpsc;
+pub(crate) mod offer;
 pub(crate) mod onlooker;
 pub(crate) mod position;
 pub(crate) mod receive;

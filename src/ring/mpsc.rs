@@ -2,8 +2,11 @@
 //! the CAS names the owner of the reservation from its first moment.
 
 use super::{
+    elastic::Shortage,
     memory::Memory,
+    offer::Offer,
     position::{Position, UNIT},
+    record::State,
     reserve::{Full, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
@@ -13,8 +16,9 @@ use std::sync::Arc;
 pub struct Producer {
     memory: Arc<Memory>,
     slot: u8,
-    /// The receiver's position, as last seen.
+    /// The receiver's position, as last seen. Elastic: earlier, so that what is free has memory.
     head: Position,
+    starved: bool,
     /// Empty when there is none.
     open: Reserved,
 }
@@ -23,8 +27,12 @@ impl Producer {
     /// The caller must hold the claim of `slot`, which exists.
     pub(crate) fn attach(memory: Arc<Memory>, slot: u8) -> Self {
         assert!(memory.slot(slot).is_some());
-        let head = memory.head();
-        Self { memory, slot, head, open: Reserved::NONE }
+        let mut head = memory.head();
+        if memory.elastic().is_some() {
+            // What has memory is found out with the first reservation: no tail is so far behind.
+            head = head.back(memory.geometry().capacity_units());
+        }
+        Self { memory, slot, head, starved: false, open: Reserved::NONE }
     }
 
     /// `units` tells how much is to be reserved at a given position.
@@ -39,7 +47,8 @@ impl Producer {
             let (tail, previous) = Position::split(seen);
             let units = units(tail);
             if tail.since(self.head) + units > capacity {
-                let head = memory.head();
+                self.starved = false;
+                let head = memory.room_from();
                 let used = tail.since(head);
                 if used > capacity {
                     // The receiver has passed this tail: it is stale. (Or a hostile position: then the ring is full.)
@@ -51,11 +60,19 @@ impl Producer {
                     seen = again;
                     continue;
                 }
-                self.head = head;
                 mine.counts.high_water.raise_to(used * UNIT);
                 if used + units > capacity {
                     return Err(Full);
                 }
+                self.head = match memory.elastic() {
+                    None => head,
+                    Some(elastic) => {
+                        // Before the CAS: whoever finds the tail there, and the receiver, look at the header behind it.
+                        let backed = elastic.back(memory, head, tail, units);
+                        self.starved = backed == Err(Shortage::Memory);
+                        backed.map_err(|_| Full)?
+                    }
+                };
             }
             let end = tail.plus(units);
             // The end first: it must never be before the end of anything that this sender has reserved.
@@ -115,7 +132,18 @@ impl Produce for Producer {
         &self.memory
     }
 
+    fn is_starved(&self) -> bool {
+        self.starved
+    }
+
     fn slot(&self) -> u8 {
         self.slot
+    }
+}
+
+impl Offer for Producer {
+    fn offer(&mut self, reserved: Reserved) {
+        self.memory.set_state(reserved.start, State::Offered);
+        self.open = Reserved::NONE;
     }
 }

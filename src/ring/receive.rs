@@ -1,7 +1,9 @@
 //! The receiving end: the same for one sender and for many.
 
 use super::{
+    elastic::GivenBack,
     memory::Memory,
+    offer,
     position::{HEADER_UNITS, Position},
     record::{Info, State},
 };
@@ -67,11 +69,16 @@ pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Viola
     }
 }
 
+/// As [`look_at`], for who takes what is on offer for a message, and leaves it there.
+fn peek_at(memory: &Memory, position: Position) -> Result<Look, Violation> {
+    look_at(memory, position).or_else(|violation| offer::peek(memory, position).ok_or(violation))
+}
+
 /// The position behind the last valid record from `head` on, at most one capacity away.
 pub(crate) fn end_of_records(memory: &Memory, head: Position) -> Position {
     let mut end = head;
     let capacity = memory.geometry().capacity_units();
-    while let Ok(Look::Message(Record { end: next, .. }) | Look::Nothing(next)) = look_at(memory, end) {
+    while let Ok(Look::Message(Record { end: next, .. }) | Look::Nothing(next)) = peek_at(memory, end) {
         if next.since(head) > capacity {
             break;
         }
@@ -85,6 +92,10 @@ pub(crate) struct Consumer {
     memory: Arc<Memory>,
     /// Position of the first record that is not released.
     head: Position,
+    /// Whether messages are offered, see `offer.rs`.
+    rendezvous: bool,
+    /// `None` in a ring whose memory stays.
+    given_back: Option<GivenBack>,
 }
 
 impl Consumer {
@@ -93,14 +104,42 @@ impl Consumer {
     /// The caller must hold the receiver's claim.
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
-        Self { memory, head }
+        let given_back = GivenBack::attach(&memory, head);
+        Self { memory, head, rendezvous: false, given_back }
+    }
+
+    /// Accepts what is offered, from now on: this process can write to the data area.
+    pub(crate) fn accept_offers(&mut self) {
+        self.rendezvous = true;
+    }
+
+    /// Whether there is a message. Accepts nothing.
+    pub(crate) fn has_message(&self) -> bool {
+        let (mut at, capacity) = (self.head, self.memory.geometry().capacity_units());
+        while at.since(self.head) <= capacity {
+            match peek_at(&self.memory, at) {
+                Ok(Look::Message(_)) => return true,
+                Ok(Look::Nothing(behind)) => at = behind,
+                Ok(Look::Empty) | Err(_) => break,
+            }
+        }
+        false
+    }
+
+    /// As [`look_at`], and accepts what is offered there.
+    #[inline]
+    fn take_at(&self, position: Position) -> Result<Look, Violation> {
+        look_at(&self.memory, position).or_else(|violation| {
+            let offered = self.rendezvous.then(|| offer::accept(&self.memory, position)).flatten();
+            offered.ok_or(violation)
+        })
     }
 
     /// The first message that is not released, or `None`. Wait-free: it passes over at most one capacity of discarded
     /// records.
     #[inline]
     pub(crate) fn look(&mut self) -> Result<Option<Record>, Violation> {
-        match look_at(&self.memory, self.head)? {
+        match self.take_at(self.head)? {
             Look::Message(record) => Ok(Some(record)),
             Look::Empty => Ok(None),
             Look::Nothing(behind) => self.pass_over(behind),
@@ -115,7 +154,7 @@ impl Consumer {
             if at.since(start) > self.memory.geometry().capacity_units() {
                 break None;
             }
-            match look_at(&self.memory, at)? {
+            match self.take_at(at)? {
                 Look::Message(record) => break Some(record),
                 Look::Empty => break None,
                 Look::Nothing(behind) => at = behind,
@@ -131,6 +170,9 @@ impl Consumer {
         self.head = end;
         // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.
         self.memory.receiver().position.store(end.units(), Release);
+        if let Some(given_back) = &mut self.given_back {
+            given_back.up_to(&self.memory, end);
+        }
     }
 
     /// Position of the first record that is not released.

@@ -17,6 +17,10 @@ pub(crate) enum State {
     Discarded = 2,
     /// Nothing to deliver, one unit long: there is no info word.
     Filler = 3,
+    /// A message that its sender can still take back, in a rendezvous. `info.length` counts the bytes of the payload.
+    Offered = 4,
+    /// Was offered, and taken back: nothing to deliver. `info.length` counts the bytes of the payload that it had.
+    Withdrawn = 5,
 }
 
 /// The tag that makes a header valid at `position`, and at no other.
@@ -32,6 +36,8 @@ pub(crate) const fn state_at(key: u64, position: Position, tag: u64) -> Option<S
         1 => Some(State::Committed),
         2 => Some(State::Discarded),
         3 => Some(State::Filler),
+        4 => Some(State::Offered),
+        5 => Some(State::Withdrawn),
         _ => None,
     }
 }
@@ -79,7 +85,7 @@ mod tests {
     fn a_tag_is_valid_at_its_own_position_only() {
         let key = 0x0123_4567_89ab_cdef;
         let here = Position::new(u64::MAX);
-        for state in [State::Committed, State::Discarded, State::Filler] {
+        for state in [State::Committed, State::Discarded, State::Filler, State::Offered, State::Withdrawn] {
             let word = tag(key, here, state);
             assert_eq!(state_at(key, here, word), Some(state));
             for other in [here.plus(1), here.plus(1 << 13), here.plus((1 << 56) - 1)] {
@@ -89,7 +95,7 @@ mod tests {
         }
         assert_eq!(state_at(key, here, 0), None);
         assert_eq!(state_at(key, here, key ^ here.with_low_byte(0)), None);
-        assert_eq!(state_at(key, here, key ^ here.with_low_byte(4)), None);
+        assert_eq!(state_at(key, here, key ^ here.with_low_byte(6)), None);
     }
 
     #[test]

@@ -90,6 +90,5 @@ fn owns(memory: &Memory, number: u8, end: Position) -> bool {
     }
     // The header at `end` may lie in the middle of a payload when the sender does not own the head; then its word is not
     // a tag for `end`, which only who reserves there can write. A filler has no info, and is never first in a stretch.
-    matches!(memory.state(end), Some(State::Committed | State::Discarded))
-        && memory.info(end).previous() == number
+    memory.state(end).is_some_and(|state| state != State::Filler) && memory.info(end).previous() == number
 }

@@ -98,6 +98,11 @@ pub trait Produce {
     /// Shows the receiver up to where the ring is in use: it wakes a sender that waits for room when half of it is free.
     fn show_tail(&self);
 
+    /// Whether the last reservation failed because the system gives no memory.
+    fn is_starved(&self) -> bool {
+        false
+    }
+
     /// Slot number of this sender.
     fn slot(&self) -> u8;
 }

@@ -2,9 +2,12 @@
 
 use super::{
     claim,
+    elastic::{self, Shortage},
     memory::Memory,
+    offer::Offer,
     position::{Position, UNIT},
     receive,
+    record::State,
     reserve::{Full, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
@@ -19,8 +22,9 @@ pub struct Producer {
     /// What its records say of their sender.
     name: u8,
     tail: Position,
-    /// The receiver's position, as last seen.
+    /// The receiver's position, as last seen. Elastic: earlier, so that what is free has memory.
     head: Position,
+    starved: bool,
     /// Empty when there is none.
     open: Reserved,
 }
@@ -31,13 +35,23 @@ impl Producer {
     ///
     /// The caller must hold the claim of the only slot.
     pub(crate) fn attach(memory: Arc<Memory>, crashed: bool) -> Self {
-        let head = memory.head();
-        let tail = receive::end_of_records(&memory, head);
-        if crashed {
-            memory.wipe(tail, memory.geometry().capacity_units() - tail.since(head));
+        let mut head = memory.head();
+        let tail = match memory.elastic() {
+            None => receive::end_of_records(&memory, head),
+            Some(_) => elastic::end_of_records(&memory),
+        };
+        let capacity = memory.geometry().capacity_units();
+        match memory.elastic() {
+            None if crashed => memory.wipe(tail, capacity - tail.since(head)),
+            Some(elastic) if crashed => elastic.wipe(&memory, tail),
+            _ => {}
+        }
+        if memory.elastic().is_some() {
+            // What has memory is found out with the first reservation.
+            head = tail.back(capacity);
         }
         let name = memory.slot(SLOT).map_or(0, |slot| claim::begin_turn(&memory, &slot.claim));
-        Self { memory, name, tail, head, open: Reserved::NONE }
+        Self { memory, name, tail, head, starved: false, open: Reserved::NONE }
     }
 
     #[inline]
@@ -52,6 +66,14 @@ impl Producer {
 
     #[cold]
     fn look_for_room(&mut self, units: u64) -> Result<(), Full> {
+        if let Some(elastic) = self.memory.elastic() {
+            let freed = self.memory.room_from();
+            self.note_use(self.tail.since(freed));
+            let backed = elastic.back(&self.memory, freed, self.tail, units);
+            self.starved = backed == Err(Shortage::Memory);
+            self.head = backed.map_err(|_| Full)?;
+            return Ok(());
+        }
         let capacity = self.memory.geometry().capacity_units();
         let head = self.memory.head();
         // A position that is not between the old one and the tail is not the receiver's doing: it counts as no progress.
@@ -59,10 +81,15 @@ impl Producer {
             self.head = head;
         }
         let used = self.tail.since(self.head);
-        if let Some(slot) = self.memory.slot(SLOT) {
-            slot.counts.high_water.raise_to((used * UNIT).min(self.memory.geometry().capacity()));
-        }
+        self.note_use(used);
         if used + units > capacity { Err(Full) } else { Ok(()) }
+    }
+
+    fn note_use(&self, used: u64) {
+        if let Some(slot) = self.memory.slot(SLOT) {
+            let capacity = self.memory.geometry().capacity_units();
+            slot.counts.high_water.raise_to(used.min(capacity) * UNIT);
+        }
     }
 }
 
@@ -107,7 +134,19 @@ impl Produce for Producer {
         &self.memory
     }
 
+    fn is_starved(&self) -> bool {
+        self.starved
+    }
+
     fn slot(&self) -> u8 {
         SLOT
+    }
+}
+
+impl Offer for Producer {
+    fn offer(&mut self, reserved: Reserved) {
+        self.memory.set_state(reserved.start, State::Offered);
+        self.tail = reserved.end();
+        self.open = Reserved::NONE;
     }
 }

@@ -10,6 +10,8 @@ pub(crate) mod futex;
 pub(crate) mod heap;
 pub(crate) mod peer;
 pub(crate) mod pidfd;
+pub(crate) mod poll;
+pub(crate) mod porter;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod segment;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
-    fcntl_get_seals, fstatvfs, linkat, memfd_create,
+    fcntl_get_seals, fstatvfs, ftruncate, linkat, memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
@@ -24,6 +24,7 @@ mod error;
 mod halves;
 mod hold;
 mod mapping;
+mod pages;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use error::SegmentError;
 pub(crate) use halves::{Half, Halves, OtherHalf, Plan, Which};
 use mapping::Access;
 pub(crate) use mapping::Mapping;
+pub(crate) use pages::DataPages;
 
 /// Allocated at a time, so that a process with a fast interval timer gets on between two signals.
 const ALLOCATION_STEP: u64 = 8 << 20;
@@ -49,6 +51,20 @@ const WORLD_WRITABLE: u32 = 0o002;
 const OPEN: OFlags =
     OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
+/// How large a file is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) len: u64,
+    /// Of these, how many have memory from the start.
+    pub(crate) backed: u64,
+}
+
+impl From<u64> for Size {
+    fn from(len: u64) -> Self {
+        Self { len, backed: len }
+    }
+}
+
 /// An open file that holds, or will hold, a ring.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -56,9 +72,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Makes a file of `len` allocated bytes in `dir`. It has no name, and vanishes unless it's
+    /// Makes a file of this size in `dir`. It has no name, and vanishes unless it's
     /// [published](Self::publish). It has exactly the permission bits `mode`, whatever the umask.
-    pub(crate) fn unnamed(dir: &Path, len: u64, mode: u32) -> Result<Self, SegmentError> {
+    pub(crate) fn unnamed(dir: &Path, size: impl Into<Size>, mode: u32) -> Result<Self, SegmentError> {
         let fail = |errno| match errno {
             Errno::OPNOTSUPP | Errno::ISDIR => SegmentError::NoUnnamedFiles { dir: dir.into() },
             _ => SegmentError::at(dir, "make a file in", errno),
@@ -68,7 +84,7 @@ impl Segment {
         fchmod(&fd, Mode::from_raw_mode(mode)).map_err(fail)?;
         let segment = Self { file: fd.into() };
         hold::share(&segment.file)?;
-        segment.allocate(len).map_err(|error| match error {
+        segment.grow(size.into()).map_err(|error| match error {
             SegmentError::NoSpace { needed, available, .. } => {
                 SegmentError::NoSpace { dir: Some(dir.into()), needed, available }
             }
@@ -143,26 +159,27 @@ impl Segment {
         }
     }
 
-    /// Makes a file of `len` allocated bytes that never has a name and whose size nobody can change. `name`
+    /// Makes a file of this size that never has a name and whose size nobody can change. `name`
     /// is for people who look at `/proc/<pid>/maps`.
-    pub(crate) fn memfd(name: &str, len: u64) -> Result<Self, SegmentError> {
-        let file = Self::allocated_memfd(name, len)?;
+    pub(crate) fn memfd(name: &str, size: impl Into<Size>) -> Result<Self, SegmentError> {
+        let size = size.into();
+        let file = Self::allocated_memfd(name, size)?;
         fcntl_add_seals(&file, FIXED_SIZE | SealFlags::SEAL)
-            .map_err(|errno| SegmentError::memory(MAKE_MEMFD, len, errno))?;
+            .map_err(|errno| SegmentError::memory(MAKE_MEMFD, size.len, errno))?;
         Ok(Self { file })
     }
 
-    /// A memfd of `len` allocated bytes that can be sealed.
-    fn allocated_memfd(name: &str, len: u64) -> Result<File, SegmentError> {
+    /// A memfd of this size that can be sealed.
+    fn allocated_memfd(name: &str, size: Size) -> Result<File, SegmentError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
             // Linux before 6.3 doesn't know NOEXEC_SEAL.
             Err(Errno::INVAL) => memfd_create(name, flags),
             made => made,
         };
-        let fd = fd.map_err(|errno| SegmentError::memory(MAKE_MEMFD, len, errno))?;
+        let fd = fd.map_err(|errno| SegmentError::memory(MAKE_MEMFD, size.len, errno))?;
         let segment = Self { file: fd.into() };
-        segment.allocate(len).map_err(|error| match error {
+        segment.grow(size).map_err(|error| match error {
             // There is no file system to fill: it's the system's memory.
             SegmentError::NoSpace { needed, .. } => {
                 SegmentError::NoMemory { operation: ALLOCATE, bytes: needed }
@@ -220,6 +237,11 @@ impl Segment {
         self.map_as(control_len, capacity, Access::Peers)
     }
 
+    /// As [`map`](Self::map), and leaves it to [`DataPages`] which part of the data area has memory.
+    pub(crate) fn map_sparse(&self, control_len: usize, capacity: usize) -> Result<Mapping, SegmentError> {
+        self.map_as(control_len, capacity, Access::Sparse)
+    }
+
     fn map_as(&self, control_len: usize, capacity: usize, access: Access) -> Result<Mapping, SegmentError> {
         let page = page_size();
         let whole_pages = |len: usize| NonZeroUsize::new(len).filter(|len| len.get().is_multiple_of(page));
@@ -233,11 +255,13 @@ impl Segment {
         }
         // A hole would cost memory when it's first touched, and a signal if there is none, so it's filled
         // now.
-        if allocated(&meta) < needed {
-            if access == Access::Peers {
+        match access {
+            _ if allocated(&meta) >= needed => {}
+            Access::Own => self.allocate(needed)?,
+            Access::Sparse => self.allocate(control_len as u64)?,
+            Access::Peers | Access::Frozen => {
                 return Err(SegmentError::Holes { found: allocated(&meta), needed });
             }
-            self.allocate(needed)?;
         }
         Mapping::new(&self.file, control_len, data_len, access)
     }
@@ -290,14 +314,20 @@ impl Segment {
         self.file.metadata().map_err(|error| from_io("look at the segment", error))
     }
 
+    /// Makes an empty file as large as that.
+    fn grow(&self, Size { len, backed }: Size) -> Result<(), SegmentError> {
+        self.allocate(backed)?;
+        if backed < len {
+            within_limit(len)?;
+            ftruncate(&self.file, len).map_err(|errno| SegmentError::memory(ALLOCATE, len, errno))?;
+        }
+        Ok(())
+    }
+
     /// Backs the first `len` bytes with memory, so that they never fail later, and makes the file at least
     /// that long.
     fn allocate(&self, len: u64) -> Result<(), SegmentError> {
-        // Beyond this limit the kernel sends a signal that kills.
-        match getrlimit(Resource::Fsize).current {
-            Some(limit) if limit < len => return Err(SegmentError::FileSizeLimit { needed: len, limit }),
-            _ => {}
-        }
+        within_limit(len)?;
         // Rather an error now than a file system, or a machine, that is filled up first.
         let available = self.space();
         if available < len {
@@ -328,6 +358,14 @@ impl Segment {
             _ => u64::MAX,
         };
         free.saturating_add(self.allocated())
+    }
+}
+
+/// Beyond the limit for files the kernel sends a signal that kills.
+fn within_limit(len: u64) -> Result<(), SegmentError> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if limit < len => Err(SegmentError::FileSizeLimit { needed: len, limit }),
+        _ => Ok(()),
     }
 }
 

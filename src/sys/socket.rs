@@ -271,6 +271,12 @@ impl Connection {
         }
     }
 
+    /// Whether something can be said at once, or the other side has hung up; waits for either until `deadline`.
+    pub(crate) fn has_room(&self, deadline: Deadline) -> Result<bool, LinkError> {
+        ready(self.0.as_fd(), PollFlags::OUT, Some(deadline))
+            .map_err(|errno| LinkError::os("wait for room in the socket", errno))
+    }
+
     /// Says something, with a descriptor.
     pub(crate) fn say(
         &self,

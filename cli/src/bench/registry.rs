@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use anyhow::Result;
 
 use super::link::Mechanism;
-use super::mechanism::{eventfd, limits, pipe, posix_mq, ring, semaphore, socket, stream, sysv};
+use super::mechanism::{eventfd, limits, mailbox, pipe, posix_mq, ring, semaphore, socket, stream, sysv};
 use super::shape::{Offer, Variant, Wait};
 
 /// A mechanism before it is made.
@@ -74,6 +74,7 @@ const OWN: &[Entry] = &[
     Entry { name: "memcpy", offers: &[Offer::limit(Some(Wait::Spin), stream::CHUNKS)], make: stream::memcpy },
     Entry { name: "ring-spsc", offers: RING, make: ring::spsc },
     Entry { name: "ring-mpsc", offers: RING, make: ring::mpsc },
+    Entry { name: "mailbox", offers: IN_PLACE, make: mailbox::mailbox },
     Entry { name: "pipe", offers: COPYING, make: pipe::pipe },
     Entry { name: "fifo", offers: COPYING, make: pipe::fifo },
     Entry { name: "sysv", offers: COPYING, make: sysv::sysv },

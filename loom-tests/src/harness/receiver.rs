@@ -68,6 +68,7 @@ impl Receiver {
 
     /// The next message, which stays in the ring.
     pub(crate) fn peek(&mut self) -> Result<Record, End> {
+        self.ring.step_on(self.consumer.head(), 1);
         match self.consumer.look().unwrap() {
             Some(record) => Ok(record),
             None => self.look(Look::BeforeSleep).unwrap_or(Err(End::Empty)),
@@ -80,6 +81,7 @@ impl Receiver {
     }
 
     pub(crate) fn read(&self, record: Record) -> Message {
+        self.ring.step_on(record.position, record.end.since(record.position));
         let value = match record.length() {
             0 => record.info.kind() as u64,
             length => self.ring.memory.read_payload(record.position, length),

@@ -94,6 +94,7 @@ impl<P: Produce> Sender<P> {
 
     /// Writes and publishes what was reserved.
     pub(crate) fn commit(&mut self, reserved: Reserved, length: u32, value: u64) {
+        self.ring.step_on(reserved.start, reserved.units);
         self.ring.memory.write_payload(reserved.start, length, value);
         reserved.place(&self.ring.memory, reserved.start, length, value as u16);
         self.producer.publish(reserved, reserved.end());
@@ -109,6 +110,42 @@ impl<P: Produce> Sender<P> {
         let end = reserved.start.plus(memory.geometry().size_units(reserved.start, used as u64));
         self.producer.publish(reserved, end);
         self.wake_receiver();
+    }
+
+    /// Writes and offers what was reserved; gives where it ends.
+    pub(crate) fn offer(&mut self, reserved: Reserved, length: u32, value: u64) -> Position
+    where
+        P: Offer,
+    {
+        self.ring.step_on(reserved.start, reserved.units);
+        self.ring.memory.write_payload(reserved.start, length, value);
+        reserved.place(&self.ring.memory, reserved.start, length, value as u16);
+        self.producer.offer(reserved);
+        self.wake_receiver();
+        reserved.end()
+    }
+
+    /// Waits until the receiver has released everything before `end`.
+    pub(crate) fn wait_until_taken(&mut self, end: Position) -> Result<(), NotSent> {
+        let (ring, before) = (&self.ring, self.before);
+        let (claim, receiver) = (&ring.memory.receiver().claim, ring.bell_of_receiver());
+        let sleeper = Sleeper {
+            bell: ring.bell_of_senders(),
+            news: &self.news,
+            counts: &ring.memory.slot(self.producer.slot()).unwrap().counts,
+            eager_after: None,
+            slice: None,
+        };
+        let found = sleeper.until_release(&mut at_once(), None, |look| {
+            let closed = || receiver.attention() & CLOSED != 0 && has_closed(claim, before);
+            let died = || ring.died_in(claim).map(|dead| NotSent::PeerDied(dead.pid()));
+            let gone = match look {
+                Look::Spinning => None,
+                _ => closed().then_some(NotSent::Disconnected).or_else(died),
+            };
+            if ring.memory.head().has_reached(end) { Some(Ok(())) } else { gone.map(Err) }
+        });
+        found.unwrap_or(Err(NotSent::TimedOut))
     }
 
     /// Gives up what is reserved.

@@ -261,6 +261,33 @@ fn a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent() {
 }
 
 #[test]
+fn what_a_killed_batch_wrote_behind_a_dead_reader_is_not_seen_before_that_one_is_proven_dead() {
+    explore_every_kill(|accesses| {
+        let ring = ring();
+        let mut first = Publisher::attach(&ring, SENDER);
+        let (_dead, mut reader) = (join(&ring, 1, Start::Now), join(&ring, 2, Start::Now));
+        first.try_send(HALF, 1).unwrap();
+        assert_eq!(drain(&mut reader), [1]);
+        let is_dead = |owner| owner == process(READER + 1);
+        first.0.pass_over(is_dead);
+        // The last begins where the dead reader ends the room of who does not know that it is dead.
+        let killed = killed_at(accesses, || first.try_batch(&[2, 3, 4]).unwrap());
+        ring.bury_quietly(process(SENDER));
+        let of_the_dead = drain(&mut reader);
+        assert!([&[][..], &[2, 3, 4]].contains(&of_the_dead.as_slice()), "{of_the_dead:?}");
+        let mut second = Publisher::attach(&ring, 9);
+        let sent: Vec<_> = (5..9).take_while(|value| second.try_send(0, *value).is_ok()).collect();
+        assert_eq!(drain(&mut reader), sent);
+        second.0.pass_over(is_dead);
+        (9..14).for_each(|value| {
+            second.try_send(0, value).unwrap();
+            assert_eq!(drain(&mut reader), [value]);
+        });
+        killed
+    });
+}
+
+#[test]
 fn what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once() {
     explore_every_kill(|accesses| {
         let ring = ring();

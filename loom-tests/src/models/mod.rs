@@ -3,8 +3,11 @@
 mod any;
 mod broadcast;
 mod claims;
+mod elastic;
 mod end;
+mod mailbox;
 mod many;
+mod offer;
 mod recovery;
 mod single;
 mod sleep;

@@ -146,6 +146,17 @@ pub(in super::super) fn alike(model: &Header) -> Header {
 
 /// The halves of a link: what the receiver writes is the first.
 pub(super) fn plan(header: &Header) -> Result<Plan, OpenError> {
+    if header.elastic {
+        return Err(mismatch("memory", "elastic", "all there from the start, as in every link"));
+    }
+    if header.rendezvous {
+        // There the receiver would have to write where only the sender does.
+        return Err(mismatch(
+            "how messages are handed over",
+            "in a rendezvous",
+            "through a buffer, as in every link",
+        ));
+    }
     if !layout::SENDERS_AREA.is_multiple_of(process::page_bytes()) {
         return Err(OpenError::Unsupported {
             what: "to protect less than a page, and pages are not 4096 bytes",

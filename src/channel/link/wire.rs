@@ -28,12 +28,16 @@ impl Wire {
         Self { connection, sent: Mutex::new(0), heard: Mutex::new(0) }
     }
 
-    /// Passes a descriptor and gives its number. Waits until `deadline` while the other side has not taken enough of those
-    /// before.
-    pub(in super::super) fn pass(&self, fd: BorrowedFd<'_>, deadline: Deadline) -> Result<u64, OpenError> {
+    /// Whether a descriptor can be passed; waits for that until `deadline`. True, too, when the other side has hung up.
+    pub(in super::super) fn has_room(&self, deadline: Deadline) -> Result<bool, LinkError> {
+        self.connection.has_room(deadline)
+    }
+
+    /// Passes a descriptor, for which there is room, and gives its number.
+    pub(in super::super) fn pass(&self, fd: BorrowedFd<'_>) -> Result<u64, OpenError> {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *sent;
-        say(&self.connection, Step::Region, number as u32, Some(fd), deadline)?;
+        say(&self.connection, Step::Region, number as u32, Some(fd), Deadline::after(Duration::ZERO))?;
         *sent += 1;
         Ok(number)
     }

@@ -32,7 +32,7 @@ impl Block {
     /// All its memory is taken here, and it's zero. `name` is for people who look at `/proc/<pid>/maps`.
     pub(crate) fn new(name: &str, length: usize) -> Result<Self, SegmentError> {
         let length = NonZeroUsize::new(length).ok_or(SegmentError::TooShort { found: 0, needed: 1 })?;
-        let file = Segment::allocated_memfd(name, length.get() as u64)?;
+        let file = Segment::allocated_memfd(name, (length.get() as u64).into())?;
         let range = Range::whole(&file, length, Access::Own)?;
         // Else a child that somebody forks could keep it from being sealed.
         range.keep_from_children()?;

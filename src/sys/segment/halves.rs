@@ -68,7 +68,7 @@ impl Half {
         let [cut, behind, capacity] = parts;
         let whole = cut.saturating_add(behind.get());
         let mut control = Range::reserve(whole, "map the control area")?;
-        let file = Segment::allocated_memfd(name, length(which, parts))?;
+        let file = Segment::allocated_memfd(name, length(which, parts).into())?;
         let data = match which {
             Which::First => {
                 control.place(0, cut, &file, 0, Access::Own)?;

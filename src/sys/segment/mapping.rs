@@ -37,7 +37,7 @@ impl Mapping {
         let mut options = MmapOptions::new();
         options.len(control_len).populate();
         let control = match access {
-            Access::Own => options.map_raw(file),
+            Access::Own | Access::Sparse => options.map_raw(file),
             Access::Peers | Access::Frozen => options.map_raw_read_only(file),
         };
         let control = control.map_err(|error| {
@@ -69,6 +69,8 @@ impl Mapping {
 pub(super) enum Access {
     /// Read and write them.
     Own,
+    /// The same, where not all of them have memory: none is touched.
+    Sparse,
     /// Read what another process writes there.
     Peers,
     /// Read what nobody writes any more.
@@ -78,17 +80,18 @@ pub(super) enum Access {
 impl Access {
     fn protection(self) -> ProtFlags {
         match self {
-            Self::Own => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            Self::Own | Self::Sparse => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             Self::Peers | Self::Frozen => ProtFlags::PROT_READ,
         }
     }
 
-    fn sharing(self) -> MapFlags {
+    fn flags(self) -> MapFlags {
         match self {
-            Self::Own | Self::Peers => MapFlags::MAP_SHARED,
+            Self::Own | Self::Peers => MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE,
+            Self::Sparse => MapFlags::MAP_SHARED,
             // Linux before 6.7 takes a shared mapping of what is sealed for one that may yet be written to. A private one that
             // can't be written to has the same pages.
-            Self::Frozen => MapFlags::MAP_PRIVATE,
+            Self::Frozen => MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE,
         }
     }
 }
@@ -130,7 +133,7 @@ impl Range {
         assert!(at.checked_add(len.get()).is_some_and(|end| end <= self.len.get()));
         // SAFETY: inside the range.
         let start = unsafe { self.base.byte_add(at) };
-        let flags = access.sharing() | MapFlags::MAP_POPULATE | MapFlags::MAP_FIXED;
+        let flags = access.flags() | MapFlags::MAP_FIXED;
         // SAFETY: the pages are this range's, so replacing them takes no memory from anybody else.
         unsafe { mmap(Some(start.addr()), len, access.protection(), flags, file, offset as _) }
             .map_err(|errno| refused(self.operation, self.len.get(), errno))?;

@@ -3,6 +3,7 @@
 pub mod descriptor;
 pub mod eventfd;
 pub mod limits;
+pub mod mailbox;
 pub mod pipe;
 pub mod posix_mq;
 pub mod ring;

@@ -1,0 +1,90 @@
+//! Rings that take memory as their backlog grows, and give it back.
+
+use super::builder::Builder;
+use crate::{
+    error::{OpenError, SegmentError},
+    header::{Header, Kind, LEAST_CEILING, MOST_CAPACITY},
+    ring::{
+        elastic::{Elastic, Pages},
+        memory::Memory,
+    },
+    sys::segment::{DataPages, Mapping, Segment, Size},
+};
+
+impl Builder {
+    /// A ring that takes memory as its backlog grows, up to `ceiling` bytes, and gives it back as it is received: in chunks of
+    /// a sixteenth of the ceiling, at least 64 KiB and at most 2 MiB, of which an empty ring has one or two. The ceiling is the
+    /// [`capacity`](Builder::capacity): from 256 KiB to 2^40, rounded up to a power of two. When a ring is opened: what it must
+    /// be.
+    ///
+    /// A sender that has reached the ceiling waits, or gets [`SendError::AtCeiling`](crate::SendError::AtCeiling); where the
+    /// system has no memory left it gets [`SendError::NoMemory`](crate::SendError::NoMemory) at once. The longest message is
+    /// a chunk shorter than in other rings.
+    ///
+    /// Not for many readers, for links, or without a file: inside a process or hosted.
+    pub fn elastic(mut self, ceiling: u64) -> Self {
+        self.elastic = true;
+        self.capacity(ceiling)
+    }
+}
+
+/// Whether such a ring can be elastic.
+pub(super) fn check(kind: Kind, capacity: u64, has_file: bool) -> Result<(), OpenError> {
+    if let Kind::Broadcast(readers) = kind {
+        let (what, given) = ("number of readers of an elastic ring", readers.into());
+        return Err(OpenError::Setting { what, given, least: 0, most: 0 });
+    }
+    if !has_file {
+        let what = "ceiling of a ring without a file, which can't be elastic,";
+        return Err(OpenError::Setting { what, given: capacity, least: 0, most: 0 });
+    }
+    if capacity < LEAST_CEILING {
+        let (what, given) = ("ceiling", capacity);
+        return Err(OpenError::Setting { what, given, least: LEAST_CEILING, most: MOST_CAPACITY });
+    }
+    Ok(())
+}
+
+/// Size of the file of a ring.
+pub(super) fn size(header: &Header) -> Size {
+    let (len, control) = (header.segment_length(), header.control_length.into());
+    Size { len, backed: if header.elastic { control } else { len } }
+}
+
+/// Maps the segment of a ring.
+pub(super) fn map(header: &Header, segment: &Segment) -> Result<Mapping, SegmentError> {
+    let (control, capacity) = (header.control_length as usize, header.geometry.capacity() as usize);
+    if header.elastic { segment.map_sparse(control, capacity) } else { segment.map(control, capacity) }
+}
+
+/// The memory of a ring, with what it needs to come and go.
+pub(super) fn stretch(memory: Memory, header: &Header, segment: &Segment) -> Result<Memory, SegmentError> {
+    if !header.elastic {
+        return Ok(memory);
+    }
+    let pages = FilePages(DataPages::of(segment, header.control_length as usize)?);
+    Ok(memory.with_elastic(Elastic::new(Elastic::chunk_bytes(header.geometry.capacity()), Box::new(pages))))
+}
+
+/// Memory under the first chunk of a ring that nobody else sees yet.
+pub(super) fn begin(memory: &Memory) -> Result<(), SegmentError> {
+    match memory.elastic() {
+        Some(elastic) if !elastic.begin(memory) => {
+            let bytes = Elastic::chunk_bytes(memory.geometry().capacity());
+            Err(SegmentError::NoMemory { operation: "allocate the first chunk of the ring", bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
+struct FilePages(DataPages);
+
+impl Pages for FilePages {
+    fn put(&self, offset: u64, bytes: u64) -> bool {
+        self.0.put(offset, bytes)
+    }
+
+    fn take(&self, offset: u64, bytes: u64) -> bool {
+        self.0.take(offset, bytes)
+    }
+}

@@ -1,0 +1,535 @@
+//! Mailboxes: any number of senders and receivers, and each message for exactly one of them.
+
+mod desk;
+mod letter;
+pub mod posix;
+pub mod sysv;
+
+pub use letter::{Blank, Letter, Mail};
+
+use super::{
+    attach::Attachment,
+    receiver::Patience,
+    ring::Inner,
+    trust::{Trust, Untrusted},
+};
+use crate::{
+    error::{OpenError, RecvError, SendError},
+    ring::{
+        claim::{self, Seen},
+        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, Seat, State},
+    },
+    sys::clock::Deadline,
+    wait::{Look, SeatedSleeper, Spin, WaitStrategy},
+};
+use desk::{ANY_ROOM, Desk, MUCH_ROOM};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a sender sleeps for a quarter of the cells to be freed, before it asks to be woken for the next one.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How often a message is looked for anew because another took what was found.
+const ROUNDS: u32 = 1 << 12;
+
+/// What a message is, beside its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Envelope {
+    /// The user's kind of message, by which receivers pick.
+    pub kind: u16,
+    /// From 0; higher ones are received first.
+    pub priority: u8,
+}
+
+impl From<u16> for Envelope {
+    /// Of this kind, with priority 0.
+    fn from(kind: u16) -> Self {
+        Self { kind, priority: 0 }
+    }
+}
+
+/// A message that was sent, to ask about with [`Mailbox::fate`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    cell: u16,
+    state: State,
+    priority: u8,
+}
+
+/// What has become of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Fate {
+    /// Nobody has taken it.
+    Waiting,
+    /// The process holds it.
+    Held {
+        /// 0 when its seat has been taken by another one since.
+        pid: u32,
+    },
+    /// The process was done with it.
+    Done {
+        /// As above.
+        pid: u32,
+    },
+    /// It was done with, and another message lies in its place: who it was is forgotten.
+    Forgotten,
+}
+
+/// How full a mailbox is. A look at many words, one after the other: exact while nobody is at work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Occupancy {
+    /// Most messages.
+    pub capacity: u32,
+    /// Messages that can be taken.
+    pub waiting: u32,
+    /// Bytes of them.
+    pub waiting_bytes: u64,
+    /// Messages that receivers hold.
+    pub held: u32,
+    /// Processes that hold a seat, this one among them.
+    pub processes: Vec<u32>,
+}
+
+/// A seat at a mailbox: sends, and receives.
+///
+/// Each message is received by exactly one of all who receive, the highest priority first and in that the oldest first;
+/// by [`Pick`] also from the middle. Several can be held at a time and dropped in any order. What a process holds when it
+/// dies can be received anew, at its old place; what it had not sent yet is gone. Nobody is ever locked out by another: each
+/// step is one atomic change of one word, and a process that stops holds up only what it holds.
+///
+/// Made with [`Builder::mailbox`](crate::Builder::mailbox) and [`Ring::mailbox`](crate::Ring::mailbox), or by [`mailbox`].
+///
+/// ```
+/// use ringpost::{Envelope, Pick};
+/// let ring = ringpost::unnamed().mailbox(64).priorities(2).memfd()?; // or a name, between processes
+/// let (mut boss, mut worker) = (ring.mailbox()?, ring.mailbox()?);
+/// boss.send(7, b"one")?;
+/// boss.send(8, b"two")?;
+/// boss.send(Envelope { kind: 7, priority: 1 }, b"urgent")?;
+/// assert_eq!(worker.recv(Pick::Any)?.to_vec(), b"urgent");
+/// let two = worker.recv(Pick::Kind(8))?; // held in place until it is dropped
+/// assert_eq!(worker.recv(Pick::Any)?.to_vec(), b"one");
+/// assert_eq!(two.to_vec(), b"two");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mailbox<P: Trust = Untrusted> {
+    desk: Arc<Desk>,
+    clerk: Clerk,
+    spin: Spin,
+    trust: PhantomData<P>,
+}
+
+/// Takes a seat at the mailbox `name`, which is made, for 256 messages of up to 8192 bytes, when it does not exist.
+///
+/// # Errors
+/// As [`Builder::open_or_create`](crate::Builder::open_or_create) and [`Ring::mailbox`](crate::Ring::mailbox).
+pub fn mailbox(name: &str) -> Result<Mailbox, OpenError> {
+    use crate::error::SegmentError;
+    let builder = super::builder(name);
+    loop {
+        match builder.open() {
+            Err(OpenError::Segment(SegmentError::NotFound { .. })) => {}
+            other => return other?.mailbox(),
+        }
+        match builder.clone().mailbox(256).create() {
+            Err(OpenError::Segment(SegmentError::AlreadyExists { .. })) => {}
+            other => return other?.mailbox(),
+        }
+    }
+}
+
+impl<P: Trust> Mailbox<P> {
+    pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        let Some(shape) = inner.header.shape() else {
+            // Says so.
+            return Attachment::seat(inner, |_, _| ()).map(|_| unreachable!("it is no mailbox"));
+        };
+        let area = Area::new(Arc::clone(&inner.memory), shape);
+        let spin = inner.spin();
+        let recover = |number, seen| mailbox::recover(&area, Seat::new(number, seen));
+        let attachment = Attachment::seat(inner, recover)?;
+        let number = attachment.slot();
+        let claim = attachment.inner.memory.slot(number).map_or(Seen::NEVER, |slot| claim::seen(&slot.claim));
+        let clerk = Clerk::new(&area, number, claim);
+        let desk = Desk::new(attachment, area, clerk.seat);
+        // What dead holders of seats have left may be wanted.
+        desk.receivers().wake_all();
+        desk.senders().wake_all();
+        Ok(Self { desk: Arc::new(desk), clerk, spin, trust: PhantomData })
+    }
+
+    /// Takes another seat, for another thread.
+    ///
+    /// # Errors
+    /// [`OpenError::TooManySeats`].
+    pub fn try_clone(&self) -> Result<Self, OpenError> {
+        Self::attach(Arc::clone(&self.desk.attachment.inner))
+    }
+
+    /// Sends a copy of `message`; waits while the mailbox is full. A system call only when a receiver sleeps, or to wait.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`], [`SendError::NoSuchPriority`], [`SendError::Forked`]; [`SendError::Disconnected`] when the mailbox was
+    /// [closed for all](Mailbox::close_for_all).
+    pub fn send(&mut self, envelope: impl Into<Envelope>, message: &[u8]) -> Result<Sent, SendError> {
+        self.send_by(envelope.into(), message, Patience::Until(None))
+    }
+
+    /// As [`send`](Mailbox::send), but never waits. Lock-free.
+    ///
+    /// # Errors
+    /// Also [`SendError::Full`].
+    pub fn try_send(&mut self, envelope: impl Into<Envelope>, message: &[u8]) -> Result<Sent, SendError> {
+        self.send_by(envelope.into(), message, Patience::None)
+    }
+
+    /// As [`send`](Mailbox::send), but waits at most `timeout`.
+    ///
+    /// # Errors
+    /// Also [`SendError::TimedOut`].
+    pub fn send_timeout(
+        &mut self,
+        envelope: impl Into<Envelope>,
+        message: &[u8],
+        timeout: Duration,
+    ) -> Result<Sent, SendError> {
+        self.send_by(envelope.into(), message, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`send`](Mailbox::send), but waits at most until `deadline`.
+    ///
+    /// # Errors
+    /// Also [`SendError::TimedOut`].
+    pub fn send_deadline(
+        &mut self,
+        envelope: impl Into<Envelope>,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<Sent, SendError> {
+        self.send_by(envelope.into(), message, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    /// Room for a message of `length` bytes, in place; waits while the mailbox is full. Several can be open at a time.
+    ///
+    /// # Errors
+    /// As [`send`](Mailbox::send).
+    pub fn reserve(&mut self, length: usize) -> Result<Blank<P>, SendError> {
+        self.room(length, Patience::Until(None)).map(|held| Blank::new(Arc::clone(&self.desk), held, length))
+    }
+
+    /// As [`reserve`](Mailbox::reserve), but never waits.
+    ///
+    /// # Errors
+    /// Also [`SendError::Full`].
+    pub fn try_reserve(&mut self, length: usize) -> Result<Blank<P>, SendError> {
+        self.room(length, Patience::None).map(|held| Blank::new(Arc::clone(&self.desk), held, length))
+    }
+
+    /// Sends what was written in place. A system call only when a receiver sleeps.
+    ///
+    /// # Errors
+    /// [`SendError::NoSuchPriority`], with which the message is gone; [`SendError::Forked`]; [`SendError::Corrupt`].
+    ///
+    /// # Panics
+    /// When `blank` is of another handle.
+    pub fn commit(&mut self, envelope: impl Into<Envelope>, blank: Blank<P>) -> Result<Sent, SendError> {
+        assert!(Arc::ptr_eq(&self.desk, blank.desk()), "it was reserved by another handle");
+        let envelope = self.checked(envelope.into())?;
+        if !self.desk.is_ours() {
+            return Err(SendError::Forked);
+        }
+        let length = blank.len();
+        self.post(envelope, blank.into_held(), length)
+    }
+
+    fn send_by(&mut self, envelope: Envelope, message: &[u8], patience: Patience) -> Result<Sent, SendError> {
+        let envelope = self.checked(envelope)?;
+        let held = self.room(message.len(), patience)?;
+        letter::write(&self.desk.area, held, 0, message);
+        self.post(envelope, held, message.len())
+    }
+
+    fn checked(&self, envelope: Envelope) -> Result<Envelope, SendError> {
+        let highest = self.desk.area.shape().levels - 1;
+        match envelope.priority {
+            priority if priority > highest => Err(SendError::NoSuchPriority { priority, highest }),
+            _ => Ok(envelope),
+        }
+    }
+
+    #[inline]
+    fn post(
+        &mut self,
+        Envelope { kind, priority }: Envelope,
+        held: Held,
+        length: usize,
+    ) -> Result<Sent, SendError> {
+        let (desk, label) = (&self.desk, Label { length: length as u32, kind, level: priority });
+        let Some(state) = self.clerk.send(&desk.area, held, label) else { return Err(SendError::Corrupt) };
+        let woken = desk.receivers().wake_one(desk.seat.number, |pick| Pick::decode(pick).takes(kind));
+        if let Some(slot) = desk.slot() {
+            slot.counts.messages.add(1);
+            slot.counts.bytes.add(length as u64);
+            slot.counts.wakes.add(woken.into());
+        }
+        Ok(Sent { cell: held.cell, state, priority })
+    }
+
+    /// A cell to be filled.
+    #[inline]
+    fn room(&mut self, length: usize, patience: Patience) -> Result<Held, SendError> {
+        let longest = self.desk.area.shape().longest as usize;
+        if length > longest {
+            return Err(SendError::TooLong { length, longest });
+        }
+        if !self.desk.is_ours() {
+            return Err(SendError::Forked);
+        }
+        if mailbox::is_closed(&self.desk.area) {
+            return Err(SendError::Disconnected);
+        }
+        match self.clerk.fill(&self.desk.area) {
+            Some(held) => Ok(held),
+            None => self.wait_for_room(patience),
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&mut self, patience: Patience) -> Result<Held, SendError> {
+        let Self { desk, clerk, spin, .. } = self;
+        let Some(slot) = desk.slot() else { return Err(SendError::Full) };
+        slot.counts.refused.add(1);
+        let mut look = |look: Look| {
+            if look != Look::Spinning {
+                desk.hear();
+            }
+            match clerk.fill(&desk.area) {
+                _ if mailbox::is_closed(&desk.area) => Some(Err(SendError::Disconnected)),
+                held => held.map(Ok),
+            }
+        };
+        let Patience::Until(deadline) = patience else {
+            return look(Look::Idle).unwrap_or(Err(SendError::Full));
+        };
+        let sleeper = SeatedSleeper {
+            eager_pick: ANY_ROOM,
+            eager_after: Some(PATIENCE),
+            ..desk.sleeper(desk.senders(), slot, &slot.counts, MUCH_ROOM)
+        };
+        let (found, _) = sleeper.until(spin, deadline, look);
+        found.unwrap_or(Err(SendError::TimedOut))
+    }
+
+    /// The message that `pick` takes first; waits while there is none. It is done with when it is dropped.
+    ///
+    /// # Errors
+    /// [`RecvError::NotTheReceiver`], [`RecvError::Forked`]; [`RecvError::Disconnected`] when the mailbox was
+    /// [closed for all](Mailbox::close_for_all) and nothing is left. The death of others is no error: others may come.
+    pub fn recv(&mut self, pick: Pick) -> Result<Letter<P>, RecvError> {
+        self.recv_by(pick, Patience::Until(None))
+    }
+
+    /// As [`recv`](Mailbox::recv), but never waits. Lock-free.
+    ///
+    /// # Errors
+    /// Also [`RecvError::Empty`].
+    pub fn try_recv(&mut self, pick: Pick) -> Result<Letter<P>, RecvError> {
+        self.recv_by(pick, Patience::None)
+    }
+
+    /// As [`recv`](Mailbox::recv), but waits at most `timeout`.
+    ///
+    /// # Errors
+    /// Also [`RecvError::TimedOut`].
+    pub fn recv_timeout(&mut self, pick: Pick, timeout: Duration) -> Result<Letter<P>, RecvError> {
+        self.recv_by(pick, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// As [`recv`](Mailbox::recv), but waits at most until `deadline`.
+    ///
+    /// # Errors
+    /// Also [`RecvError::TimedOut`].
+    pub fn recv_deadline(&mut self, pick: Pick, deadline: Instant) -> Result<Letter<P>, RecvError> {
+        self.recv_by(pick, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    #[inline]
+    fn recv_by(&mut self, pick: Pick, patience: Patience) -> Result<Letter<P>, RecvError> {
+        if !self.desk.is_ours() {
+            return Err(RecvError::Forked);
+        }
+        self.allowed()?;
+        let held = match take(&mut self.clerk, &self.desk, pick) {
+            Some(held) => held,
+            None => self.wait_for_message(pick, patience)?,
+        };
+        let letter = Letter::new(Arc::clone(&self.desk), held);
+        if let Some(slot) = self.desk.slot() {
+            slot.received.messages.add(1);
+            slot.received.bytes.add(letter.len() as u64);
+        }
+        Ok(letter)
+    }
+
+    fn allowed(&self) -> Result<(), RecvError> {
+        match mailbox::only_receiver(&self.desk.area) {
+            Some(other) if other != self.desk.seat => {
+                self.desk.hear();
+                match mailbox::only_receiver(&self.desk.area) {
+                    Some(other) if other != self.desk.seat => {
+                        Err(RecvError::NotTheReceiver { pid: self.desk.process_at(other) })
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn wait_for_message(&mut self, pick: Pick, patience: Patience) -> Result<Held, RecvError> {
+        let Self { desk, clerk, spin, .. } = self;
+        let Some(slot) = desk.slot() else { return Err(RecvError::Empty) };
+        slot.received.refused.add(1);
+        // There is room, for whoever waits until much of it is there.
+        desk.senders().wake_one(desk.seat.number, |_| true);
+        let mut look = |look: Look| {
+            if look != Look::Spinning {
+                desk.hear();
+            }
+            match take(clerk, desk, pick) {
+                None if mailbox::is_closed(&desk.area) => Some(Err(RecvError::Disconnected)),
+                held => held.map(Ok),
+            }
+        };
+        let Patience::Until(deadline) = patience else {
+            return look(Look::Idle).unwrap_or(Err(RecvError::Empty));
+        };
+        let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, pick.encode());
+        let (found, slept) = sleeper.until(spin, deadline, look);
+        if slept {
+            // It may have been woken for another message than the one that it took, or leaves without one.
+            let others = |wanted| clerk.find(&desk.area, Pick::decode(wanted)).is_some();
+            desk.receivers().wake_each(others);
+        }
+        found.unwrap_or(Err(RecvError::TimedOut))
+    }
+
+    /// From now on only this handle receives, until it is dropped or its process dies; the others get
+    /// [`RecvError::NotTheReceiver`]. Those that wait already may still take one message each.
+    ///
+    /// # Errors
+    /// [`RecvError::NotTheReceiver`] when another one has said so.
+    pub fn receive_alone(&mut self) -> Result<(), RecvError> {
+        self.allowed()?;
+        if mailbox::close_to_others(&self.desk.area, self.desk.seat) { Ok(()) } else { self.allowed() }
+    }
+
+    /// What has become of a message of this mailbox, and who took it. Never blocks.
+    pub fn fate(&self, sent: &Sent) -> Fate {
+        let state = self.desk.area.state(sent.cell);
+        let same = state.is_of(sent.state.ticket()) && self.desk.label(sent.cell).level == sent.priority;
+        if !same {
+            return Fate::Forgotten;
+        }
+        let pid = || self.desk.process_at(state.seat());
+        match state.phase() {
+            Phase::Ready => Fate::Waiting,
+            Phase::Taken => Fate::Held { pid: pid() },
+            Phase::Free => Fate::Done { pid: pid() },
+            Phase::Filling => Fate::Forgotten,
+        }
+    }
+
+    /// Copies of all messages that can be taken and that `pick` takes, in the order in which they would be; they stay. A
+    /// message that is taken meanwhile is in it or not, never in part.
+    pub fn browse(&mut self, pick: Pick) -> Vec<Mail> {
+        let found = self.clerk.all(&self.desk.area, pick);
+        found.into_iter().filter_map(|(cell, state)| Mail::read(&self.desk, cell, state)).collect()
+    }
+
+    /// Takes a message away, wherever it stands; false when somebody has taken it. With [`browse`](Mailbox::browse):
+    /// messages that are read by many, until one deletes them.
+    pub fn delete(&mut self, message: &Sent) -> bool {
+        let state = self.desk.area.state(message.cell);
+        let waiting = self.fate(message) == Fate::Waiting;
+        let held = waiting.then(|| self.clerk.take_at(&self.desk.area, message.cell, state)).flatten();
+        if let Some(held) = held {
+            self.desk.free(held);
+        }
+        held.is_some()
+    }
+
+    /// Closes the mailbox for all who have it open: nobody sends to it any more, and who waits for room gets
+    /// [`SendError::Disconnected`]; what is in it can still be received, then comes [`RecvError::Disconnected`]. The name stays:
+    /// [`Ring::unlink`](crate::Ring::unlink) takes it away.
+    pub fn close_for_all(&self) {
+        if self.desk.is_ours() {
+            mailbox::close(&self.desk.area);
+            self.desk.receivers().wake_all();
+            self.desk.senders().wake_all();
+        }
+    }
+
+    /// How full it is, and who is there.
+    pub fn occupancy(&self) -> Occupancy {
+        let (area, memory) = (&self.desk.area, &self.desk.inner().memory);
+        let mut occupancy = Occupancy {
+            capacity: area.shape().cells,
+            waiting: 0,
+            waiting_bytes: 0,
+            held: 0,
+            processes: Vec::new(),
+        };
+        for cell in area.cells() {
+            match area.state(cell).phase() {
+                Phase::Ready => {
+                    occupancy.waiting += 1;
+                    occupancy.waiting_bytes += u64::from(area.label(cell).length);
+                }
+                Phase::Taken => occupancy.held += 1,
+                Phase::Free | Phase::Filling => {}
+            }
+        }
+        for (_, slot) in memory.all_slots() {
+            if let claim::Claim::Attached(owner) = claim::read(&slot.claim) {
+                occupancy.processes.push(owner.pid());
+            }
+        }
+        occupancy
+    }
+
+    /// How this handle waits from now on.
+    pub fn set_wait(&mut self, strategy: WaitStrategy) {
+        self.spin = Inner::spin_as(strategy);
+    }
+
+    /// Bytes of the longest message.
+    pub fn longest_message(&self) -> usize {
+        self.desk.area.shape().longest as usize
+    }
+}
+
+/// Takes what `pick` takes first.
+#[inline]
+fn take(clerk: &mut Clerk, desk: &Desk, pick: Pick) -> Option<Held> {
+    for _ in 0..ROUNDS {
+        let found = clerk.find(&desk.area, pick)?;
+        if let Some(held) = clerk.take(&desk.area, found) {
+            return Some(held);
+        }
+    }
+    None
+}
+
+impl<P: Trust> fmt::Debug for Mailbox<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("seat", &self.desk.seat.number).finish()
+    }
+}

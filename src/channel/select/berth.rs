@@ -1,0 +1,114 @@
+//! Where a handle sleeps, apart from the handle.
+
+use super::super::{attach::Attachment, vigil::Deaths};
+use crate::{
+    layout::Counts,
+    ring::memory::Memory,
+    sync::{AtomicU32, AtomicU64, Ordering::*},
+    sys::{fork::Generation, futex::Scope, porter::Watched},
+    wait::{Bell, News, Sleeper, Waker},
+};
+use std::{sync::Arc, time::Duration};
+
+/// What somebody who sleeps for a handle needs of it. It keeps the memory, and not the place in the ring.
+pub struct Berth {
+    bed: Bed,
+    generation: Generation,
+    slice: Option<Duration>,
+}
+
+enum Bed {
+    /// Slot 0 is the receiver's.
+    Ring {
+        memory: Arc<Memory>,
+        deaths: Arc<Deaths>,
+        scope: Scope,
+        slot: u8,
+    },
+    Flag(Arc<Flag>),
+}
+
+impl Berth {
+    /// Of a receiver, or of a reader of a broadcast.
+    pub(crate) fn of(attachment: &Attachment, generation: Generation) -> Self {
+        let Attachment { inner, vigil, .. } = attachment;
+        let (memory, deaths) = (Arc::clone(&inner.memory), Arc::clone(&vigil.deaths));
+        let bed = Bed::Ring { memory, deaths, scope: inner.scope, slot: attachment.slot() };
+        Self { bed, generation, slice: vigil.slice() }
+    }
+
+    pub(crate) fn of_flag(flag: &Arc<Flag>) -> Self {
+        Self { bed: Bed::Flag(Arc::clone(flag)), generation: Generation::current(), slice: None }
+    }
+
+    /// Whether the handle is this process's, and not that of the one from which it was forked.
+    pub(crate) fn is_own(&self) -> bool {
+        self.generation.lasts()
+    }
+
+    pub(crate) fn sleeper(&self) -> Sleeper<'_> {
+        let (bell, news, counts) = match &self.bed {
+            Bed::Flag(flag) => (flag.bell(), &flag.news, &flag.counts),
+            Bed::Ring { memory, deaths, scope, slot } => match memory.slot(*slot) {
+                Some(slot) => (Bell::of_senders(memory, *scope), &deaths.news, &slot.counts),
+                None => (Bell::of_receiver(memory, *scope), &deaths.news, &memory.receiver().counts),
+            },
+        };
+        Sleeper { bell, news, counts, eager_after: None, slice: self.slice }
+    }
+}
+
+/// A berth and the number of an announcement there: for a thread that sleeps for others.
+pub(super) struct Post {
+    pub(super) berth: Arc<Berth>,
+    pub(super) ticket: u32,
+}
+
+impl Watched for Post {
+    fn word(&self) -> (&AtomicU32, u32, Scope) {
+        self.berth.sleeper().word(self.ticket)
+    }
+
+    fn calls(&self) -> bool {
+        self.berth.sleeper().is_called(self.ticket)
+    }
+
+    fn answered(&self) {
+        self.berth.sleeper().is_back();
+    }
+}
+
+/// Something that any thread of this process can raise, and one waits for as for a ring.
+#[derive(Default)]
+pub(crate) struct Flag {
+    raised: AtomicU32,
+    attention: AtomicU64,
+    granted: AtomicU32,
+    bare: AtomicU32,
+    counts: Counts,
+    news: News,
+}
+
+impl Flag {
+    fn bell(&self) -> Bell<'_> {
+        Bell::over(&self.attention, &self.granted, &self.bare, Scope::Private)
+    }
+
+    /// Raises it, and wakes who waits for it. Never blocks.
+    pub(super) fn raise(&self) {
+        // ORDERING: Release, of one process; pairs with the Acquire in `is_raised` and `lower`. The bell's own fence comes
+        // before the look at who sleeps.
+        self.raised.store(1, Release);
+        self.bell().ring(&mut Waker::new(false), |_| true);
+    }
+
+    pub(super) fn is_raised(&self) -> bool {
+        // ORDERING: Acquire, of one process; pairs with the Release in `raise`.
+        self.raised.load(Acquire) != 0
+    }
+
+    pub(super) fn lower(&self) {
+        // ORDERING: Acquire, of one process; pairs with the Release in `raise`.
+        self.raised.swap(0, Acquire);
+    }
+}

@@ -1,0 +1,398 @@
+//! Any number of senders and receivers, and each message for exactly one of them.
+//!
+//! A message lies in a *cell* and stays there. The state word of the cell says who has it, so that each step from hand to
+//! hand is one CAS of one word. Which message comes before which is said by *orders*, one for each priority: an entry
+//! names a cell, and its position is the *ticket* that the state of the cell has as well. An entry whose ticket the state
+//! has no longer is *stale*, for ever: so whoever takes a message from the middle changes the state alone.
+//!
+//! ```text
+//! send      cell: free -> filling; payload; state: ready, ticket t; entry t: -> cell (here it is sent); tail -> t + 1
+//! receive   from head on: the first entry that is not stale and is wanted; its cell: ready -> taken
+//! release   cell: taken -> free
+//! ```
+//!
+//! A message that its holder gives back, or dies with, and one that holds up an order that is full, lies *aside*: it is
+//! looked for in the cells, and its ticket says where it would stand.
+
+mod area;
+mod words;
+
+pub(crate) use area::{Area, MOST_SEATS, Shape};
+#[cfg(not(ringpost_loom))]
+pub(crate) use area::{MOST_CELLS, MOST_LEVELS};
+pub use words::Pick;
+pub(crate) use words::{Label, Phase, Seat, State};
+
+use super::claim;
+use crate::sync::Ordering::*;
+use core::cmp::Ordering::{Equal, Greater, Less};
+use words::Entry;
+
+/// The cell so many after the one that is filled is fetched to be written.
+const PREFETCH_AHEAD: u16 = 8;
+
+/// How often a step is tried anew because another was first. Each time somebody else got on, unless memory is damaged.
+const ROUNDS: u32 = 1 << 12;
+
+/// A message that may be taken, as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) cell: u16,
+    pub(crate) state: State,
+    kind: u16,
+    level: u8,
+}
+
+impl Found {
+    /// Whether it is to be taken before the `other`.
+    fn comes_before(&self, other: &Self, pick: Pick) -> bool {
+        let kind = |found: &Self| if matches!(pick, Pick::UpTo(_)) { found.kind } else { 0 };
+        let key = |found: &Self| (kind(found), u8::MAX - found.level);
+        key(self) < key(other) || key(self) == key(other) && self.state.is_before(other.state)
+    }
+}
+
+/// A message in hand: of who fills the cell, or of who has received it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) cell: u16,
+    pub(crate) state: State,
+}
+
+/// What one seat does at the mailbox.
+pub(crate) struct Clerk {
+    pub(crate) seat: Seat,
+    /// The claim of the seat, for the messages that it sends.
+    claim: u64,
+    /// Where the next free cell is looked for first.
+    next: u16,
+    /// For each level: before this ticket all entries are stale.
+    from: Vec<u64>,
+}
+
+impl Clerk {
+    /// The caller must hold the seat, whose claim it has seen.
+    pub(crate) fn new(area: &Area, number: u8, claim: claim::Seen) -> Self {
+        let seat = Seat::new(number, claim);
+        // Seats begin far from each other, so that they don't meet in each cell.
+        let next = (area.shape().cells / u32::from(MOST_SEATS + 1) * u32::from(number)) as u16;
+        Self { seat, claim: claim.word(), next, from: vec![0; area.shape().levels.into()] }
+    }
+
+    /// A free cell to be filled; `None` when there is none.
+    pub(crate) fn fill(&mut self, area: &Area) -> Option<Held> {
+        let cells = area.shape().cells;
+        for tried in 0..cells {
+            let cell = ((u32::from(self.next) + tried) & (cells - 1)) as u16;
+            let free = area.cell(cell).state();
+            let state = free.at(Phase::Filling, self.seat);
+            if free.phase() == Phase::Free && area.cell(cell).change(free, state) {
+                self.next = cell.wrapping_add(1);
+                area.prefetch(cell, PREFETCH_AHEAD);
+                return Some(Held { cell, state });
+            }
+        }
+        None
+    }
+
+    /// Sends the message in a cell that was filled, and gives its state. `None` only when memory is damaged: the cell is free
+    /// again.
+    pub(crate) fn send(&mut self, area: &Area, held: Held, label: Label) -> Option<State> {
+        let (cell, level) = (area.cell(held.cell), area.level(label.level));
+        cell.set_label(label.encode());
+        mark_used(area, label.level);
+        // ORDERING: Relaxed; released with the entry (M3).
+        cell.sender.store(self.claim, Relaxed);
+        for _ in 0..ROUNDS {
+            // ORDERING: Relaxed; only where to try first, the CAS on the entry decides.
+            let ticket = level.tail.load(Relaxed);
+            let before = area.entry(label.level, ticket);
+            if before.turn() == area.turn(ticket) {
+                // Another was first, and has not raised the tail yet.
+                // ORDERING: Relaxed; as above.
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
+                continue;
+            }
+            // ORDERING: Relaxed; what is before any head that ever was is stale, and the entry is still the one that was read.
+            if ticket.wrapping_sub(level.head.load(Relaxed)) >= area.shape().entries() {
+                make_room(area, label.level);
+                continue;
+            }
+            if before.turn() != area.turn(ticket).wrapping_sub(1) {
+                // The tail was raised meanwhile.
+                continue;
+            }
+            let state = State::new(Phase::Ready, self.seat, ticket);
+            cell.set_filled(state);
+            let entry = Entry::new(area.turn(ticket), held.cell, label.kind);
+            if area.install(label.level, ticket, before, entry) {
+                // ORDERING: Relaxed; as above.
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
+                return Some(state);
+            }
+        }
+        free(area, Held { cell: held.cell, state: cell.state() });
+        None
+    }
+
+    /// The message that `pick` takes first.
+    pub(crate) fn find(&mut self, area: &Area, pick: Pick) -> Option<Found> {
+        let mut best = find_aside(area, pick);
+        // ORDERING: Relaxed; set before the entry is written, and who is to sleep looks behind G1.
+        let used = area.desk().used.load(Relaxed);
+        for level in (0..area.shape().levels).rev().filter(|level| used >> level & 1 != 0) {
+            if let Some(found) = self.find_in(area, level, pick)
+                && best.is_none_or(|best| found.comes_before(&best, pick))
+            {
+                best = Some(found);
+            }
+            if !matches!(pick, Pick::UpTo(_)) && best.is_some_and(|best| best.level >= level) {
+                break;
+            }
+        }
+        best
+    }
+
+    /// The same of one order.
+    fn find_in(&mut self, area: &Area, level: u8, pick: Pick) -> Option<Found> {
+        let mut best: Option<Found> = None;
+        self.each_in(area, level, |found| {
+            if pick.takes(found.kind) && best.is_none_or(|best| found.comes_before(&best, pick)) {
+                best = Some(found);
+            }
+            best.is_none() || matches!(pick, Pick::UpTo(_))
+        });
+        best
+    }
+
+    /// Looks at the messages of one order, from the first, as long as `look` says.
+    #[inline]
+    fn each_in(&mut self, area: &Area, level: u8, mut look: impl FnMut(Found) -> bool) {
+        let order = area.level(level);
+        // ORDERING: Relaxed; a stale head only means more to look at.
+        let head = order.head.load(Relaxed);
+        let from = &mut self.from[usize::from(level)];
+        if (head.wrapping_sub(*from) as i64) > 0 {
+            *from = head;
+        }
+        let (mut all_stale, mut ticket) = (true, *from);
+        for _ in 0..area.shape().entries() {
+            let entry = area.entry(level, ticket);
+            if entry.turn() != area.turn(ticket) {
+                // Behind the last one.
+                break;
+            }
+            let (cell, kind) = (entry.cell(), entry.kind());
+            let state = area.state(cell);
+            if state.is_in_order(ticket) {
+                all_stale = false;
+                if !look(Found { cell, state, kind, level }) {
+                    break;
+                }
+            }
+            ticket = ticket.wrapping_add(1);
+            if all_stale {
+                *from = ticket;
+            }
+        }
+        if from.wrapping_sub(head) >= area.shape().entries() / 4 {
+            pass(area, level, head, *from);
+        }
+    }
+
+    /// Takes what was found, unless another was first.
+    pub(crate) fn take(&self, area: &Area, found: Found) -> Option<Held> {
+        self.take_at(area, found.cell, found.state)
+    }
+
+    /// Takes the message in a cell, as long as its state is this one.
+    pub(crate) fn take_at(&self, area: &Area, cell: u16, state: State) -> Option<Held> {
+        let taken = state.at(Phase::Taken, self.seat);
+        area.cell(cell).change(state, taken).then_some(Held { cell, state: taken })
+    }
+
+    /// All messages that `pick` takes, with their states, in the order in which they would be taken.
+    pub(crate) fn all(&mut self, area: &Area, pick: Pick) -> Vec<(u16, State)> {
+        let aside = area.cells().filter_map(|cell| aside_in(area, cell));
+        let mut found: Vec<_> = aside.filter(|found| pick.takes(found.kind)).collect();
+        for level in 0..area.shape().levels {
+            self.each_in(area, level, |one| {
+                found.extend(Some(one).filter(|one| pick.takes(one.kind)));
+                true
+            });
+        }
+        found.sort_by(|one, other| match one.comes_before(other, pick) {
+            true => Less,
+            false if other.comes_before(one, pick) => Greater,
+            false => Equal,
+        });
+        found.into_iter().map(|found| (found.cell, found.state)).collect()
+    }
+}
+
+/// Says that there may be messages at this level.
+#[inline]
+fn mark_used(area: &Area, level: u8) {
+    let (used, bit) = (&area.desk().used, 1 << level);
+    // ORDERING: Relaxed; it is never taken back.
+    if used.load(Relaxed) & bit == 0 {
+        // ORDERING: Relaxed; before the entry, which is released (M3).
+        used.fetch_or(bit, Relaxed);
+    }
+}
+
+/// The cell is free: its message is done with, or was never sent.
+pub(crate) fn free(area: &Area, held: Held) {
+    // It fails for nobody who keeps to the protocol: only the holder changes it.
+    area.cell(held.cell).change(held.state, held.state.at(Phase::Free, held.state.seat()));
+}
+
+/// The message can be taken anew.
+pub(crate) fn give_back(area: &Area, held: Held) {
+    if area.cell(held.cell).change(held.state, held.state.given_back()) {
+        tell_of_asides(area);
+    }
+}
+
+/// In the word of what lies aside: counts how often something was laid there.
+const ASIDE: u64 = 1 << 32;
+
+/// Says that messages may lie aside, after one was laid there.
+fn tell_of_asides(area: &Area) {
+    // ORDERING: Release M5; pairs with Acquire M6 in `find_aside`: whoever sees it finds the message.
+    area.desk().asides.fetch_add(ASIDE, Release);
+}
+
+/// The message that `pick` takes first of those that lie aside.
+fn find_aside(area: &Area, pick: Pick) -> Option<Found> {
+    // ORDERING: Acquire M6; pairs with Release M5 in `tell_of_asides`.
+    let asides = area.desk().asides.load(Acquire);
+    let (laid, missed) = (asides / ASIDE, asides % ASIDE);
+    if laid == missed {
+        return None;
+    }
+    let (mut none, mut best): (_, Option<Found>) = (true, None);
+    for found in area.cells().filter_map(|cell| aside_in(area, cell)) {
+        none = false;
+        if pick.takes(found.kind) && best.is_none_or(|best| found.comes_before(&best, pick)) {
+            best = Some(found);
+        }
+    }
+    if none {
+        // ORDERING: Relaxed; it fails when more was laid aside since.
+        let _ = area.desk().asides.compare_exchange(asides, laid * ASIDE + laid, Relaxed, Relaxed);
+    }
+    best
+}
+
+/// The message in a cell, if it lies aside.
+fn aside_in(area: &Area, cell: u16) -> Option<Found> {
+    let state = area.state(cell);
+    let Label { kind, level, .. } = area.label(cell);
+    (state.phase() == Phase::Ready && state.is_aside()).then_some(Found { cell, state, kind, level })
+}
+
+/// Raises the head of an order, behind entries that are all stale.
+fn pass(area: &Area, level: u8, head: u64, to: u64) {
+    // ORDERING: Relaxed; nothing is read through it, and stale entries stay so.
+    let _ = area.level(level).head.compare_exchange(head, to, Relaxed, Relaxed);
+}
+
+/// Makes room in an order that is full: passes over what is stale, or lays the message at its head aside.
+fn make_room(area: &Area, level: u8) {
+    // ORDERING: Relaxed; the entries are looked at for themselves.
+    let head = area.level(level).head.load(Relaxed);
+    let is_stale = |ticket| {
+        let entry = area.entry(level, ticket);
+        entry.turn() == area.turn(ticket) && !area.cell(entry.cell()).state().is_in_order(ticket)
+    };
+    let stale = (0..area.shape().entries()).take_while(|&n| is_stale(head.wrapping_add(n))).count() as u64;
+    if stale > 0 {
+        pass(area, level, head, head.wrapping_add(stale));
+        return;
+    }
+    let entry = area.entry(level, head);
+    let cell = area.cell(entry.cell());
+    let state = cell.state();
+    if entry.turn() == area.turn(head) && state.is_in_order(head) && cell.change(state, state.aside()) {
+        tell_of_asides(area);
+    }
+}
+
+/// Undoes what a seat had begun when its holder died: what it held can be taken anew, what it had not sent is gone. May be
+/// done by many, and again.
+///
+/// The death must be proven.
+pub(crate) fn recover(area: &Area, dead: Seat) {
+    for number in area.cells() {
+        let cell = area.cell(number);
+        for _ in 0..ROUNDS {
+            let state = cell.state();
+            let after = match state.phase() {
+                _ if state.seat() != dead => break,
+                Phase::Filling => state.at(Phase::Free, dead),
+                Phase::Taken => state.given_back(),
+                Phase::Ready if !state.is_aside() && !is_sent(area, number, state) => {
+                    state.at(Phase::Free, dead)
+                }
+                Phase::Ready | Phase::Free => break,
+            };
+            if cell.change(state, after) {
+                break;
+            }
+        }
+    }
+    let desk = area.desk();
+    // ORDERING: Relaxed; who sleeps is only a hint to wake.
+    desk.receivers.fetch_and(!dead.bit(), Relaxed);
+    // ORDERING: as above.
+    desk.senders.fetch_and(!dead.bit(), Relaxed);
+    // Also what it had laid aside itself, and not told of.
+    tell_of_asides(area);
+    open_to_all(area, dead);
+}
+
+/// Whether the entry of a message that is ready was written.
+fn is_sent(area: &Area, cell: u16, state: State) -> bool {
+    let level = area.label(cell).level;
+    // ORDERING: Relaxed; the sender is dead, and the proof of that came first.
+    let ticket = state.ticket_near(area.level(level).tail.load(Relaxed));
+    let entry = area.entry(level, ticket);
+    entry.turn() == area.turn(ticket) && entry.cell() == cell
+}
+
+/// From now on only this seat may receive; false when another one has said so.
+pub(crate) fn close_to_others(area: &Area, seat: Seat) -> bool {
+    let word = State::new(Phase::Taken, seat, 0).0;
+    // ORDERING: Relaxed; it guards nothing but who looks.
+    match area.desk().only.compare_exchange(0, word, Relaxed, Relaxed) {
+        Ok(_) => true,
+        Err(other) => other == word,
+    }
+}
+
+/// The other way round, if it was this seat.
+pub(crate) fn open_to_all(area: &Area, seat: Seat) {
+    let word = State::new(Phase::Taken, seat, 0).0;
+    // ORDERING: as above.
+    let _ = area.desk().only.compare_exchange(word, 0, Relaxed, Relaxed);
+}
+
+/// The seat that alone may receive.
+pub(crate) fn only_receiver(area: &Area) -> Option<Seat> {
+    // ORDERING: as above.
+    Some(area.desk().only.load(Relaxed)).filter(|&word| word != 0).map(|word| State(word).seat())
+}
+
+/// From now on nobody sends or receives. Who sleeps is to be woken.
+pub(crate) fn close(area: &Area) {
+    // ORDERING: Relaxed; ordered before the look at who sleeps by G2, and who is to sleep looks behind G1.
+    area.desk().closed.store(1, Relaxed);
+}
+
+/// Whether somebody has said so.
+#[inline]
+pub(crate) fn is_closed(area: &Area) -> bool {
+    // ORDERING: Relaxed; as above.
+    area.desk().closed.load(Relaxed) != 0
+}
