@@ -118,10 +118,13 @@ fn pin(processor: usize) -> Result<(), Box<dyn Error>> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Asks once, and gives the answer.
+type Ask = Box<dyn FnMut(Bytes) -> Result<Bytes, Box<dyn Error>>>;
+
 /// One way of asking, and the process that answers. It is stopped except in its turn.
 struct Way {
     server: Child,
-    ask: Box<dyn FnMut(Bytes) -> Result<Bytes, Box<dyn Error>>>,
+    ask: Ask,
 }
 
 impl Way {
@@ -130,7 +133,7 @@ impl Way {
         while !path.exists() {
             thread::sleep(Duration::from_millis(1));
         }
-        let ask: Box<dyn FnMut(Bytes) -> Result<Bytes, Box<dyn Error>>> = match way {
+        let ask: Ask = match way {
             "call" => {
                 let mut client = EchoClient::bind(Binding::path(&path).wait(wait.strategy()))?;
                 Box::new(move |bytes| Ok(client.echo(bytes)?))

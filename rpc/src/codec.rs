@@ -160,6 +160,7 @@ fn plain<T: TryFromBytes>(bytes: &[u8]) -> Result<T, Malformed> {
 }
 
 /// Many values of plain old data.
+#[allow(clippy::ptr_arg, reason = "the argument's type is what it is")]
 pub trait AsList<T> {
     /// How it goes over the wire.
     fn form(&self) -> Form {

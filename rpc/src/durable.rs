@@ -10,6 +10,8 @@
 //! become visible in one atomic store, or not at all. A kill loses no store that was made, so the order of the stores is all
 //! that counts; nothing is said of a loss of power.
 
+#[cfg(test)]
+mod tests;
 mod words;
 
 use crate::{

@@ -345,7 +345,6 @@ impl<E: Engine> Conversation<E> {
             if outcome != wire::DONE {
                 answer.clear();
             }
-            drop(context);
             arguments.regions.clear();
             reply(link, number, outcome, &answer).ok()?;
             observe(&Event::Answered);

@@ -115,9 +115,14 @@ impl<Item, SinkItem: Serialize> Sink<SinkItem> for Transport<Item, SinkItem> {
         transport.outgoing.send_item(message).map_err(|_| closed())
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The thread sends as soon as it can.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The thread sends as soon as it can. Who flushes to get room has it after this: tarpc asks for room, and flushes
+        // while there is none, in a loop without end.
+        let outgoing = &mut self.get_mut().outgoing;
+        if outgoing.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
+        outgoing.poll_reserve(context).map_err(|_| closed())
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

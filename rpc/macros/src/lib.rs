@@ -2,6 +2,8 @@
 
 mod method;
 mod spelling;
+#[cfg(test)]
+mod tests;
 
 use method::{Method, local};
 use proc_macro::TokenStream;

@@ -5,7 +5,10 @@ use std::{
     io,
     os::fd::OwnedFd,
     slice,
-    sync::atomic::{AtomicU64, Ordering::*},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{self, *},
+    },
 };
 
 /// The words of a file, which it keeps open: so it keeps the lock on it.
@@ -13,13 +16,22 @@ pub(super) struct Words {
     map: MmapRaw,
     count: usize,
     _file: OwnedFd,
+    /// How many stores are made before this process is killed, as a test sees it.
+    #[cfg(test)]
+    pub(super) stores_left: std::cell::Cell<usize>,
 }
 
 impl Words {
     /// Maps the first `count` words of a file that has so many.
     pub(super) fn map(file: OwnedFd, count: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(count * 8).map_raw(&file)?;
-        Ok(Self { map, count, _file: file })
+        Ok(Self {
+            map,
+            count,
+            _file: file,
+            #[cfg(test)]
+            stores_left: usize::MAX.into(),
+        })
     }
 
     fn all(&self) -> &[AtomicU64] {
@@ -37,7 +49,7 @@ impl Words {
     /// Stores the word after all that was written before.
     pub(super) fn publish(&self, at: usize, word: u64) {
         // ORDERING: Release; pairs with Acquire in `load` of the next server.
-        self.all()[at].store(word, Release);
+        self.store(&self.all()[at], word, Release);
     }
 
     /// Writes the bytes from word `at` on; a word that they end in is filled with zeros.
@@ -47,7 +59,7 @@ impl Words {
             let mut whole = [0; 8];
             whole[..bytes.len()].copy_from_slice(bytes);
             // ORDERING: Relaxed; nobody reads it before the next `publish`.
-            word.store(u64::from_ne_bytes(whole), Relaxed);
+            self.store(word, u64::from_ne_bytes(whole), Relaxed);
         }
     }
 
@@ -65,7 +77,17 @@ impl Words {
         let words = self.all();
         for (from, to) in words[from..][..count].iter().zip(&words[to..][..count]) {
             // ORDERING: Relaxed both; as in `read` and in `write`.
-            to.store(from.load(Relaxed), Relaxed);
+            self.store(to, from.load(Relaxed), Relaxed);
         }
+    }
+
+    fn store(&self, word: &AtomicU64, value: u64, ordering: Ordering) {
+        #[cfg(test)]
+        match self.stores_left.get() {
+            0 => return,
+            left => self.stores_left.set(left - 1),
+        }
+        // ORDERING: the caller says which, and why.
+        word.store(value, ordering);
     }
 }
