@@ -44,12 +44,19 @@ pub struct Context<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) session: Session,
     pub(crate) number: u64,
-    gone: Cell<bool>,
+    /// A death is told once: so this goes on from call to call.
+    gone: &'a Cell<bool>,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(link: &'a mut Duplex, deadline: Deadline, session: Session, number: u64) -> Self {
-        Self { link: RefCell::new(link), deadline, session, number, gone: Cell::new(false) }
+    pub(crate) fn new(
+        link: &'a mut Duplex,
+        gone: &'a Cell<bool>,
+        deadline: Deadline,
+        session: Session,
+        number: u64,
+    ) -> Self {
+        Self { link: RefCell::new(link), deadline, session, number, gone }
     }
 
     /// Whether nobody waits for the answer any more: the client has died or closed, or the deadline has passed. Never blocks;

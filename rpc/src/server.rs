@@ -14,6 +14,7 @@ use crate::{
 };
 use ringpost::{Duplex, Listener, OpenError, PeerCredentials, Region, SendError, WaitStrategy};
 use std::{
+    cell::Cell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
@@ -312,6 +313,7 @@ impl<E: Engine> Conversation<E> {
         let Self { link, engine, observer } = self;
         let observe: &dyn Fn(&Event<'_>) = &**observer;
         let (mut arguments, mut answer) = (Frame::default(), Frame::default());
+        let gone = Cell::new(false);
         loop {
             let message = link.receiver.recv().ok()?;
             let kind = message.kind();
@@ -329,7 +331,7 @@ impl<E: Engine> Conversation<E> {
             wire::keep_last(&mut arguments.regions, header.regions)?;
             observe(&Event::Received);
             let number = header.number;
-            let context = Context::new(link, header.deadline(), session, number);
+            let context = Context::new(link, &gone, header.deadline(), session, number);
             if context.client_is_gone() {
                 observe(&Event::Cancelled { session, number });
                 continue;

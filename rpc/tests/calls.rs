@@ -4,15 +4,15 @@
 mod common;
 
 use common::Child;
-use ringpost::{Region, RegionMut};
+use ringpost::{Duplex, Region, RegionMut};
 use ringpost_rpc::{
-    BindError, Binding, CallError, Context, Done, Event, Refusal, Semantics, Server, registry,
+    BindError, Binding, CallError, Context, Description, Done, Event, Refusal, Semantics, Server, registry,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -112,29 +112,70 @@ mod other {
     }
 }
 
+/// What a loud server says of each call that it has received.
+const BEGUN: u64 = 4000;
+
+/// Numbers of methods.
+const WORK: u16 = 8;
+const NOTHING: u16 = 9;
+const JOIN: u16 = 10;
+
+/// What a client says first.
+fn hello(version: u32) -> Vec<u8> {
+    let mut bytes = version.to_ne_bytes().to_vec();
+    bytes.extend([0; 4]);
+    bytes.extend(Description::of::<EverythingInterface>().hash().to_ne_bytes());
+    bytes.extend([1; 16]);
+    bytes
+}
+
+/// The first call of a session, with so many regions.
+fn call_by_hand(regions: u64, arguments: &[u8]) -> Vec<u8> {
+    let words = [1u64, 0, regions].map(u64::to_ne_bytes).concat();
+    [&words, arguments].concat()
+}
+
+/// A link to a server, as a client of this interface has it.
+fn bound_by_hand(path: &Path) -> Duplex {
+    let mut link = ringpost::connect_duplex(path).unwrap();
+    link.sender.send_kind(0xff00, &hello(1)).unwrap();
+    assert_eq!(link.recv().unwrap().kind(), 0xff02);
+    link
+}
+
 #[test]
 fn child_process() {
     let Some((words, line)) = common::role() else { return };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         // Tells of each call that it gives up, and of each client that is gone.
-        ["serve", path] => {
+        ["serve", path, ref how @ ..] => {
+            let loud = how == ["loud"];
             let server = Server::on(ringpost::unnamed().capacity(1 << 20).listen(path).unwrap());
             line.tell(0);
             let line = std::sync::Mutex::new(line);
             let tell = move |event: &Event<'_>| match event {
                 Event::TooLate { number, .. } => line.lock().unwrap().tell(1000 + number),
                 Event::Cancelled { number, .. } => line.lock().unwrap().tell(2000 + number),
+                Event::Received if loud => line.lock().unwrap().tell(BEGUN),
                 Event::Gone { .. } => line.lock().unwrap().tell(3000),
                 _ => {}
             };
             server.observe(tell).serve(EverythingServer(Work { last: 0 }));
         }
         ["named"] => by_name(),
-        ["call-and-hang", path] => {
+        ["work", path] => {
             let mut client = EverythingClient::bind(Binding::path(path)).unwrap();
             line.tell(0);
             let _ = client.work();
+        }
+        // Asks for two things, and does not wait for an answer.
+        ["ask", path] => {
+            let mut link = bound_by_hand(path.as_ref());
+            link.sender.send_kind(WORK, &call_by_hand(0, &[])).unwrap();
+            link.sender.send_kind(NOTHING, &call_by_hand(0, &[])).unwrap();
+            line.tell(0);
+            line.hear();
         }
         _ => panic!("no such role: {words:?}"),
     }
@@ -151,7 +192,11 @@ impl Place {
     }
 
     fn serve(&self) -> Child {
-        let server = Child::start(&format!("serve {}", self.0.display()));
+        self.serve_with("")
+    }
+
+    fn serve_with(&self, how: &str) -> Child {
+        let server = Child::start(&format!("serve {} {how}", self.0.display()));
         assert_eq!(server.hear(), 0);
         server
     }
@@ -190,16 +235,17 @@ fn what_is_passed_by_mutable_reference_is_copied_there_and_back() {
     assert_eq!((numbers, rounds.as_str()), ((0..1000).collect(), "none and one"));
 }
 
+fn region(byte: u8, length: usize) -> Region {
+    let mut memory = RegionMut::new(length).unwrap();
+    memory.fill(byte);
+    memory.freeze().unwrap()
+}
+
 #[test]
 fn large_arguments_and_results_go_by_region() {
     let place = Place::new();
     let _server = place.serve();
     let mut client = place.bind();
-    let region = |byte: u8, length: usize| {
-        let mut memory = RegionMut::new(length).unwrap();
-        memory.fill(byte);
-        memory.freeze().unwrap()
-    };
     // Far more than the ring has room for; and more calls than regions that can be under way.
     let (first, last) = (region(1, 8 << 20), region(3, 5));
     for _ in 0..50 {
@@ -207,8 +253,20 @@ fn large_arguments_and_results_go_by_region() {
         assert_eq!(both.len(), (8 << 20) + 6);
         assert_eq!(both[(8 << 20) - 1..], [1, 2, 3, 3, 3, 3, 3]);
     }
-    // A region that no call takes is of no account for the next one.
-    assert_eq!(client.sum([1; 4], 1).unwrap(), 5);
+}
+
+#[test]
+fn a_region_of_a_call_that_was_given_up_is_not_taken_for_the_next_ones() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut link = bound_by_hand(&place.0);
+    // More than are kept.
+    (0..40).for_each(|_| link.send_region(&region(9, 1)).unwrap());
+    link.send_region(&region(1, 2)).unwrap();
+    link.send_region(&region(3, 1)).unwrap();
+    link.sender.send_kind(JOIN, &call_by_hand(2, &[2])).unwrap();
+    assert_eq!(link.recv().unwrap().region().unwrap()[..], [1, 1, 2, 3]);
+    assert_eq!(link.recv().unwrap().kind(), 0);
 }
 
 /// As a program that has a directory for its services.
@@ -248,17 +306,7 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
     let place = Place::new();
     let _server = place.serve();
     let mut good = place.bind();
-    let hello = |version: u32, session: u8| {
-        let mut bytes = version.to_ne_bytes().to_vec();
-        bytes.extend([0; 4]);
-        bytes.extend(interface_hash().to_ne_bytes());
-        bytes.extend([session; 16]);
-        bytes
-    };
-    let call = |regions: u64, arguments: &[u8]| {
-        let words = [1u64, 0, regions].map(u64::to_ne_bytes).concat();
-        [&words, arguments].concat()
-    };
+    let call = call_by_hand;
     let whole = 40;
     let after_hello: [&[(u16, Vec<u8>)]; 6] = [
         &[(0, vec![])],
@@ -268,24 +316,20 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
         &[(0xffff, vec![0; 16])],
         &[(0xffff, vec![])],
     ];
-    for (kind, bytes) in [(0, vec![]), (0xff00, vec![1; 7]), (0xff00, hello(2, 1)), (7, hello(1, 1))] {
+    for (kind, bytes) in [(0, vec![]), (0xff00, vec![1; 7]), (0xff00, hello(2)), (7, hello(1))] {
         let mut link = ringpost::connect_duplex(&place.0).unwrap();
         link.sender.send_kind(kind, &bytes).unwrap();
         assert!(link.recv().is_err());
     }
     for messages in after_hello {
-        let mut link = ringpost::connect_duplex(&place.0).unwrap();
-        link.sender.send_kind(0xff00, &hello(1, 1)).unwrap();
-        assert_eq!(link.recv().unwrap().kind(), 0xff02);
+        let mut link = bound_by_hand(&place.0);
         for (kind, bytes) in messages {
             link.sender.send_kind(*kind, bytes).unwrap();
         }
         assert!(link.recv().is_err(), "{messages:?}");
     }
     // Arguments that are none, and methods that do not exist, are refused: the client may go on.
-    let mut link = ringpost::connect_duplex(&place.0).unwrap();
-    link.sender.send_kind(0xff00, &hello(1, 1)).unwrap();
-    assert_eq!(link.recv().unwrap().kind(), 0xff02);
+    let mut link = bound_by_hand(&place.0);
     for length in 0..whole {
         for method in [0, 1, 2, 3, 4, 10, 0x7fff, 0xfeff] {
             link.sender.send_kind(method, &call(0, &vec![0x11; length])).unwrap();
@@ -299,10 +343,6 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
         }
     }
     assert_eq!(good.sum([1; 4], 1).unwrap(), 5);
-}
-
-fn interface_hash() -> u64 {
-    ringpost_rpc::Description::of::<EverythingInterface>().hash()
 }
 
 #[test]
@@ -411,7 +451,9 @@ fn a_call_that_takes_too_long_times_out_is_cancelled_and_the_next_one_is_answere
     let _server = place.serve();
     let mut client = place.bind();
     client.client.set_timeout(Some(Duration::from_millis(50)));
-    assert!(matches!(client.work(), Err(CallError::TimedOut { .. })));
+    // The method gives up as well, and may be first to say so.
+    let outcome = client.work();
+    assert!(matches!(outcome, Ok(()) | Err(CallError::TimedOut { .. })), "{outcome:?}");
     client.client.set_timeout(None);
     // It would wait for ever if the server still worked; and the late answer is not taken for this one's.
     assert_eq!(client.who().unwrap(), (std::process::id(), 2));
@@ -434,16 +476,24 @@ fn what_is_too_late_is_not_begun_and_the_server_says_so() {
 }
 
 #[test]
+fn a_method_at_work_learns_that_its_client_has_died() {
+    let place = Place::new();
+    let server = place.serve_with("loud");
+    let mut client = Child::start(&format!("work {}", place.0.display()));
+    assert_eq!(client.hear(), 0);
+    assert_eq!(server.hear(), BEGUN);
+    client.kill();
+    assert_eq!(server.hear_before_the_end(), Some(3000));
+}
+
+#[test]
 fn what_a_dead_client_asked_for_is_cancelled() {
     let place = Place::new();
     let server = place.serve();
-    let mut client = Child::start(&format!("call-and-hang {}", place.0.display()));
+    let mut client = Child::start(&format!("ask {}", place.0.display()));
     assert_eq!(client.hear(), 0);
     client.kill();
-    // The method, or the call before it was begun.
-    let mut told = server.hear_before_the_end().unwrap();
-    if told == 2001 {
-        told = server.hear_before_the_end().unwrap();
-    }
-    assert_eq!(told, 3000);
+    // The first has ended when its client was gone; the second is not begun.
+    assert_eq!(server.hear_before_the_end(), Some(2001));
+    assert_eq!(server.hear_before_the_end(), Some(3000));
 }
