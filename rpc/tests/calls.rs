@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::Child;
+use common::{Child, Line};
 use ringpost::{Duplex, Region, RegionMut};
 use ringpost_rpc::{
     BindError, Binding, CallError, Context, Description, Done, Event, Refusal, Semantics, Server, registry,
@@ -13,7 +13,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -88,6 +91,9 @@ impl Everything for Work {
     }
 
     fn work(&self, context: &Context) {
+        if let Some(line) = LOUD.get() {
+            line.lock().unwrap().tell(BEGUN);
+        }
         while !context.is_cancelled() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -112,8 +118,11 @@ mod other {
     }
 }
 
-/// What a loud server says of each call that it has received.
+/// What a loud server says when it begins to work.
 const BEGUN: u64 = 4000;
+
+/// To whom a loud server says so.
+static LOUD: OnceLock<Arc<Mutex<Line>>> = OnceLock::new();
 
 /// Numbers of methods.
 const WORK: u16 = 8;
@@ -150,14 +159,15 @@ fn child_process() {
     match words[..] {
         // Tells of each call that it gives up, and of each client that is gone.
         ["serve", path, ref how @ ..] => {
-            let loud = how == ["loud"];
             let server = Server::on(ringpost::unnamed().capacity(1 << 20).listen(path).unwrap());
             line.tell(0);
-            let line = std::sync::Mutex::new(line);
+            let line = Arc::new(Mutex::new(line));
+            if how == ["loud"] {
+                assert!(LOUD.set(Arc::clone(&line)).is_ok());
+            }
             let tell = move |event: &Event<'_>| match event {
                 Event::TooLate { number, .. } => line.lock().unwrap().tell(1000 + number),
                 Event::Cancelled { number, .. } => line.lock().unwrap().tell(2000 + number),
-                Event::Received if loud => line.lock().unwrap().tell(BEGUN),
                 Event::Gone { .. } => line.lock().unwrap().tell(3000),
                 _ => {}
             };
@@ -489,9 +499,10 @@ fn a_method_at_work_learns_that_its_client_has_died() {
 #[test]
 fn what_a_dead_client_asked_for_is_cancelled() {
     let place = Place::new();
-    let server = place.serve();
+    let server = place.serve_with("loud");
     let mut client = Child::start(&format!("ask {}", place.0.display()));
     assert_eq!(client.hear(), 0);
+    assert_eq!(server.hear(), BEGUN);
     client.kill();
     // The first has ended when its client was gone; the second is not begun.
     assert_eq!(server.hear_before_the_end(), Some(2001));
