@@ -1,0 +1,336 @@
+//! The side that calls.
+
+use crate::{
+    clock::Deadline,
+    codec::{Frame, Parcel},
+    context::Session,
+    error::{BindError, CallError, Done, Malformed, Refusal},
+    interface::{Description, Interface},
+    registry,
+    semantics::Semantics,
+    wire::{self, AnswerHeader, CallHeader, Hello},
+};
+use ringpost::{
+    Duplex, LinkError, Message, OpenError, Receiver, RecvError, Region, Reservation, SendError, Sender,
+    WaitStrategy,
+};
+use std::{path::PathBuf, thread, time::Duration};
+use zerocopy::IntoBytes;
+
+/// How long a server may take to answer a client that binds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two attempts to find the successor of a lost server.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Which server a client binds to, and what it can rely on.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    place: Place,
+    semantics: Semantics,
+    timeout: Option<Duration>,
+    wait: WaitStrategy,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Name(String),
+    Path(PathBuf),
+}
+
+impl From<&str> for Binding {
+    /// As [`Binding::name`].
+    fn from(name: &str) -> Self {
+        Self::name(name)
+    }
+}
+
+impl Binding {
+    /// The service of this name in the [`registry`]. At most once, without a deadline.
+    pub fn name(name: impl Into<String>) -> Self {
+        Self::to(Place::Name(name.into()))
+    }
+
+    /// The service that listens at this path. At most once, without a deadline.
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        Self::to(Place::Path(path.into()))
+    }
+
+    fn to(place: Place) -> Self {
+        Self { place, semantics: Semantics::default(), timeout: None, wait: WaitStrategy::default() }
+    }
+
+    /// How often a call is done when the server dies.
+    pub fn semantics(self, semantics: Semantics) -> Self {
+        Self { semantics, ..self }
+    }
+
+    /// How long each call may take, with all its repetitions.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// How the client waits for an answer.
+    pub fn wait(self, strategy: WaitStrategy) -> Self {
+        Self { wait: strategy, ..self }
+    }
+
+    fn connect(&self, deadline: Deadline) -> Result<Duplex, BindError> {
+        let path = match &self.place {
+            Place::Name(name) => registry::path(name)?,
+            Place::Path(path) => path.clone(),
+        };
+        let patience = deadline.or_after(PATIENCE).remaining().unwrap_or(PATIENCE);
+        let mut link = ringpost::unnamed().handshake_timeout(patience).connect_duplex(path)?;
+        link.sender.set_wait(self.wait);
+        link.receiver.set_wait(self.wait);
+        Ok(link)
+    }
+}
+
+/// A session with a server, for one thread: one call at a time. What [`interface`](macro@crate::interface) generates has the
+/// methods, and this in it.
+#[derive(Debug)]
+pub struct Client {
+    binding: Binding,
+    interface: Description,
+    session: Session,
+    /// Of the last call.
+    number: u64,
+    link: Option<Duplex>,
+    /// The arguments of the call: kept until it is answered.
+    arguments: Frame,
+    answer: Frame,
+}
+
+/// Why one attempt gave no answer.
+enum Failure {
+    /// The server is gone.
+    Lost(Done),
+    Final(CallError),
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Client {
+    /// Binds to a server of interface `I`: connects, and checks that the interface is the same on both sides. Waits up to
+    /// the binding's timeout, or 5 s. Binding again after the server was lost happens by itself, within a call.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind<I: Interface>(binding: impl Into<Binding>) -> Result<Self, BindError> {
+        let binding = binding.into();
+        let deadline = Deadline::after(binding.timeout);
+        let mut client = Self {
+            binding,
+            interface: Description::of::<I>(),
+            session: Session::random(),
+            number: 0,
+            link: None,
+            arguments: Frame::default(),
+            answer: Frame::default(),
+        };
+        client.link = Some(client.meet(deadline)?);
+        Ok(client)
+    }
+
+    /// The session, which a restarted server knows as well.
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
+    /// How long each call may take from now on; `None`: as long as the server lives.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.binding.timeout = timeout;
+    }
+
+    /// Begins a call: the arguments go into the frame. For generated code.
+    #[inline]
+    pub fn begin(&mut self) -> &mut Frame {
+        self.arguments.clear();
+        &mut self.arguments
+    }
+
+    /// Calls a method with the arguments of the frame, and waits for the answer. For generated code.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    #[inline]
+    pub fn call(&mut self, method: u16) -> Result<Parcel<'_>, CallError> {
+        self.number += 1;
+        let deadline = Deadline::after(self.binding.timeout);
+        if let Err(failure) = self.attempt(method, deadline) {
+            self.go_on(method, deadline, failure)?;
+        }
+        Ok(Parcel::new(&self.answer))
+    }
+
+    /// What is left to be done after an attempt in vain: as the semantics say.
+    #[cold]
+    fn go_on(&mut self, method: u16, deadline: Deadline, failure: Failure) -> Result<(), CallError> {
+        let (mut failure, mut pause) = (failure, FIRST_PAUSE);
+        let mut sent = Done::No;
+        loop {
+            match failure {
+                Failure::Lost(done) => {
+                    self.link = None;
+                    if done == Done::Perhaps {
+                        sent = done;
+                    }
+                    if sent == Done::Perhaps && self.binding.semantics == Semantics::AtMostOnce {
+                        return Err(CallError::Lost { done: sent });
+                    }
+                }
+                Failure::Final(CallError::Unbound(error)) if self.is_to_come(&error) => {
+                    let left = deadline.remaining().unwrap_or(pause);
+                    if left.is_zero() {
+                        return Err(CallError::TimedOut { done: sent });
+                    }
+                    thread::sleep(pause.min(left));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Failure::Final(CallError::TimedOut { done: Done::No }) => {
+                    return Err(CallError::TimedOut { done: sent });
+                }
+                Failure::Final(error) => return Err(error),
+            }
+            match self.attempt(method, deadline) {
+                Ok(()) => return Ok(()),
+                Err(again) => failure = again,
+            }
+        }
+    }
+
+    /// Whether a server may come that this one still waits for.
+    fn is_to_come(&self, error: &BindError) -> bool {
+        let passing = match error {
+            BindError::Lost | BindError::TimedOut => true,
+            BindError::Open(OpenError::Link(error)) => !matches!(error, LinkError::WrongListener { .. }),
+            _ => false,
+        };
+        passing && self.binding.semantics != Semantics::AtMostOnce
+    }
+
+    /// Sends the call once, and waits for its answer.
+    #[inline]
+    fn attempt(&mut self, method: u16, deadline: Deadline) -> Result<(), Failure> {
+        if self.link.is_none() {
+            self.link = Some(self.meet(deadline).map_err(CallError::Unbound)?);
+        }
+        let Self { link: Some(link), number, arguments, answer, .. } = self else {
+            unreachable!("it is made above")
+        };
+        if !arguments.regions.is_empty() {
+            wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(not_sent)?;
+        }
+        let regions = arguments.regions.len() as u64;
+        let header = CallHeader { number: *number, deadline_ns: deadline.as_ns(), regions };
+        let length = size_of::<CallHeader>() + arguments.bytes.len();
+        let mut room = reserve(&mut link.sender, length, deadline).map_err(not_sent)?;
+        room.write_at(0, header.as_bytes());
+        room.write_at(size_of::<CallHeader>(), &arguments.bytes);
+        room.set_kind(method);
+        room.commit();
+        const NONSENSE: CallError = CallError::Unbound(BindError::Protocol);
+        answer.clear();
+        loop {
+            let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
+            if message.kind() == Region::KIND {
+                wire::take_region(&message, &mut answer.regions)
+                    .ok_or(CallError::Answer(Malformed("a region can't be had")))?;
+                continue;
+            }
+            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or(NONSENSE)?;
+            if header.number != *number {
+                // Of a call that was given up.
+                continue;
+            }
+            return match message.kind() {
+                wire::DONE => Ok(wire::keep_last(&mut answer.regions, header.regions).ok_or(NONSENSE)?),
+                wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
+                other => Err(match Refusal::from_code(other) {
+                    Some(refusal) => CallError::Refused(refusal).into(),
+                    None => NONSENSE.into(),
+                }),
+            };
+        }
+    }
+
+    /// Makes a link, and agrees on everything.
+    #[cold]
+    fn meet(&self, deadline: Deadline) -> Result<Duplex, BindError> {
+        let mut link = self.binding.connect(deadline)?;
+        let hello = Hello {
+            version: wire::VERSION,
+            semantics: self.binding.semantics as u32,
+            interface: self.interface.hash(),
+            session: self.session.0,
+        };
+        link.sender.send_kind(wire::HELLO, hello.as_bytes())?;
+        let answer = match receive(&mut link.receiver, deadline.or_after(PATIENCE)) {
+            Ok(message) => (message.kind(), message.to_vec()),
+            Err(RecvError::TimedOut) => return Err(BindError::TimedOut),
+            Err(_) => return Err(BindError::Lost),
+        };
+        match answer {
+            (wire::WELCOME, _) => Ok(link),
+            (wire::OTHER_INTERFACE, theirs) => Err(BindError::Interface {
+                ours: self.interface.text().into(),
+                theirs: String::from_utf8_lossy(&theirs).into(),
+            }),
+            (wire::NO_SUCH_PROMISE, _) => Err(BindError::Semantics { asked: self.binding.semantics }),
+            _ => Err(BindError::Protocol),
+        }
+    }
+}
+
+impl Drop for Client {
+    /// Ends the session: a durable service may forget it.
+    fn drop(&mut self) {
+        if let Some(link) = &mut self.link
+            && let Ok(mut room) = link.sender.try_reserve(0)
+        {
+            room.set_kind(wire::GOODBYE);
+            room.commit();
+        }
+    }
+}
+
+#[inline]
+fn reserve(sender: &mut Sender, length: usize, deadline: Deadline) -> Result<Reservation<'_>, SendError> {
+    match deadline.instant() {
+        None => sender.reserve(length),
+        Some(instant) => sender.reserve_deadline(length, instant),
+    }
+}
+
+#[inline]
+fn receive(receiver: &mut Receiver, deadline: Deadline) -> Result<Message<'_>, RecvError> {
+    match deadline.instant() {
+        None => receiver.recv(),
+        Some(instant) => receiver.recv_deadline(instant),
+    }
+}
+
+#[cold]
+fn not_sent(error: SendError) -> Failure {
+    match error {
+        SendError::TimedOut => CallError::TimedOut { done: Done::No }.into(),
+        SendError::TooLong { length, longest } => CallError::TooLong { length, longest }.into(),
+        SendError::Forked => CallError::Forked.into(),
+        _ => Failure::Lost(Done::No),
+    }
+}
+
+#[cold]
+fn not_answered(error: RecvError) -> Failure {
+    match error {
+        RecvError::TimedOut => CallError::TimedOut { done: Done::Perhaps }.into(),
+        RecvError::Forked => CallError::Forked.into(),
+        _ => Failure::Lost(Done::Perhaps),
+    }
+}

@@ -1,0 +1,128 @@
+//! A commit that ends after any of its stores.
+
+use super::*;
+use std::{fs, path::PathBuf};
+
+struct Nothing;
+
+impl Interface for Nothing {
+    const NAME: &'static str = "Nothing";
+
+    fn describe(_: &mut Description) {}
+}
+
+type State = [u64; 3];
+
+const A: Session = Session([1; 16]);
+const B: Session = Session([2; 16]);
+
+/// A file that is gone with this value.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> Self {
+        Self(format!("/dev/shm/ringpost-rpc-{name}-{}", std::process::id()).into())
+    }
+
+    fn open(&self) -> Durable<State> {
+        Durable::open::<Nothing>(&self.0, &[7; 3]).unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn commit(durable: &mut Durable<State>, session: Session, number: u64, state: u64, answer: &str) {
+    let place = durable.place(session).unwrap();
+    durable.commit(&[state; 3], place, session, Owner::default(), number, answer.as_bytes()).unwrap();
+}
+
+/// The answer that is remembered, when it is.
+fn recall(durable: &Durable<State>, session: Session, number: u64) -> Option<String> {
+    let mut answer = Vec::new();
+    match durable.recall(session, number, &mut answer) {
+        Recollection::Answered => Some(String::from_utf8(answer).unwrap()),
+        Recollection::New | Recollection::Later => None,
+    }
+}
+
+#[test]
+fn a_kill_after_any_store_of_a_commit_leaves_all_of_it_or_nothing() {
+    let file = File::new("commit");
+    let mut seen = [0, 0];
+    for stores in 0.. {
+        let _ = fs::remove_file(&file.0);
+        let mut durable = file.open();
+        commit(&mut durable, A, 1, 10, "first of A");
+        commit(&mut durable, B, 1, 20, "of B");
+        durable.words.stores_left.set(stores);
+        commit(&mut durable, A, 2, 30, "a longer one, the second of A");
+        let complete = durable.words.stores_left.get() > 0;
+        drop(durable);
+        let mut durable = file.open();
+        let done = durable.state() == [30; 3];
+        seen[usize::from(done)] += 1;
+        if done {
+            assert_eq!(recall(&durable, A, 2).as_deref(), Some("a longer one, the second of A"));
+            assert!(matches!(durable.recall(A, 1, &mut Vec::new()), Recollection::Later));
+        } else {
+            assert!(!complete);
+            assert_eq!(durable.state(), [20; 3], "after {stores} stores");
+            assert_eq!(recall(&durable, A, 1).as_deref(), Some("first of A"));
+            assert!(matches!(durable.recall(A, 2, &mut Vec::new()), Recollection::New));
+        }
+        assert_eq!(recall(&durable, B, 1).as_deref(), Some("of B"));
+        commit(&mut durable, B, 2, 40, "");
+        assert_eq!((durable.state(), recall(&durable, B, 2).as_deref()), ([40; 3], Some("")));
+        assert!(recall(&durable, A, if done { 2 } else { 1 }).is_some());
+        if complete {
+            break;
+        }
+    }
+    assert!(seen[0] > 100 && seen[1] >= 2, "{seen:?}");
+}
+
+#[test]
+fn a_kill_after_any_store_of_the_making_leaves_a_state_that_is_made_anew_or_whole() {
+    let file = File::new("making");
+    for stores in 0..20 {
+        // As one leaves it that was killed while it made it.
+        let whole = {
+            let _ = fs::remove_file(&file.0);
+            drop(file.open());
+            fs::read(&file.0).unwrap()
+        };
+        fs::write(&file.0, vec![0; whole.len()]).unwrap();
+        let words =
+            Words::map(fs::File::options().read(true).write(true).open(&file.0).unwrap().into(), 64).unwrap();
+        let all: Vec<u64> =
+            whole.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap())).collect();
+        let order = (HEAD_AT..COMMIT_AT).chain(COPIES_AT..COPIES_AT + 3).chain([MAGIC_AT]);
+        for at in order.take(stores) {
+            words.publish(at, all[at]);
+        }
+        drop(words);
+        assert_eq!(file.open().state(), [7; 3], "after {stores} stores");
+    }
+}
+
+#[test]
+fn the_other_copy_keeps_what_the_commit_before_has_changed() {
+    let file = File::new("copies");
+    let mut durable = file.open();
+    for number in 1..10 {
+        commit(&mut durable, A, number, number, "A");
+        commit(&mut durable, B, number, number, "B");
+        assert_eq!(recall(&durable, A, number).as_deref(), Some("A"));
+        assert_eq!(recall(&durable, B, number).as_deref(), Some("B"));
+    }
+    durable.forget(A);
+    commit(&mut durable, B, 10, 10, "B");
+    drop(durable);
+    let durable = file.open();
+    assert!(recall(&durable, A, 9).is_none());
+    assert_eq!(recall(&durable, B, 10).as_deref(), Some("B"));
+}

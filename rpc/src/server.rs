@@ -1,0 +1,374 @@
+//! The side that answers.
+
+use crate::{
+    clock::Deadline,
+    codec::{Frame, Parcel},
+    context::{Context, Session},
+    durable::{Durable, Recollection},
+    error::{BindError, Refusal},
+    interface::{Description, Service},
+    owner::Owner,
+    registry,
+    semantics::Semantics,
+    wire::{self, AnswerHeader, CallHeader, Hello},
+};
+use ringpost::{Duplex, Listener, OpenError, PeerCredentials, Region, SendError, WaitStrategy};
+use std::{
+    cell::Cell,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, TryFromBytes};
+
+/// Before a listener that could not accept is asked again: it may have no descriptor left.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a server sees happen, in the order in which it does for each call: for logs, for statistics, for tests.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Somebody has connected and could not be accepted.
+    NotAccepted(&'a OpenError),
+    /// A client has bound.
+    Bound {
+        /// Its session.
+        session: Session,
+        /// Its process.
+        peer: PeerCredentials,
+    },
+    /// A message has come, and still lies in the ring.
+    Arrived,
+    /// The message was taken out of the ring.
+    Received,
+    /// The deadline had passed: the call was not done, and the client is told so.
+    TooLate {
+        /// Of the call.
+        session: Session,
+        /// Of the call in its session.
+        number: u64,
+    },
+    /// The client is gone: the call was not done.
+    Cancelled {
+        /// Of the call.
+        session: Session,
+        /// Of the call in its session.
+        number: u64,
+    },
+    /// The method has returned. In a durable service, what it did is not committed.
+    Executed,
+    /// What the method did, and its answer, are committed; in a durable service only.
+    Committed,
+    /// The call was done before, and gets the answer that it got then; in a durable service only.
+    Replayed,
+    /// The answer is under way.
+    Answered,
+    /// A client is gone.
+    Gone {
+        /// Its session.
+        session: Session,
+    },
+}
+
+type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// Answers calls: each client has a thread here.
+pub struct Server {
+    listener: Listener,
+    wait: WaitStrategy,
+    observer: Observer,
+}
+
+impl Server {
+    /// A server of this name in the [`registry`]: others of this user can bind to it. Never blocks.
+    ///
+    /// # Errors
+    /// [`BindError::Name`], [`BindError::Registry`]; [`BindError::Open`] when another server has the name.
+    pub fn bind(name: &str) -> Result<Self, BindError> {
+        Ok(Self::on(ringpost::listen(registry::path(name)?)?))
+    }
+
+    /// A server with this listener, which says where it is and how large messages can be.
+    pub fn on(listener: Listener) -> Self {
+        Self { listener, wait: WaitStrategy::default(), observer: Arc::new(|_| {}) }
+    }
+
+    /// How its threads wait for calls.
+    pub fn wait(self, strategy: WaitStrategy) -> Self {
+        Self { wait: strategy, ..self }
+    }
+
+    /// Calls `observer` with each event, in the thread where it happens.
+    pub fn observe(self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        Self { observer: Arc::new(observer), ..self }
+    }
+
+    /// Answers calls for ever, at most once or at least once each. Each client gets its own clone of the service; what they
+    /// share is behind an [`Arc`]. After a panic of a method, its client gets a new clone.
+    pub fn serve<S: Service + Clone + Send + 'static>(&self, service: S) -> ! {
+        self.accept(|| Volatile { service: service.clone(), initial: service.clone() })
+    }
+
+    /// Answers calls for ever, exactly once each: one call after the other, each on a copy of the state that is committed
+    /// together with the answer.
+    pub fn serve_exactly_once<S>(&self, durable: Durable<S::Implementation>) -> !
+    where
+        S: Service + 'static,
+        S::Implementation: TryFromBytes + IntoBytes + Immutable + Send + 'static,
+    {
+        let durable = Arc::new(Mutex::new(durable));
+        self.accept(|| Exact::<S> { durable: Arc::clone(&durable), owner: Owner::default() })
+    }
+
+    fn accept<E: Engine + 'static>(&self, engine: impl Fn() -> E) -> ! {
+        let interface = Arc::new(Description::of::<<E::Service as Service>::Interface>());
+        loop {
+            match self.listener.accept_duplex() {
+                Ok(mut link) => {
+                    link.sender.set_wait(self.wait);
+                    link.receiver.set_wait(self.wait);
+                    let (interface, observer, engine) =
+                        (Arc::clone(&interface), Arc::clone(&self.observer), engine());
+                    // Without a thread for it the client learns that it was lost.
+                    let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(move || {
+                        Conversation { link, engine, observer }.hold(&interface);
+                    });
+                }
+                Err(error) => {
+                    (self.observer)(&Event::NotAccepted(&error));
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("path", &self.listener.path()).finish()
+    }
+}
+
+/// How calls are done.
+trait Engine: Send {
+    type Service: Service;
+    const PROMISES: &[Semantics];
+
+    /// A client has bound.
+    fn welcome(&mut self, peer: PeerCredentials);
+
+    /// Does one call; gives the kind of its answer.
+    fn answer(
+        &mut self,
+        method: u16,
+        context: &Context<'_>,
+        arguments: &Frame,
+        answer: &mut Frame,
+        observe: &dyn Fn(&Event<'_>),
+    ) -> Result<(), Refusal>;
+
+    /// The client won't call again.
+    fn goodbye(&mut self, session: Session);
+}
+
+/// Runs the method; what it has left in `answer` counts only when it succeeds.
+fn run<S: Service>(
+    service: &mut S,
+    method: u16,
+    context: &Context<'_>,
+    arguments: &Frame,
+    answer: &mut Frame,
+) -> Result<(), Refusal> {
+    catch_unwind(AssertUnwindSafe(|| service.call(method, context, Parcel::new(arguments), answer)))
+        .unwrap_or(Err(Refusal::Panicked))
+}
+
+/// The service's state dies with the server.
+struct Volatile<S> {
+    service: S,
+    initial: S,
+}
+
+impl<S: Service + Clone + Send> Engine for Volatile<S> {
+    type Service = S;
+    const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce];
+
+    fn welcome(&mut self, _: PeerCredentials) {}
+
+    #[inline]
+    fn answer(
+        &mut self,
+        method: u16,
+        context: &Context<'_>,
+        arguments: &Frame,
+        answer: &mut Frame,
+        observe: &dyn Fn(&Event<'_>),
+    ) -> Result<(), Refusal> {
+        let outcome = run(&mut self.service, method, context, arguments, answer);
+        if outcome == Err(Refusal::Panicked) {
+            self.service = self.initial.clone();
+        }
+        observe(&Event::Executed);
+        outcome
+    }
+
+    fn goodbye(&mut self, _: Session) {}
+}
+
+/// The service's state is a [`Durable`].
+struct Exact<S: Service> {
+    durable: Arc<Mutex<Durable<S::Implementation>>>,
+    owner: Owner,
+}
+
+impl<S: Service> Engine for Exact<S>
+where
+    S::Implementation: TryFromBytes + IntoBytes + Immutable + Send,
+{
+    type Service = S;
+    const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce, Semantics::ExactlyOnce];
+
+    fn welcome(&mut self, peer: PeerCredentials) {
+        self.owner = Owner::of(peer.pid);
+    }
+
+    fn answer(
+        &mut self,
+        method: u16,
+        context: &Context<'_>,
+        arguments: &Frame,
+        answer: &mut Frame,
+        observe: &dyn Fn(&Event<'_>),
+    ) -> Result<(), Refusal> {
+        // A panic of a method was caught before it could leave anything half done.
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        match durable.recall(context.session, context.number, &mut answer.bytes) {
+            Recollection::Answered => {
+                observe(&Event::Replayed);
+                return Ok(());
+            }
+            Recollection::Later => return Err(Refusal::Stale),
+            Recollection::New => {}
+        }
+        let place = durable.place(context.session).ok_or(Refusal::TooManySessions)?;
+        let mut service = S::new(durable.state());
+        run(&mut service, method, context, arguments, answer)?;
+        observe(&Event::Executed);
+        if !answer.regions.is_empty() {
+            return Err(Refusal::AnswerTooLong);
+        }
+        let state = service.into_implementation();
+        durable.commit(&state, place, context.session, self.owner, context.number, &answer.bytes)?;
+        observe(&Event::Committed);
+        Ok(())
+    }
+
+    fn goodbye(&mut self, session: Session) {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).forget(session);
+    }
+}
+
+/// One client and its link.
+struct Conversation<E> {
+    link: Duplex,
+    engine: E,
+    observer: Observer,
+}
+
+impl<E: Engine> Conversation<E> {
+    fn hold(&mut self, interface: &Description) {
+        let Some(session) = self.greet(interface) else { return };
+        let _ = self.answer_all(session);
+        (self.observer)(&Event::Gone { session });
+    }
+
+    /// Hears what the client wants; `None` when they can't agree.
+    fn greet(&mut self, interface: &Description) -> Option<Session> {
+        let message = self.link.receiver.recv().ok()?;
+        let (kind, hello) = (message.kind(), message.to_vec());
+        drop(message);
+        let hello = Hello::read_from_bytes(&hello).ok().filter(|_| kind == wire::HELLO)?;
+        let asked = hello.asks_for().filter(|_| hello.version == wire::VERSION)?;
+        let (kind, words) = if hello.interface != interface.hash() {
+            (wire::OTHER_INTERFACE, interface.text())
+        } else if !E::PROMISES.contains(&asked) {
+            (wire::NO_SUCH_PROMISE, "")
+        } else {
+            (wire::WELCOME, "")
+        };
+        let words = &words.as_bytes()[..words.len().min(self.link.sender.longest_message())];
+        if kind == wire::WELCOME {
+            self.engine.welcome(self.link.peer());
+            let (session, peer) = (Session(hello.session), self.link.peer());
+            (self.observer)(&Event::Bound { session, peer });
+        }
+        self.link.sender.send_kind(kind, words).ok()?;
+        (kind == wire::WELCOME).then_some(Session(hello.session))
+    }
+
+    /// Answers until the client is gone.
+    fn answer_all(&mut self, session: Session) -> Option<()> {
+        let Self { link, engine, observer } = self;
+        let observe: &dyn Fn(&Event<'_>) = &**observer;
+        let (mut arguments, mut answer) = (Frame::default(), Frame::default());
+        let gone = Cell::new(false);
+        loop {
+            let message = link.receiver.recv().ok()?;
+            let kind = message.kind();
+            if kind == wire::GOODBYE {
+                engine.goodbye(session);
+                return None;
+            }
+            if kind == Region::KIND {
+                wire::take_region(&message, &mut arguments.regions)?;
+                continue;
+            }
+            observe(&Event::Arrived);
+            let header: CallHeader = wire::open(&message, &mut arguments.bytes)?;
+            drop(message);
+            wire::keep_last(&mut arguments.regions, header.regions)?;
+            observe(&Event::Received);
+            let number = header.number;
+            let context = Context::new(link, &gone, header.deadline(), session, number);
+            if context.client_is_gone() {
+                observe(&Event::Cancelled { session, number });
+                continue;
+            }
+            answer.clear();
+            let outcome = if header.deadline().passed() {
+                observe(&Event::TooLate { session, number });
+                wire::TOO_LATE
+            } else {
+                let outcome = engine.answer(kind, &context, &arguments, &mut answer, observe);
+                outcome.map_or_else(Refusal::code, |()| wire::DONE)
+            };
+            if outcome != wire::DONE {
+                answer.clear();
+            }
+            arguments.regions.clear();
+            reply(link, number, outcome, &answer).ok()?;
+            observe(&Event::Answered);
+        }
+    }
+}
+
+/// Waits while the client takes no answers.
+#[inline]
+fn reply(link: &mut Duplex, number: u64, kind: u16, answer: &Frame) -> Result<(), SendError> {
+    let header = AnswerHeader { number, regions: answer.regions.len() as u64 };
+    let length = size_of::<AnswerHeader>() + answer.bytes.len();
+    if length > link.sender.longest_message() {
+        return reply(link, number, Refusal::AnswerTooLong.code(), &Frame::default());
+    }
+    if !answer.regions.is_empty() {
+        wire::send_regions(&mut link.sender, &answer.regions, Deadline::NEVER)?;
+    }
+    let mut room = link.sender.reserve(length)?;
+    room.write_at(0, header.as_bytes());
+    room.write_at(size_of::<AnswerHeader>(), &answer.bytes);
+    room.set_kind(kind);
+    room.commit();
+    Ok(())
+}

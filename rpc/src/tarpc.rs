@@ -1,0 +1,138 @@
+//! A link as a transport of the [`tarpc`](https://docs.rs/tarpc) crate, so that its services can move over.
+//!
+//! The messages are tarpc's, written by postcard; so deadlines, cancellation and concurrency are tarpc's as well. Each
+//! direction has a thread, which sleeps while there is nothing to do.
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use ringpost::{Duplex, Receiver, RecvError, Sender};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fmt, io,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    thread,
+    time::Duration,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::PollSender;
+
+/// Messages between a thread and the tasks.
+const MOST_WAITING: usize = 64;
+/// How often a thread that receives looks whether the transport is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Both directions of a link: a stream of what the other end sends, a sink for what goes there.
+///
+/// The stream ends when the other end has closed, and gives one error before when it died
+/// ([`io::ErrorKind::ConnectionAborted`]). All that was sent before is received. When the transport is dropped, what the
+/// sink has taken is still sent.
+pub struct Transport<Item, SinkItem> {
+    incoming: mpsc::Receiver<io::Result<Item>>,
+    outgoing: PollSender<Vec<u8>>,
+    longest: usize,
+    sent: PhantomData<fn(SinkItem)>,
+}
+
+/// A transport over this link, whose both ends are transports.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn transport<Item, SinkItem>(link: Duplex) -> io::Result<Transport<Item, SinkItem>>
+where
+    Item: DeserializeOwned + Send + 'static,
+{
+    let (sender, receiver) = link.split();
+    let longest = sender.longest_message();
+    let (received, incoming) = mpsc::channel(MOST_WAITING);
+    let (outgoing, to_send) = mpsc::channel(MOST_WAITING);
+    let thread = |name: &str| thread::Builder::new().name(name.into());
+    thread("ringpost-send").spawn(move || send_all(sender, to_send))?;
+    thread("ringpost-recv").spawn(move || receive_all(receiver, &received))?;
+    Ok(Transport { incoming, outgoing: PollSender::new(outgoing), longest, sent: PhantomData })
+}
+
+fn send_all(mut sender: Sender, mut to_send: mpsc::Receiver<Vec<u8>>) {
+    while let Some(message) = to_send.blocking_recv() {
+        if sender.send(&message).is_err() {
+            // The other thread tells why.
+            return;
+        }
+    }
+}
+
+fn receive_all<Item: DeserializeOwned>(mut receiver: Receiver, received: &mpsc::Sender<io::Result<Item>>) {
+    loop {
+        let message = match receiver.recv_timeout(LOOK) {
+            Ok(message) => message.to_vec(),
+            Err(RecvError::TimedOut) if !received.is_closed() => continue,
+            Err(RecvError::TimedOut | RecvError::Disconnected) => return,
+            Err(error) => {
+                let _ = received.blocking_send(Err(error.into()));
+                return;
+            }
+        };
+        let item = postcard::from_bytes(&message).map_err(|error| invalid(io::ErrorKind::InvalidData, error));
+        if received.blocking_send(item).is_err() {
+            return;
+        }
+    }
+}
+
+fn invalid(kind: io::ErrorKind, error: postcard::Error) -> io::Error {
+    io::Error::new(kind, error.to_string())
+}
+
+fn closed() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+impl<Item, SinkItem> Stream for Transport<Item, SinkItem> {
+    type Item = io::Result<Item>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().incoming.poll_recv(context)
+    }
+}
+
+impl<Item, SinkItem: Serialize> Sink<SinkItem> for Transport<Item, SinkItem> {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let reserved = ready!(self.get_mut().outgoing.poll_reserve(context));
+        Poll::Ready(reserved.map_err(|_| closed()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, item: SinkItem) -> io::Result<()> {
+        let transport = self.get_mut();
+        let message = postcard::to_allocvec(&item);
+        let message = message.map_err(|error| invalid(io::ErrorKind::InvalidInput, error))?;
+        if message.len() > transport.longest {
+            let why = format!("{} bytes, and the link takes up to {}", message.len(), transport.longest);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        transport.outgoing.send_item(message).map_err(|_| closed())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The thread sends as soon as it can. Who flushes to get room has it after this: tarpc asks for room, and flushes
+        // while there is none, in a loop without end.
+        let outgoing = &mut self.get_mut().outgoing;
+        if outgoing.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
+        outgoing.poll_reserve(context).map_err(|_| closed())
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().outgoing.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Item, SinkItem> fmt::Debug for Transport<Item, SinkItem> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("longest", &self.longest).finish()
+    }
+}

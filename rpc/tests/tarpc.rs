@@ -1,0 +1,109 @@
+//! A service of tarpc, between two processes, over a link.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use common::Child;
+use futures::StreamExt;
+use ringpost_rpc::tarpc::transport;
+use std::{future::Future, path::PathBuf};
+use tarpc::{
+    client,
+    context::{self, Context},
+    server::{BaseChannel, Channel},
+};
+
+#[tarpc::service]
+trait Letters {
+    async fn greet(name: String, times: u32) -> Vec<String>;
+    async fn double(number: u64) -> u64;
+}
+
+#[derive(Clone)]
+struct Office;
+
+impl Letters for Office {
+    async fn greet(self, _: Context, name: String, times: u32) -> Vec<String> {
+        vec![format!("hello, {name}"); times as usize]
+    }
+
+    async fn double(self, _: Context, number: u64) -> u64 {
+        number * 2
+    }
+}
+
+fn wait<T>(task: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, task)
+}
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let [role, path] = &words[..] else { panic!("no such role: {words:?}") };
+    assert_eq!(role, "serve");
+    let listener = ringpost::listen(path).unwrap();
+    line.tell(0);
+    let link = listener.accept_duplex().unwrap();
+    wait(async {
+        let requests = BaseChannel::with_defaults(transport(link).unwrap()).execute(Office.serve());
+        requests.for_each_concurrent(None, |answer| answer).await;
+    });
+    // The client has closed.
+    line.tell(1);
+}
+
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn place(name: &str) -> Place {
+    Place(std::env::temp_dir().join(format!("ringpost-tarpc-{name}-{}", std::process::id())))
+}
+
+fn serve(place: &Place) -> Child {
+    let server = Child::start(&format!("serve {}", place.0.display()));
+    assert_eq!(server.hear(), 0);
+    server
+}
+
+#[test]
+fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
+    let place = place("answers");
+    let server = serve(&place);
+    let link = ringpost::connect_duplex(&place.0).unwrap();
+    wait(async {
+        let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
+        let dispatch = tokio::task::spawn_local(client.dispatch);
+        let client = client.client;
+        assert_eq!(client.greet(context::current(), "Ω".into(), 3).await.unwrap(), ["hello, Ω"; 3]);
+        // More at once than the queues between the tasks and the threads hold.
+        let many = (0..1000).map(|number| client.double(context::current(), number));
+        let doubled: Vec<_> = futures::stream::iter(many).buffered(200).map(Result::unwrap).collect().await;
+        assert_eq!(doubled, (0..1000).map(|number| number * 2).collect::<Vec<_>>());
+        drop(client);
+        dispatch.await.unwrap().unwrap();
+    });
+    assert_eq!(server.hear_before_the_end(), Some(1));
+    server.finish();
+}
+
+#[test]
+fn the_death_of_the_server_ends_the_calls_of_its_client() {
+    let place = place("death");
+    let mut server = serve(&place);
+    let link = ringpost::connect_duplex(&place.0).unwrap();
+    wait(async {
+        let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
+        let dispatch = tokio::task::spawn_local(client.dispatch);
+        assert_eq!(client.client.double(context::current(), 4).await.unwrap(), 8);
+        server.kill();
+        assert!(client.client.double(context::current(), 4).await.is_err());
+        drop(client.client);
+        let _ = dispatch.await.unwrap();
+    });
+}
