@@ -336,6 +336,63 @@ fn receivers_pick_by_kind_and_priority_and_get_the_oldest_of_those() {
     assert_eq!(highest, SendError::NoSuchPriority { priority: 2, highest: 1 });
 }
 
+/// The first priority has used a cell and a ticket, to which the other comes later.
+#[test]
+fn a_message_is_not_taken_for_one_of_another_priority_that_lay_in_its_cell() {
+    let ring = ringpost::unnamed().mailbox(64).priorities(2).memfd().unwrap();
+    let (mut one, mut two) = (ring.mailbox().unwrap(), ring.mailbox().unwrap());
+    for _ in 0..200 {
+        one.send(Envelope { kind: 7, priority: 1 }, b"seven").unwrap();
+        assert_eq!(two.try_recv(Pick::Kind(7)).unwrap().priority(), 1);
+        one.send(Envelope { kind: 8, priority: 0 }, b"eight").unwrap();
+        assert_eq!(two.try_recv(Pick::Kind(7)).unwrap_err(), RecvError::Empty);
+        assert_eq!(two.try_recv(Pick::Any).unwrap().to_vec(), b"eight");
+    }
+}
+
+#[test]
+fn what_was_sent_before_the_mailbox_was_closed_is_received_before_its_end() {
+    for round in 0..300_u64 {
+        let ring = ringpost::unnamed().mailbox(64).memfd().unwrap();
+        let (mut sender, mut receiver) = (ring.mailbox().unwrap(), ring.mailbox().unwrap());
+        let sent = thread::scope(|threads| {
+            let sending = threads.spawn(move || {
+                let sent = (0..).take_while(|_| sender.try_send(1, b"").is_ok()).count();
+                if round % 2 == 0 {
+                    sender.close_for_all();
+                }
+                (sent, sender)
+            });
+            let closing = ring.mailbox().unwrap();
+            (0..round).for_each(|_| std::hint::spin_loop());
+            closing.close_for_all();
+            sending.join().unwrap().0
+        });
+        let received = std::iter::from_fn(|| receiver.recv(Pick::Any).ok().map(drop)).count();
+        assert_eq!(received, sent, "all that was answered with Ok, and nothing else");
+        assert_eq!(receiver.try_recv(Pick::Any).unwrap_err(), RecvError::Disconnected);
+    }
+}
+
+#[test]
+fn a_forked_child_takes_nothing_away_and_keeps_nobody_out() {
+    let shared = office(8, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let sent = mailbox.send(1, &letter(1, 0)).unwrap();
+    // SAFETY: the child makes no call that another thread's lock could stop, and leaves at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = !mailbox.delete(&sent) && mailbox.receive_alone() == Err(RecvError::Forked);
+        // SAFETY: ends this process.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process, and a local variable.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!((status, mailbox.fate(&sent)), (0, Fate::Waiting));
+    assert_eq!(number(&shared.ring.mailbox().unwrap().recv(Pick::Any).unwrap()), 0);
+}
+
 #[test]
 fn a_message_that_nobody_takes_holds_up_no_other() {
     let ring = ringpost::unnamed().mailbox(4).longest_message(8).memfd().unwrap();
@@ -384,9 +441,7 @@ fn the_sender_can_learn_who_took_it() {
     assert_eq!(mailbox.fate(&sent), Fate::Held { pid: std::process::id() });
     drop(own);
     assert_eq!(mailbox.fate(&sent), Fate::Done { pid: std::process::id() });
-    for _ in 0..2 {
-        mailbox.send(1, b"").unwrap();
-    }
+    drop((mailbox.try_reserve(1).unwrap(), mailbox.try_reserve(1).unwrap()));
     assert_eq!(mailbox.fate(&sent), Fate::Forgotten);
 }
 
@@ -688,4 +743,30 @@ fn be_damaged(seed: u64) {
         }
         let _ = (mailbox.browse(Pick::Any), mailbox.occupancy());
     }
+}
+
+#[test]
+fn tickets_in_any_order_are_browsed_without_a_panic() {
+    let shared = office(64, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    (0..64).for_each(|number| send(&mut mailbox, number));
+    let file = File::options().read(true).write(true).open(shared.ring.path().unwrap()).unwrap();
+    let length = file.metadata().unwrap().len();
+    // Every word that looks like the state of a cell with a message: ready and aside, with a ticket of any size.
+    let mut damaged = 0;
+    for at in (0..length).step_by(8).filter(|at| *at >= 8192 + 512 + 63 * 256) {
+        let mut word = [0; 8];
+        file.read_at(&mut word, at).unwrap();
+        let state = u64::from_ne_bytes(word);
+        if state & 7 == 2 && state >> 9 & 0x3f == 1 {
+            let ticket = scatter(at) << 25;
+            file.write_at(&(ticket | state & 0x1ff_ffff | 4).to_ne_bytes(), at).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged >= 64, "{damaged}");
+    let mut other = shared.ring.mailbox().unwrap();
+    drop(mailbox.recv(Pick::Any).unwrap());
+    other.recv(Pick::Any).unwrap().give_back();
+    assert!(other.browse(Pick::Any).len() >= 32);
 }

@@ -30,7 +30,16 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
     (
         "wait",
-        &["core", "std", "crate::layout", "crate::ring::memory", "crate::sync", "crate::sys", "crate::wait"],
+        &[
+            "core",
+            "std",
+            "crate::layout",
+            "crate::ring::claim",
+            "crate::ring::memory",
+            "crate::sync",
+            "crate::sys",
+            "crate::wait",
+        ],
     ),
     ("sys", &["core", "std", "crate::sys", "rustix", "nix", "libc", "memmap2", "atomic_wait"]),
     (

@@ -197,18 +197,21 @@ impl Attachment {
     }
 
     /// Takes a seat at a mailbox, after what dead holders of seats have left there was put in order.
-    pub(crate) fn seat(inner: Arc<Inner>, recover: impl Fn(u8, claim::Seen)) -> Result<Self, OpenError> {
+    pub(crate) fn seat(
+        inner: Arc<Inner>,
+        recover: impl Fn(u8, &AtomicU64, claim::Seen),
+    ) -> Result<Self, OpenError> {
         let Kind::Mailbox { seats, .. } = inner.header.kind else {
             return Err(wrong_kind(inner.header.kind, "a mailbox"));
         };
         let memory = &inner.memory;
         for (number, slot) in memory.all_slots() {
-            bury_dead(slot, |seen| recover(number, seen), is_dead);
+            bury_dead(slot, |seen| recover(number, &slot.claim, seen), is_dead);
         }
         let free = memory.all_slots().find_map(|(number, slot)| {
             let place = Place::Seat(number);
             let put_in_order = || {
-                bury_dead(slot, |seen| recover(number, seen), is_dead);
+                bury_dead(slot, |seen| recover(number, &slot.claim, seen), is_dead);
                 true
             };
             let (_, arrival) = come(memory, place, put_in_order).ok()?;

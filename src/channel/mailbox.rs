@@ -18,7 +18,7 @@ use crate::{
     error::{OpenError, RecvError, SendError},
     ring::{
         claim::{self, Seen},
-        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, Seat, State},
+        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, State},
     },
     sys::clock::Deadline,
     wait::{Look, Sleeper, Spin, WaitStrategy},
@@ -58,7 +58,6 @@ impl From<u16> for Envelope {
 pub struct Sent {
     cell: u16,
     state: State,
-    priority: u8,
 }
 
 /// What has become of a message.
@@ -151,16 +150,17 @@ impl<P: Trust> Mailbox<P> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let Some(shape) = inner.header.shape() else {
             // Says so.
-            return Attachment::seat(inner, |_, _| ()).map(|_| unreachable!("it is no mailbox"));
+            return Attachment::seat(inner, |_, _, _| ()).map(|_| unreachable!("it is no mailbox"));
         };
         let area = Area::new(Arc::clone(&inner.memory), shape);
         let spin = inner.spin();
-        let recover = |number, seen| mailbox::recover(&area, Seat::new(number, seen));
+        let recover = |number, claim: &_, seen| mailbox::recover(&area, number, claim, seen);
         let attachment = Attachment::seat(inner, recover)?;
         let number = attachment.slot();
         let claim = attachment.inner.memory.slot(number).map_or(Seen::NEVER, |slot| claim::seen(&slot.claim));
         let clerk = Clerk::new(&area, number, claim);
         let desk = Desk::new(attachment, area, clerk.seat);
+        mailbox::get_up(&desk.area, desk.seat);
         // What dead holders of seats have left may be wanted.
         desk.receivers().wake_all();
         desk.senders().wake_all();
@@ -281,7 +281,13 @@ impl<P: Trust> Mailbox<P> {
             slot.counts.bytes.add(length as u64);
             slot.counts.wakes.add(woken.into());
         }
-        Ok(Sent { cell: held.cell, state, priority })
+        let sent = Sent { cell: held.cell, state };
+        // Whoever has found it closed may have looked before.
+        if mailbox::is_closed(&desk.area) && self.take_away(&sent) {
+            Err(SendError::Disconnected)
+        } else {
+            Ok(sent)
+        }
     }
 
     /// A cell to be filled.
@@ -308,13 +314,15 @@ impl<P: Trust> Mailbox<P> {
         let Self { desk, clerk, spin, .. } = self;
         let Some(slot) = desk.slot() else { return Err(SendError::Full) };
         slot.counts.refused.add(1);
+        let mut slept = false;
         let mut look = |look: Look| {
             if look != Look::Spinning {
+                slept = true;
                 desk.hear();
             }
-            match clerk.fill(&desk.area) {
-                _ if mailbox::is_closed(&desk.area) => Some(Err(SendError::Disconnected)),
-                held => held.map(Ok),
+            match mailbox::is_closed(&desk.area) {
+                true => Some(Err(SendError::Disconnected)),
+                false => clerk.fill(&desk.area).map(Ok),
             }
         };
         let Patience::Until(deadline) = patience else {
@@ -325,7 +333,11 @@ impl<P: Trust> Mailbox<P> {
             eager_after: Some(PATIENCE),
             ..desk.sleeper(desk.senders(), slot, &slot.counts, wanted)
         };
-        sleeper.until(spin, deadline, look).unwrap_or(Err(SendError::TimedOut))
+        let found = sleeper.until(spin, deadline, look);
+        if slept {
+            desk.pass_room_on();
+        }
+        found.unwrap_or(Err(SendError::TimedOut))
     }
 
     /// The message that `pick` takes first; waits while there is none. It is done with when it is dropped.
@@ -410,8 +422,9 @@ impl<P: Trust> Mailbox<P> {
                 slept = true;
                 desk.hear();
             }
+            let closed = mailbox::is_closed(&desk.area);
             match take(clerk, desk, pick) {
-                None if mailbox::is_closed(&desk.area) => Some(Err(RecvError::Disconnected)),
+                None if closed => Some(Err(RecvError::Disconnected)),
                 held => held.map(Ok),
             }
         };
@@ -431,8 +444,11 @@ impl<P: Trust> Mailbox<P> {
     /// [`RecvError::NotTheReceiver`]. Those that wait already may still take one message each.
     ///
     /// # Errors
-    /// [`RecvError::NotTheReceiver`] when another one has said so.
+    /// [`RecvError::NotTheReceiver`] when another one has said so, [`RecvError::Forked`].
     pub fn receive_alone(&mut self) -> Result<(), RecvError> {
+        if !self.desk.is_ours() {
+            return Err(RecvError::Forked);
+        }
         self.allowed()?;
         if mailbox::close_to_others(&self.desk.area, self.desk.seat) { Ok(()) } else { self.allowed() }
     }
@@ -440,8 +456,7 @@ impl<P: Trust> Mailbox<P> {
     /// What has become of a message of this mailbox, and who took it. Never blocks.
     pub fn fate(&self, sent: &Sent) -> Fate {
         let state = self.desk.area.state(sent.cell);
-        let same = state.is_of(sent.state.ticket()) && self.desk.label(sent.cell).level == sent.priority;
-        if !same {
+        if !state.is_of_same(sent.state) {
             return Fate::Forgotten;
         }
         let pid = || self.desk.process_at(state.seat());
@@ -463,9 +478,14 @@ impl<P: Trust> Mailbox<P> {
     /// Takes a message away, wherever it stands; false when somebody has taken it. With [`browse`](Mailbox::browse):
     /// messages that are read by many, until one deletes them.
     pub fn delete(&mut self, message: &Sent) -> bool {
-        let state = self.desk.area.state(message.cell);
-        let waiting = self.fate(message) == Fate::Waiting;
-        let held = waiting.then(|| self.clerk.take_at(&self.desk.area, message.cell, state)).flatten();
+        self.desk.is_ours() && self.take_away(message)
+    }
+
+    fn take_away(&mut self, message: &Sent) -> bool {
+        let (area, cell) = (&self.desk.area, message.cell);
+        let state = area.state(cell);
+        let waits = state.phase() == Phase::Ready && state.is_of_same(message.state);
+        let held = waits.then(|| self.clerk.take_at(area, cell, state)).flatten();
         if let Some(held) = held {
             self.desk.free(held);
         }
@@ -578,6 +598,14 @@ impl<P: Trust> Picking<P> {
     /// As [`Mailbox::try_recv`].
     pub fn try_recv(&mut self) -> Result<Letter<P>, RecvError> {
         self.mailbox.try_recv(self.pick)
+    }
+}
+
+impl<P: Trust> Drop for Mailbox<P> {
+    fn drop(&mut self) {
+        if self.desk.is_ours() {
+            mailbox::open_to_all(&self.desk.area, self.desk.seat);
+        }
     }
 }
 

@@ -23,9 +23,8 @@ pub(crate) use area::{MOST_CELLS, MOST_LEVELS};
 pub use words::Pick;
 pub(crate) use words::{Label, Phase, Seat, State};
 
-use super::claim;
-use crate::sync::Ordering::*;
-use core::cmp::Ordering::{Equal, Greater, Less};
+use super::claim::{self, Seen};
+use crate::sync::{AtomicU64, Ordering::*, fence};
 use words::Entry;
 
 /// The cell so many after the one that is filled is fetched to be written.
@@ -72,7 +71,7 @@ pub(crate) struct Clerk {
 
 impl Clerk {
     /// The caller must hold the seat, whose claim it has seen.
-    pub(crate) fn new(area: &Area, number: u8, claim: claim::Seen) -> Self {
+    pub(crate) fn new(area: &Area, number: u8, claim: Seen) -> Self {
         let seat = Seat::new(number, claim);
         // Seats begin far from each other, so that they don't meet in each cell.
         let next = (area.shape().cells / u32::from(MOST_SEATS + 1) * u32::from(number)) as u16;
@@ -85,8 +84,10 @@ impl Clerk {
         for tried in 0..cells {
             let cell = ((u32::from(self.next) + tried) & (cells - 1)) as u16;
             let free = area.cell(cell).state();
-            let state = free.at(Phase::Filling, self.seat);
+            let state = State::filling(self.seat);
             if free.phase() == Phase::Free && area.cell(cell).change(free, state) {
+                // ORDERING: Release M9; pairs with Acquire M10 in `Area::is_still`: the state comes before what is written now.
+                fence(Release);
                 self.next = cell.wrapping_add(1);
                 area.prefetch(cell, PREFETCH_AHEAD);
                 return Some(Held { cell, state });
@@ -95,14 +96,14 @@ impl Clerk {
         None
     }
 
-    /// Sends the message in a cell that was filled, and gives its state. `None` only when memory is damaged: the cell is free
-    /// again.
+    /// Sends the message in a cell that was filled, and gives its state. `None` only when memory is damaged.
     pub(crate) fn send(&mut self, area: &Area, held: Held, label: Label) -> Option<State> {
         let (cell, level) = (area.cell(held.cell), area.level(label.level));
         cell.set_label(label.encode());
         mark_used(area, label.level);
         // ORDERING: Relaxed; released with the entry (M3).
         cell.sender.store(self.claim, Relaxed);
+        let mut last = held.state;
         for _ in 0..ROUNDS {
             // ORDERING: Relaxed; only where to try first, the CAS on the entry decides.
             let ticket = level.tail.load(Relaxed);
@@ -122,8 +123,11 @@ impl Clerk {
                 // The tail was raised meanwhile.
                 continue;
             }
-            let state = State::new(Phase::Ready, self.seat, ticket);
-            cell.set_filled(state);
+            let state = State::new(Phase::Ready, self.seat, label.level, ticket);
+            if !cell.change(last, state) {
+                return None;
+            }
+            last = state;
             let entry = Entry::new(area.turn(ticket), held.cell, label.kind);
             if area.install(label.level, ticket, before, entry) {
                 // ORDERING: Relaxed; as above.
@@ -131,7 +135,7 @@ impl Clerk {
                 return Some(state);
             }
         }
-        free(area, Held { cell: held.cell, state: cell.state() });
+        free(area, Held { cell: held.cell, state: last });
         None
     }
 
@@ -196,7 +200,7 @@ impl Clerk {
             }
             let (cell, kind) = (entry.cell(), entry.kind());
             let state = area.state(cell);
-            if state.is_here(ticket) {
+            if state.is_here(level, ticket) {
                 all_stale = false;
                 if !look(Found { cell, state, kind, level }) {
                     break;
@@ -234,16 +238,20 @@ impl Clerk {
         }
         // After the orders: a message may be laid aside meanwhile, and never the other way.
         for aside in area.cells().filter_map(|cell| aside_in(area, cell)) {
-            let same = |one: &Found| one.cell == aside.cell && one.state.is_of(aside.state.ticket());
+            let same = |one: &Found| one.cell == aside.cell && one.state.is_of_same(aside.state);
             if !found.iter().any(same) {
                 found.push(aside);
             }
         }
         found.retain(|one| pick.takes(one.kind));
-        found.sort_by(|one, other| match one.comes_before(other, pick) {
-            true => Less,
-            false if other.comes_before(one, pick) => Greater,
-            false => Equal,
+        // ORDERING: Relaxed; only what tickets are counted from.
+        let head = |level| area.level(level).head.load(Relaxed);
+        let heads: Vec<_> = (0..area.shape().levels).map(head).collect();
+        let kind = |found: &Found| if matches!(pick, Pick::UpTo(_)) { found.kind } else { 0 };
+        found.sort_by_key(|one| {
+            let head = heads[usize::from(one.level)];
+            let place = one.state.ticket_near(head).wrapping_sub(head) as i64;
+            (kind(one), u8::MAX - one.level, place)
         });
         found.into_iter().map(|found| (found.cell, found.state)).collect()
     }
@@ -330,11 +338,11 @@ fn make_room(area: &Area, level: u8) {
         let entry = area.entry(level, ticket);
         let state = area.state(entry.cell());
         let is_known = entry.turn() == area.turn(ticket);
-        if is_known && state.is_here(ticket) && state.is_aside() {
+        if is_known && state.is_here(level, ticket) && state.is_aside() {
             // Nobody passes it who has not told of it: until then it is found by its entry.
             tell_of_asides(area);
         }
-        is_known && (!state.is_here(ticket) || state.is_aside())
+        is_known && (!state.is_here(level, ticket) || state.is_aside())
     };
     let passed = (0..area.shape().entries()).take_while(|&n| may_pass(head.wrapping_add(n))).count() as u64;
     if passed > 0 {
@@ -344,16 +352,17 @@ fn make_room(area: &Area, level: u8) {
     let entry = area.entry(level, head);
     let cell = area.cell(entry.cell());
     let state = cell.state();
-    if entry.turn() == area.turn(head) && state.is_here(head) {
+    if entry.turn() == area.turn(head) && state.is_here(level, head) {
         cell.change(state, state.aside());
     }
 }
 
-/// Undoes what a seat had begun when its holder died: what it held can be taken anew, what it had not sent is gone. May be
-/// done by many, and again.
+/// Undoes what a seat had begun when its holder, whose claim was `seen`, died: what it held can be taken anew, what it had not
+/// sent is gone. May be done by many, and again.
 ///
 /// The death must be proven.
-pub(crate) fn recover(area: &Area, dead: Seat) {
+pub(crate) fn recover(area: &Area, number: u8, claim: &AtomicU64, seen: Seen) {
+    let dead = Seat::new(number, seen);
     for number in area.cells() {
         let cell = area.cell(number);
         for _ in 0..ROUNDS {
@@ -367,24 +376,30 @@ pub(crate) fn recover(area: &Area, dead: Seat) {
                 }
                 Phase::Ready | Phase::Free => break,
             };
-            if cell.change(state, after) {
+            // Others may have done all this by now, and the seat may be taken again.
+            if claim::seen(claim) != seen || cell.change(state, after) {
                 break;
             }
         }
     }
-    let desk = area.desk();
-    // ORDERING: Relaxed; who sleeps is only a hint to wake.
-    desk.receivers.fetch_and(!dead.bit(), Relaxed);
-    // ORDERING: as above.
-    desk.senders.fetch_and(!dead.bit(), Relaxed);
     // Also what it had laid aside itself, and not told of.
     tell_of_asides(area);
     open_to_all(area, dead);
 }
 
+/// Takes back what the holder before may have left of its sleep. Due from who has taken a seat, before it wakes all: a wake may have
+/// gone to it meanwhile.
+pub(crate) fn get_up(area: &Area, seat: Seat) {
+    let desk = area.desk();
+    for mask in [&desk.receivers, &desk.senders] {
+        // ORDERING: Relaxed; the fence G2 of the wakes that follow orders it.
+        mask.fetch_and(!seat.bit(), Relaxed);
+    }
+}
+
 /// Whether the entry of a message that is ready was written.
 fn is_sent(area: &Area, cell: u16, state: State) -> bool {
-    let level = area.label(cell).level;
+    let level = state.level();
     // ORDERING: Relaxed; the sender is dead, and the proof of that came first.
     let ticket = state.ticket_near(area.level(level).tail.load(Relaxed));
     let entry = area.entry(level, ticket);
@@ -393,7 +408,7 @@ fn is_sent(area: &Area, cell: u16, state: State) -> bool {
 
 /// From now on only this seat may receive; false when another one has said so.
 pub(crate) fn close_to_others(area: &Area, seat: Seat) -> bool {
-    let word = State::new(Phase::Taken, seat, 0).0;
+    let word = State::new(Phase::Taken, seat, 0, 0).0;
     // ORDERING: Relaxed; it guards nothing but who looks.
     match area.desk().only.compare_exchange(0, word, Relaxed, Relaxed) {
         Ok(_) => true,
@@ -403,7 +418,7 @@ pub(crate) fn close_to_others(area: &Area, seat: Seat) -> bool {
 
 /// The other way round, if it was this seat.
 pub(crate) fn open_to_all(area: &Area, seat: Seat) {
-    let word = State::new(Phase::Taken, seat, 0).0;
+    let word = State::new(Phase::Taken, seat, 0, 0).0;
     // ORDERING: as above.
     let _ = area.desk().only.compare_exchange(word, 0, Relaxed, Relaxed);
 }
@@ -414,15 +429,22 @@ pub(crate) fn only_receiver(area: &Area) -> Option<Seat> {
     Some(area.desk().only.load(Relaxed)).filter(|&word| word != 0).map(|word| State(word).seat())
 }
 
-/// From now on nobody sends or receives. Who sleeps is to be woken.
+/// From now on nobody sends, and who finds nothing is told so. Who sleeps is to be woken.
 pub(crate) fn close(area: &Area) {
-    // ORDERING: Relaxed; ordered before the look at who sleeps by G2, and who is to sleep looks behind G1.
-    area.desk().closed.store(1, Relaxed);
+    // ORDERING: Release; pairs with the Acquire below. Ordered before the look at who sleeps by G2.
+    area.desk().closed.store(1, Release);
 }
 
-/// Whether somebody has said so.
+/// Whether somebody has said so. A look that follows finds all that is sent, and was not taken back by its sender, who asks this
+/// behind a fence (G2) once it has sent.
 #[inline]
 pub(crate) fn is_closed(area: &Area) -> bool {
-    // ORDERING: Relaxed; as above.
-    area.desk().closed.load(Relaxed) != 0
+    // ORDERING: Acquire; pairs with the Release above.
+    let closed = area.desk().closed.load(Acquire) != 0;
+    if closed {
+        // ORDERING: G1, as the second look of a sleeper: either the sender sees that it is closed, or the look that follows sees
+        // what it has sent.
+        fence(SeqCst);
+    }
+    closed
 }

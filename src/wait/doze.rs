@@ -14,7 +14,10 @@
 
 use crate::{
     layout::Slot,
-    ring::memory::Memory,
+    ring::{
+        claim::{self, Claim},
+        memory::Memory,
+    },
     sync::{AtomicU32, AtomicU64, Ordering::*, fence},
     sys::futex::{self, Scope},
 };
@@ -42,8 +45,7 @@ impl Dormitory<'_> {
     #[cold]
     fn wake_of(&self, mask: u64, after: u8, wants: impl Fn(u64) -> bool) -> bool {
         let mut not_up = None;
-        for number in (after..64).chain(0..after).filter(|number| mask >> number & 1 != 0) {
-            let Some(slot) = self.memory.slot(number) else { continue };
+        for slot in (after..64).chain(0..after).filter_map(|number| self.asleep_at(mask, number)) {
             // ORDERING: Relaxed; written before the bit, which was acquired (G4).
             if !wants(slot.pick.load(Relaxed)) {
                 continue;
@@ -70,13 +72,19 @@ impl Dormitory<'_> {
         fence(SeqCst);
         // ORDERING: Acquire G4; as there.
         let mask = self.mask.load(Acquire);
-        for number in (0..64).filter(|number| mask >> number & 1 != 0) {
-            let Some(slot) = self.memory.slot(number) else { continue };
+        for slot in (0..64).filter_map(|number| self.asleep_at(mask, number)) {
             // ORDERING: Relaxed; as there.
             if wants(slot.pick.load(Relaxed)) && !self.grant(slot) {
                 futex::wake_all(&slot.bed, self.scope);
             }
         }
+    }
+
+    /// The slot of a seat whose holder sleeps. The bit of a holder who died stays until another takes the seat, which wakes all
+    /// then; and so does whoever closes the seat for the dead.
+    fn asleep_at(&self, mask: u64, number: u8) -> Option<&Slot> {
+        let slot = self.memory.slot(number).filter(|_| mask >> number & 1 != 0)?;
+        matches!(claim::read(&slot.claim), Claim::Attached(_)).then_some(slot)
     }
 
     fn grant(&self, slot: &Slot) -> bool {

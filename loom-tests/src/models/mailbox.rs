@@ -9,7 +9,7 @@ use crate::{
     mortal::killed_at,
     ring::{
         claim,
-        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, Seat, Shape, State},
+        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, Shape, State},
         memory::Memory,
         position::{Geometry, Position},
     },
@@ -56,7 +56,7 @@ impl Office {
         let claim = &self.memory.slot(number).unwrap().claim;
         let seen = claim::seen(claim);
         if let claim::Claim::Attached(_) = seen.claim() {
-            mailbox::recover(&self.area, Seat::new(number, seen));
+            mailbox::recover(&self.area, number, claim, seen);
             claim::bury(claim, seen);
         }
     }
@@ -347,6 +347,22 @@ fn the_highest_priority_comes_first_and_in_that_the_oldest() {
         let first = receiver.receive(Pick::Any).unwrap();
         sending.join().unwrap().unwrap();
         assert_eq!(receiver.receive(Pick::Any), Some(3 - first));
+    });
+}
+
+/// Both levels come to the same ticket in the same cell.
+#[test]
+fn a_message_is_not_taken_by_the_entry_of_another_priority() {
+    explore(|| {
+        let office = Office::new(2);
+        let (mut sender, mut one, mut two) = (office.party(1), office.party(2), office.party(3));
+        assert!(sender.send_at(1, 7).is_some() && sender.send_at(1, 9).is_some());
+        assert_eq!(one.receive(Pick::Kind(7)), Some(7));
+        let sending = thread::spawn(move || assert!(sender.send_at(0, 8).is_some()));
+        assert_eq!(two.receive(Pick::Kind(7)), None);
+        sending.join().unwrap();
+        assert_eq!((two.receive(Pick::Kind(7)), two.receive(Pick::Kind(8))), (None, Some(8)));
+        assert_eq!(one.receive(Pick::Any), Some(9));
     });
 }
 

@@ -8,9 +8,9 @@ use crate::{
     layout::{Counts, Slot},
     ring::{
         claim,
-        mailbox::{self, Area, Held, Label, Pick, Seat},
+        mailbox::{self, Area, Held, Label, Phase, Pick, Seat},
     },
-    sync::AtomicU64,
+    sync::{AtomicU64, Ordering::*, fence},
     sys::fork::Generation,
     wait::{Bed, Call, Dormitory, Sleeper},
 };
@@ -85,7 +85,7 @@ impl Desk {
         let mut buried = false;
         for (number, slot) in memory.all_slots().filter(|(number, _)| *number != self.seat.number) {
             let recover = |seen| {
-                mailbox::recover(&self.area, Seat::new(number, seen));
+                mailbox::recover(&self.area, number, &slot.claim, seen);
                 buried = true;
             };
             attach::bury_dead(slot, recover, |owner| vigil.is_dead(owner));
@@ -110,6 +110,15 @@ impl Desk {
         Sleeper { call, news: &vigil.deaths.news, counts, eager_after: None, slice: vigil.slice() }
     }
 
+    /// For another sender, when this one was called for room and leaves: it may have been called for more than it took.
+    pub(super) fn pass_room_on(&self) {
+        // ORDERING: G1, as the second look of a sleeper: either who frees a cell sees that this one is up, or this look sees it free.
+        fence(SeqCst);
+        if self.area.cells().any(|cell| self.area.state(cell).phase() == Phase::Free) {
+            self.senders().wake_one(self.seat.number, |_| true);
+        }
+    }
+
     /// Who held this seat when the state was written; 0 when another one has it since.
     pub(super) fn process_at(&self, seat: Seat) -> u32 {
         let seen = self.inner().memory.slot(seat.number).map(|slot| claim::seen(&slot.claim));
@@ -119,13 +128,5 @@ impl Desk {
 
     pub(super) fn label(&self, cell: u16) -> Label {
         self.area.label(cell)
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        if self.generation.lasts() {
-            mailbox::open_to_all(&self.area, self.seat);
-        }
     }
 }

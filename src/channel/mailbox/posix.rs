@@ -1,7 +1,8 @@
 //! A mailbox in the shape of POSIX message queues: `mq_open`, `mq_send`, `mq_receive`, `mq_getattr`, `mq_unlink`, so that a
 //! program moves over line by line.
 //!
-//! What is different: priorities go up to 31, as POSIX asks for at least; a message that a killed process had received and not
+//! What is different: priorities go up to 31, as POSIX asks for at least; up to 63 processes have a queue open at a time; errors are
+//! named by kind, not by number; a message that a killed process had received and not
 //! returned from `mq_receive` is received by another.
 //!
 //! ```
@@ -86,6 +87,9 @@ pub fn mq_open(name: &str, flags: i32, mode: u32, attributes: Option<&MqAttr>) -
     let builder = builder::builder(inner_name(name)?);
     let make = || {
         let attributes = attributes.copied().unwrap_or_default();
+        if attributes.mq_msgsize == 0 {
+            return Err(OpenError::Setting { what: "mq_msgsize", given: 0, least: 1, most: u32::MAX.into() });
+        }
         let shaped = builder.clone().mailbox(attributes.mq_maxmsg).priorities(MOST_LEVELS);
         shaped.longest_message(attributes.mq_msgsize.into()).mode(mode).create()
     };

@@ -1,7 +1,8 @@
 //! A mailbox in the shape of System V message queues: `msgget`, `msgsnd`, `msgrcv`, `msgctl`, so that a program moves over
 //! line by line.
 //!
-//! What is different: types go up to 65535; the key is looked up in `/dev/shm`, so queues are seen by `ringpost ls`; a message
+//! What is different: types go up to 65535; up to 63 processes have a queue open at a time; errors are named by kind, not by number;
+//! a message whose receiver is stopped just as it is woken for it waits for the next one that looks; the key is looked up in `/dev/shm`, so queues are seen by `ringpost ls`; a message
 //! that is received and not returned from `msgrcv` because its receiver was killed is received by another.
 //!
 //! ```
@@ -60,8 +61,12 @@ pub struct MsqidDs {
 /// Opens the queue of this key, or makes it: for 256 messages of up to 8192 bytes, with the permission bits of the flags.
 ///
 /// # Errors
-/// `NotFound` (`ENOENT`), `AlreadyExists` (`EEXIST`), or what [`Builder::create`](crate::Builder::create) says.
+/// `NotFound` (`ENOENT`), `AlreadyExists` (`EEXIST`), `InvalidInput` for `IPC_PRIVATE`, or what [`Builder::create`](crate::Builder::create) says.
 pub fn msgget(key: i32, flags: i32) -> Result<Queue> {
+    if key == 0 {
+        let why = "IPC_PRIVATE is a queue without a name: `ringpost::unnamed().mailbox(…)`";
+        return Err(Error::new(ErrorKind::InvalidInput, why));
+    }
     let builder = builder::builder(format!("sysv.{key:08x}"));
     let make = || builder.clone().mailbox(MESSAGES).mode(flags as u32 & 0o777).create();
     let ring = loop {
@@ -88,9 +93,7 @@ pub fn msgget(key: i32, flags: i32) -> Result<Queue> {
 /// (`EAGAIN`); `NotConnected` (`EIDRM`) when the queue was removed.
 pub fn msgsnd(queue: &mut Queue, mtype: i64, text: &[u8], flags: i32) -> Result<()> {
     let kind = u16::try_from(mtype).ok().filter(|&kind| kind != 0);
-    let kind = kind.ok_or_else(|| {
-        Error::new(ErrorKind::InvalidInput, format!("a type goes from 1 to 65535, this is {mtype}"))
-    })?;
+    let kind = kind.ok_or_else(|| no_type(mtype))?;
     let sent = match flags & IPC_NOWAIT {
         0 => queue.mailbox.send(kind, text),
         _ => queue.mailbox.try_send(kind, text),
@@ -106,14 +109,14 @@ pub fn msgsnd(queue: &mut Queue, mtype: i64, text: &[u8], flags: i32) -> Result<
 ///
 /// # Errors
 /// `ArgumentListTooLong` (`E2BIG`) for a message longer than the buffer, which stays, unless the flags say [`MSG_NOERROR`];
-/// `WouldBlock` (`ENOMSG`) with [`IPC_NOWAIT`]; `NotConnected` (`EIDRM`) when the queue was removed.
+/// `WouldBlock` (`ENOMSG`) with [`IPC_NOWAIT`]; `InvalidInput` for a type above 65535, which no message has; `NotConnected` (`EIDRM`) when the queue was removed.
 pub fn msgrcv(queue: &mut Queue, text: &mut [u8], mtype: i64, flags: i32) -> Result<(i64, usize)> {
-    let number = u16::try_from(mtype.unsigned_abs()).unwrap_or(u16::MAX);
-    let pick = match mtype {
-        0 => Pick::Any,
-        1.. if flags & MSG_EXCEPT != 0 => Pick::Except(number),
-        1.. => Pick::Kind(number),
-        _ => Pick::UpTo(number),
+    let pick = match (mtype, u16::try_from(mtype.unsigned_abs())) {
+        (0, _) => Pick::Any,
+        (1.., Ok(kind)) if flags & MSG_EXCEPT != 0 => Pick::Except(kind),
+        (1.., Err(_)) if flags & MSG_EXCEPT != 0 => Pick::Any,
+        (1.., kind) => Pick::Kind(kind.map_err(|_| no_type(mtype))?),
+        (_, kind) => Pick::UpTo(kind.unwrap_or(u16::MAX)),
     };
     let received = match flags & IPC_NOWAIT {
         0 => queue.mailbox.recv(pick),
@@ -152,6 +155,10 @@ pub fn remove(mut queue: Queue) -> Result<()> {
     queue.mailbox.close_for_all();
     while queue.mailbox.try_recv(Pick::Any).is_ok() {}
     Ok(gone?)
+}
+
+fn no_type(mtype: i64) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("a type goes from 1 to 65535, this is {mtype}"))
 }
 
 fn removed() -> Error {

@@ -119,12 +119,6 @@ impl Cell {
         self.state.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok()
     }
 
-    /// Writes the state of a cell that the caller fills.
-    pub(super) fn set_filled(&self, to: State) {
-        // ORDERING: Relaxed; others come here by the entry, which is released after it (M3).
-        self.state.store(to.0, Relaxed);
-    }
-
     pub(super) fn label(&self) -> u64 {
         // ORDERING: Relaxed; the entry or the state was acquired before.
         self.label.load(Relaxed)
@@ -332,7 +326,7 @@ impl Area {
     /// Whether nobody has changed the state of a cell, so that what was read of its message is whole. (A cell in which a message
     /// lies is not written to before its state has changed.)
     pub(crate) fn is_still(&self, cell: u16, state: State) -> bool {
-        // ORDERING: Acquire; orders the reads of the payload before the next load.
+        // ORDERING: Acquire M10; pairs with Release M9 in `Clerk::fill`: the payload was read before the next load.
         fence(Acquire);
         self.cell(cell).state() == state
     }

@@ -1,7 +1,7 @@
 //! The words of a mailbox. Pure.
 //!
 //! ```text
-//! state of a cell   ticket : 44 | tries : 5 | takes of the seat : 6 | seat : 6 | aside : 1 | phase : 2
+//! state of a cell   ticket : 39 | level : 5 | tries : 5 | takes of the seat : 6 | seat : 6 | aside : 1 | phase : 2
 //! entry of an order turn : 32 | cell : 16 | kind : 16
 //! label of a cell   length : 32 | kind : 16 | level : 8
 //! ```
@@ -55,12 +55,19 @@ impl State {
     const ASIDE: u64 = 4;
     const SEAT: u32 = 3;
     const TRIES: u32 = 15;
-    const TICKET: u32 = 20;
-    /// Tickets are told apart modulo 2^44.
+    const LEVEL: u32 = 20;
+    const TICKET: u32 = 25;
+    /// Tickets are told apart modulo 2^39.
     const TICKETS: u64 = (1 << (64 - Self::TICKET)) - 1;
 
-    pub(crate) fn new(phase: Phase, seat: Seat, ticket: u64) -> Self {
-        Self(ticket << Self::TICKET | seat.bits() << Self::SEAT | phase as u64)
+    pub(crate) fn new(phase: Phase, seat: Seat, level: u8, ticket: u64) -> Self {
+        let level = u64::from(level & 0x1f) << Self::LEVEL;
+        Self(ticket << Self::TICKET | level | seat.bits() << Self::SEAT | phase as u64)
+    }
+
+    /// Of a cell that the seat fills: no message's.
+    pub(crate) fn filling(seat: Seat) -> Self {
+        Self::new(Phase::Filling, seat, 0x1f, Self::TICKETS)
     }
 
     pub(crate) fn phase(self) -> Phase {
@@ -86,19 +93,24 @@ impl State {
         self.0 >> Self::TICKET
     }
 
-    /// Whether this is the state of the message with this ticket.
-    pub(crate) fn is_of(self, ticket: u64) -> bool {
-        self.ticket() == ticket & Self::TICKETS
+    /// The priority of the message.
+    pub(crate) fn level(self) -> u8 {
+        (self.0 >> Self::LEVEL & 0x1f) as u8
     }
 
-    /// Whether the message that this ticket's entry names can be taken.
-    pub(crate) fn is_here(self, ticket: u64) -> bool {
-        self.phase() == Phase::Ready && self.is_of(ticket)
+    /// Whether both are states of the same message.
+    pub(crate) fn is_of_same(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> Self::LEVEL == 0
+    }
+
+    /// Whether the message that this level's entry for this ticket names can be taken.
+    pub(crate) fn is_here(self, level: u8, ticket: u64) -> bool {
+        self.phase() == Phase::Ready && self.level() == level && self.ticket() == ticket & Self::TICKETS
     }
 
     /// The same message in another phase, at this seat.
     pub(crate) fn at(self, phase: Phase, seat: Seat) -> Self {
-        let kept = self.0 & (Self::TICKETS << Self::TICKET | 0x1f << Self::TRIES);
+        let kept = self.0 & (Self::TICKETS << Self::TICKET | 0x1f << Self::LEVEL | 0x1f << Self::TRIES);
         Self(kept | seat.bits() << Self::SEAT | phase as u64)
     }
 
@@ -113,12 +125,13 @@ impl State {
         Self(self.at(Phase::Ready, self.seat()).0 + once).aside()
     }
 
-    /// Whether its ticket is before the other's, when the two are less than 2^43 apart.
+    /// Whether its ticket is before the other's, when the two are less than 2^38 apart.
     pub(crate) fn is_before(self, other: Self) -> bool {
-        (self.0.wrapping_sub(other.0 & !0xf_ffff) as i64) < 0
+        let ticket = |state: Self| state.0 & Self::TICKETS << Self::TICKET;
+        (ticket(self).wrapping_sub(ticket(other)) as i64) < 0
     }
 
-    /// The ticket in full, which is less than 2^43 from this one.
+    /// The ticket in full, which is less than 2^38 from this one.
     pub(crate) fn ticket_near(self, ticket: u64) -> u64 {
         let ahead = (self.ticket().wrapping_sub(ticket) << Self::TICKET) as i64 >> Self::TICKET;
         ticket.wrapping_add(ahead as u64)
@@ -222,9 +235,10 @@ mod tests {
 
     #[test]
     fn words_survive_the_round_trip() {
-        let state = State::new(Phase::Ready, SEAT, (1 << 44) - 3);
-        assert_eq!((state.phase(), state.seat(), state.ticket()), (Phase::Ready, SEAT, (1 << 44) - 3));
-        assert!(state.is_here((1 << 44) - 3) && !state.is_here(3) && !state.is_aside());
+        let state = State::new(Phase::Ready, SEAT, 31, (1 << 39) - 3);
+        assert_eq!((state.phase(), state.seat(), state.ticket()), (Phase::Ready, SEAT, (1 << 39) - 3));
+        assert!(state.is_here(31, (1 << 39) - 3) && !state.is_here(31, 3) && !state.is_aside());
+        assert!(!state.is_here(30, (1 << 39) - 3) && state.level() == 31);
         let entry = Entry::new(u32::MAX, 0xfedc, 0x1234);
         assert_eq!((entry.turn(), entry.cell(), entry.kind()), (u32::MAX, 0xfedc, 0x1234));
         let label = Label { length: u32::MAX, kind: 9, level: 31 };
@@ -236,18 +250,19 @@ mod tests {
 
     #[test]
     fn a_message_that_is_given_back_keeps_its_ticket_and_counts_its_tries() {
-        let mut state = State::new(Phase::Ready, SEAT, 77);
+        let mut state = State::new(Phase::Ready, SEAT, 3, 77);
         for tries in 1..40 {
             state = state.at(Phase::Taken, OTHER).given_back();
-            assert_eq!((state.ticket(), state.phase(), state.is_aside()), (77, Phase::Ready, true));
+            assert_eq!((state.ticket(), state.level(), state.phase()), (77, 3, Phase::Ready));
+            assert!(state.is_aside());
             assert_eq!(state.tries(), tries.min(31));
         }
     }
 
     #[test]
     fn tickets_tell_which_of_two_is_earlier_also_where_they_wrap() {
-        let state = |ticket: u64| State::new(Phase::Ready, SEAT, ticket);
-        let wrap = 1 << 44;
+        let state = |ticket: u64| State::new(Phase::Ready, SEAT, 2, ticket);
+        let wrap = 1 << 39;
         for (first, second) in [(5, 6), (0, 1), (wrap - 1, wrap), (wrap - 2, wrap + 3)] {
             assert!(state(first).is_before(state(second)) && !state(second).is_before(state(first)));
             assert!(!state(first).is_before(state(first)));
