@@ -78,6 +78,27 @@ fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
 }
 
 #[test]
+fn producers_and_consumers_lose_and_double_nothing_in_any_form() {
+    let expected = [
+        "blocking      1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "non-blocking  1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "time-out      1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "in place      1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "batched       1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "producers     3 producers, 1 consumer:  3000 items, sum 4498500, in order",
+        "mailbox       1 producer,  3 consumers: 1000 items, sum 499500, in order",
+        "broadcast     1 producer,  3 consumers: 3000 items, sum 1498500, in order",
+        "rendezvous    1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "acknowledged  1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "elastic       1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "duplex link   1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "byte stream   1 producer,  1 consumer:  1000 items, sum 499500, in order",
+        "select        3 producers, 1 consumer:  3000 items, sum 4498500, in order",
+    ];
+    assert_eq!(lines_of("producer_consumer"), expected);
+}
+
+#[test]
 fn acknowledged_knows_when_a_message_was_taken() {
     let expected = ["received, taken: false", "released, taken: true", "called back", "handed over"];
     assert_eq!(lines_of("acknowledged"), expected);
