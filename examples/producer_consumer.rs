@@ -444,10 +444,11 @@ fn main() -> Done {
     match env::args().collect::<Vec<_>>().as_slice() {
         [_, form, name, side] => {
             let (form, place) = (FORMS[form.parse::<usize>()?](), Place { name: name.clone() });
-            match side.parse() {
-                Ok(producer) => (form.produce)(&place, items_of(producer)),
-                Err(_) => Ok(println!("{}", (form.consume)(&place)?)),
+            if let Ok(producer) = side.parse() {
+                return (form.produce)(&place, items_of(producer));
             }
+            println!("{}", (form.consume)(&place)?);
+            Ok(())
         }
         _ => (0..FORMS.len()).try_for_each(run),
     }
