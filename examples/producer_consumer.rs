@@ -73,7 +73,7 @@ const FORMS: [fn() -> Form; 14] = [
     rendezvous,
     acknowledged,
     elastic,
-    one_way_and_back,
+    duplex_link,
     byte_stream,
     by_select,
 ];
@@ -187,13 +187,10 @@ fn in_place() -> Form {
             let ring = unsafe { place.ring()?.trust_peers() };
             let mut receiver = ring.receiver()?;
             let mut tally = Tally::default();
-            loop {
-                match receiver.recv() {
-                    Ok(item) => tally.add(number(&item)),
-                    Err(RecvError::Disconnected) => return Ok(tally),
-                    Err(why) => return Err(why.into()),
-                }
+            while let Some(item) = unless_closed(receiver.recv())? {
+                tally.add(number(&item));
             }
+            Ok(tally)
         },
         ..blocking()
     }
@@ -216,13 +213,10 @@ fn batched() -> Form {
         consume: |place| {
             let mut receiver = place.ring()?.receiver()?;
             let mut tally = Tally::default();
-            loop {
-                match receiver.recv_many(64) {
-                    Ok(items) => items.iter().for_each(|item| tally.add(number(&item.to_vec()))),
-                    Err(RecvError::Disconnected) => return Ok(tally),
-                    Err(why) => return Err(why.into()),
-                }
+            while let Some(items) = unless_closed(receiver.recv_many(64))? {
+                items.iter().for_each(|item| tally.add(number(&item.to_vec())));
             }
+            Ok(tally)
         },
         ..blocking()
     }
@@ -356,7 +350,7 @@ fn elastic() -> Form {
 
 /// *Client and server: a link, both ways.* Not by the name of a buffer: the consumer listens, the producer connects, and what
 /// lies between them is theirs alone. The consumer answers each item.
-fn one_way_and_back() -> Form {
+fn duplex_link() -> Form {
     Form {
         name: "duplex link",
         buffer: None,
@@ -371,15 +365,11 @@ fn one_way_and_back() -> Form {
         consume: |place| {
             let mut link = ringpost::listen(place.path())?.accept_duplex()?;
             let mut tally = Tally::default();
-            loop {
-                let item = match link.recv() {
-                    Ok(item) => number(&item.to_vec()),
-                    Err(RecvError::Disconnected) => return Ok(tally),
-                    Err(why) => return Err(why.into()),
-                };
+            while let Some(item) = unless_closed(link.recv().map(|item| number(&item.to_vec())))? {
                 tally.add(item);
                 link.send(&(item + 1).to_ne_bytes())?;
             }
+            Ok(tally)
         },
         ..blocking()
     }
@@ -561,6 +551,14 @@ fn items_of(producer: u64) -> Range<u64> {
 /// The item that these bytes are.
 fn number(item: &[u8]) -> u64 {
     u64::from_ne_bytes(item.try_into().expect("an item has 8 bytes"))
+}
+
+/// What was received; nothing when all producers have closed, and all that they sent was received.
+fn unless_closed<T>(received: Result<T, RecvError>) -> Result<Option<T>, RecvError> {
+    match received {
+        Err(RecvError::Disconnected) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Lets others run, when that can help.
