@@ -3,7 +3,7 @@
 //! program starts itself again for each.
 //!
 //! ```text
-//! cargo run --example producer_consumer
+//! cargo run --package ringpost --example producer_consumer
 //!
 //! blocking      1 producer,  1 consumer:  1000 items, sum 499500, in order
 //! non-blocking  1 producer,  1 consumer:  1000 items, sum 499500, in order
@@ -86,7 +86,7 @@ fn blocking() -> Form {
         name: "blocking",
         producers: 1,
         consumers: 1,
-        // 4096 bytes, of which a message of 8 takes 24: so the buffer is full all the time.
+        // 4096 bytes, of which a message of 8 takes 24: so the buffer is full time and again.
         buffer: Some(|ring| ring.capacity(4096)),
         produce: |place, items| {
             let mut sender = place.ring()?.sender()?;
