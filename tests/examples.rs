@@ -79,8 +79,9 @@ fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
 
 #[test]
 fn producers_and_consumers_lose_and_double_nothing_in_any_form() {
-    let head =
-        include_str!("../examples/producer_consumer.rs").lines().map_while(|line| line.strip_prefix("//!"));
+    let head = include_str!("../examples/producer_consumer/main.rs")
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"));
     let expected: Vec<_> = head.map(str::trim_start).filter(|line| line.contains(" items, sum ")).collect();
     assert_eq!(expected.len(), 14, "as many as there are forms");
     assert_eq!(lines_of("producer_consumer"), expected);
@@ -96,7 +97,7 @@ fn the_lecture_points_at_what_there_is() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let text_of =
         |path: &str| fs::read_to_string(docs.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let (lecture, forms) = (text_of("LECTURE.md"), text_of("../examples/producer_consumer.rs"));
+    let (lecture, forms) = (text_of("LECTURE.md"), text_of("../examples/producer_consumer/main.rs"));
 
     for link in all_between(&lecture, "](", ")") {
         text_of(link.split('#').next().unwrap());
@@ -111,7 +112,10 @@ fn the_lecture_points_at_what_there_is() {
         all_between(&forms, "\nfn ", "() -> Form").filter(|name| !name.contains('(')).collect();
     assert_eq!(names.len(), 14);
     for name in names {
-        assert!(lecture.contains(&format!("\n[`{name}`]: ../examples/producer_consumer.rs\n")), "{name}");
+        assert!(
+            lecture.contains(&format!("\n[`{name}`]: ../examples/producer_consumer/main.rs\n")),
+            "{name}"
+        );
         assert!(lecture.matches(&format!("[`{name}`]")).count() > 1, "{name}");
     }
 }
