@@ -5,7 +5,7 @@
 use std::{
     env, fs,
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -75,6 +75,49 @@ fn the_program_of_the_lectures_prints_the_same_with_both_queues() {
         "the kernel's queue: the same",
     ];
     assert_eq!(lines_of("message_queue"), expected);
+}
+
+#[test]
+fn producers_and_consumers_lose_and_double_nothing_in_any_form() {
+    let head = include_str!("../examples/producer_consumer/main.rs")
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"));
+    let expected: Vec<_> = head.map(str::trim_start).filter(|line| line.contains(" items, sum ")).collect();
+    assert_eq!(expected.len(), 14, "as many as there are forms");
+    assert_eq!(lines_of("producer_consumer"), expected);
+}
+
+/// What a page says between two strings, each time.
+fn all_between<'a>(page: &'a str, before: &'a str, after: &'a str) -> impl Iterator<Item = &'a str> {
+    page.split(before).skip(1).filter_map(move |rest| Some(rest.split_once(after)?.0))
+}
+
+#[test]
+fn the_lecture_points_at_what_there_is() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let text_of =
+        |path: &str| fs::read_to_string(docs.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (lecture, forms) = (text_of("LECTURE.md"), text_of("../examples/producer_consumer/main.rs"));
+
+    for link in all_between(&lecture, "](", ")") {
+        text_of(link.split('#').next().unwrap());
+    }
+    // Every second piece is code.
+    for test in lecture.split('`').skip(1).step_by(2).filter(|code| code.contains(".rs::")) {
+        let (file, name) = test.split_once("::").unwrap();
+        assert!(text_of(&format!("../{file}")).contains(&format!("fn {name}()")), "{test}");
+    }
+    // Each form is there, has its link, and is spoken of.
+    let names: Vec<_> =
+        all_between(&forms, "\nfn ", "() -> Form").filter(|name| !name.contains('(')).collect();
+    assert_eq!(names.len(), 14);
+    for name in names {
+        assert!(
+            lecture.contains(&format!("\n[`{name}`]: ../examples/producer_consumer/main.rs\n")),
+            "{name}"
+        );
+        assert!(lecture.matches(&format!("[`{name}`]")).count() > 1, "{name}");
+    }
 }
 
 #[test]
