@@ -26,7 +26,7 @@ mod summary;
 mod supervise;
 mod sweep;
 mod table;
-mod units;
+pub mod units;
 pub mod usage;
 mod worker;
 

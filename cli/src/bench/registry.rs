@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::link::Mechanism;
 use super::mechanism::{
-    eventfd, limits, mailbox, pipe, posix_mq, ring, semaphore, socket, stream, sysv, turns,
+use super::mechanism::{
+    eventfd, limits, mailbox, pipe, posix_mq, rendezvous, ring, semaphore, socket, stream, sysv, turns,
+};
 };
 use super::shape::{Offer, Variant, Wait};
 
@@ -24,6 +26,10 @@ pub struct Entry {
 const COPYING: &[Offer] = &kinds(Variant::Copy);
 /// The same of what is written and read where it lies.
 const IN_PLACE: &[Offer] = &kinds(Variant::InPlace);
+
+/// A rendezvous holds no messages: it has no throughput that a round trip does not say.
+const MEETING: &[Offer] =
+    &[Offer::latency(Variant::Copy, Wait::Spin), Offer::latency(Variant::Copy, Wait::Sleep)];
 
 /// The ring: a batch of one is a message in place, so batches have no latency of their own.
 const RING: &[Offer] = &[
@@ -77,6 +83,7 @@ const OWN: &[Entry] = &[
     Entry { name: "ring-spsc", offers: RING, make: ring::spsc },
     Entry { name: "ring-mpsc", offers: RING, make: ring::mpsc },
     Entry { name: "mailbox", offers: IN_PLACE, make: mailbox::mailbox },
+    Entry { name: "rendezvous", offers: MEETING, make: rendezvous::rendezvous },
     Entry { name: "pipe", offers: COPYING, make: pipe::pipe },
     Entry { name: "fifo", offers: COPYING, make: pipe::fifo },
     Entry { name: "sysv", offers: COPYING, make: sysv::sysv },

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod pipe;
 pub mod posix_mq;
+pub mod rendezvous;
 pub mod ring;
 pub mod semaphore;
 pub mod slots;
