@@ -25,6 +25,7 @@ use std::{
         atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst},
     },
     thread,
+    time::Instant,
 };
 
 // A plain sender lies in no static, so that no handler reaches it; this one does.
@@ -559,7 +560,7 @@ fn threads_that_share_it_send_each_message_once_and_in_their_order() {
     let ring = ringpost::unnamed().capacity(4096).many_senders(2).memfd().unwrap();
     let sender = SignalSender::new(ring.multi_sender().unwrap()).unwrap();
     let mut receiver = ring.receiver().unwrap();
-    let mut next = [0; 3];
+    let (mut next, began) = ([0; 3], Instant::now());
     thread::scope(|threads| {
         for thread in 0..3 {
             let sender = &sender;
@@ -567,6 +568,7 @@ fn threads_that_share_it_send_each_message_once_and_in_their_order() {
                 for number in 0..EACH {
                     while let Err(error) = sender.try_send(thread, &number.to_ne_bytes()) {
                         assert!(matches!(error, SendError::Busy | SendError::Full), "{error}");
+                        assert!(began.elapsed() < FAR, "still {error}");
                         thread::yield_now();
                     }
                 }
