@@ -157,7 +157,7 @@ extern "C" fn send_next(_: libc::c_int) {
 }
 
 static TICKETS: AtomicU64 = AtomicU64::new(0);
-const MOST_TICKETS: usize = 1 << 22;
+const MOST_TICKETS: usize = 1 << 20;
 /// 1 for a ticket that was answered with Ok.
 static ANSWERED: [AtomicU8; MOST_TICKETS] = [const { AtomicU8::new(0) }; MOST_TICKETS];
 
@@ -209,7 +209,7 @@ fn work(mut sender: MultiSender, mut receiver: Receiver, line: &Line, form: &str
     let handler = if nested { send_ticket } else { send_next };
     handle(libc::SIGUSR1, handler, 0);
     handle(libc::SIGUSR2, if nested { handler } else { ignore }, 0);
-    let enough = if common::long() { 300_000 } else { 3_000 };
+    let enough = if common::long() { 20_000 } else { 3_000 };
     line.tell(this_thread() as u64);
     let (mut own, mut got) = (0_u64, Got { nested, ..Got::default() });
     while SENT.load(SeqCst) < enough {
