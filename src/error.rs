@@ -233,6 +233,9 @@ pub enum SendError {
     InHand,
     /// This handle belongs to the process that this one was forked from. Attach anew after the fork.
     Forked,
+    /// Only from a [`SignalSender`](crate::SignalSender): this call has interrupted another one, or another thread is in one. That
+    /// one goes on.
+    Busy,
     /// This handle was cloned, and there is no slot left for it.
     TooManySenders {
         /// Number of slots.
@@ -273,6 +276,7 @@ impl fmt::Display for SendError {
             Self::NoMemory => f.write_str("the ring needs more memory, and there is none left"),
             Self::InHand => f.write_str("the receiver has the message in hand, and has not released it"),
             Self::Forked => f.write_str("this handle is the parent process's: attach anew after a fork"),
+            Self::Busy => f.write_str("somebody is in the middle of sending with this handle"),
             Self::TooManySenders { most } => write!(f, "all {most} sender slots of the ring are taken"),
             Self::NoSuchPriority { priority, highest } => write!(
                 f,
@@ -290,7 +294,9 @@ impl std::error::Error for SendError {}
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
-            SendError::Full | SendError::AtCeiling { timed_out: false, .. } => io::ErrorKind::WouldBlock,
+            SendError::Full | SendError::Busy | SendError::AtCeiling { timed_out: false, .. } => {
+                io::ErrorKind::WouldBlock
+            }
             SendError::AtCeiling { timed_out: true, .. } => io::ErrorKind::TimedOut,
             SendError::NoMemory => io::ErrorKind::OutOfMemory,
             SendError::TimedOut | SendError::InHand => io::ErrorKind::TimedOut,

@@ -156,7 +156,7 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     // What each message needs of the ring, without a detour.
     longest: u32,
     pub(super) scope: Scope,
-    generation: Generation,
+    pub(super) generation: Generation,
     pub(super) spin: Spin,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
@@ -377,7 +377,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     #[inline]
-    fn producer(&mut self) -> Result<&mut K::Producer, SendError> {
+    pub(super) fn producer(&mut self) -> Result<&mut K::Producer, SendError> {
         if self.producer.is_none() {
             self.join()?;
         }

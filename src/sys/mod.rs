@@ -5,6 +5,7 @@
 
 pub(crate) mod barrier;
 pub(crate) mod clock;
+pub(crate) mod errno;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod heap;

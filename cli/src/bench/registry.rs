@@ -6,9 +6,7 @@ use anyhow::Result;
 
 use super::link::Mechanism;
 use super::mechanism::{
-use super::mechanism::{
     eventfd, limits, mailbox, pipe, posix_mq, rendezvous, ring, semaphore, socket, stream, sysv, turns,
-};
 };
 use super::shape::{Offer, Variant, Wait};
 
