@@ -2,16 +2,17 @@
 
 mod desk;
 mod letter;
+mod picking;
 pub mod posix;
 pub mod sysv;
 
 pub use letter::{Blank, Letter, Mail};
+pub use picking::Picking;
 
 use super::{
     attach::Attachment,
     receiver::Patience,
     ring::Inner,
-    select::Berth,
     trust::{Trust, Untrusted},
 };
 use crate::{
@@ -531,28 +532,6 @@ impl<P: Trust> Mailbox<P> {
         occupancy
     }
 
-    /// Where this handle sleeps for what `pick` says.
-    pub(super) fn berth(&self, pick: Pick) -> Berth {
-        let desk = &self.desk;
-        Berth::at_mailbox(&desk.attachment, desk.area.shape(), desk.seat, pick)
-    }
-
-    /// Whether the next look for what `pick` says gives something.
-    pub(super) fn is_ready(&mut self, pick: Pick, why: Look) -> bool {
-        self.is_slept_for = true;
-        if why != Look::Spinning {
-            self.desk.hear();
-        }
-        let area = &self.desk.area;
-        self.clerk.find(area, pick).is_some() || mailbox::is_closed(area) || !self.desk.is_ours()
-    }
-
-    /// This handle, as a source of [`Select`](crate::Select), [`Dispatcher`](crate::Dispatcher) or
-    /// [`Readiness`](crate::Readiness): of the messages that `pick` takes. The handle itself is one of [`Pick::Any`].
-    pub fn picking(self, pick: Pick) -> Picking<P> {
-        Picking { mailbox: self, pick }
-    }
-
     /// How this handle waits from now on.
     pub fn set_wait(&mut self, strategy: WaitStrategy) {
         self.spin = Inner::spin_as(strategy);
@@ -581,24 +560,6 @@ fn take(clerk: &mut Clerk, desk: &Desk, pick: Pick) -> Option<Held> {
         }
     }
     None
-}
-
-/// A [`Mailbox`] that is waited for because of some of its messages.
-#[derive(Debug)]
-pub struct Picking<P: Trust = Untrusted> {
-    /// The handle.
-    pub mailbox: Mailbox<P>,
-    pub(super) pick: Pick,
-}
-
-impl<P: Trust> Picking<P> {
-    /// The next message of those, if there is one now. Never blocks.
-    ///
-    /// # Errors
-    /// As [`Mailbox::try_recv`].
-    pub fn try_recv(&mut self) -> Result<Letter<P>, RecvError> {
-        self.mailbox.try_recv(self.pick)
-    }
 }
 
 impl<P: Trust> Drop for Mailbox<P> {

@@ -86,7 +86,7 @@ impl Clerk {
             let free = area.cell(cell).state();
             let state = State::filling(self.seat);
             if free.phase() == Phase::Free && area.cell(cell).change(free, state) {
-                // ORDERING: Release M9; pairs with Acquire M10 in `Area::is_still`: the state comes before what is written now.
+                // ORDERING: Release N1; pairs with Acquire N2 in `Area::is_still`: the state comes before what is written now.
                 fence(Release);
                 self.next = cell.wrapping_add(1);
                 area.prefetch(cell, PREFETCH_AHEAD);

@@ -326,7 +326,7 @@ impl Area {
     /// Whether nobody has changed the state of a cell, so that what was read of its message is whole. (A cell in which a message
     /// lies is not written to before its state has changed.)
     pub(crate) fn is_still(&self, cell: u16, state: State) -> bool {
-        // ORDERING: Acquire M10; pairs with Release M9 in `Clerk::fill`: the payload was read before the next load.
+        // ORDERING: Acquire N2; pairs with Release N1 in `Clerk::fill`: the payload was read before the next load.
         fence(Acquire);
         self.cell(cell).state() == state
     }
