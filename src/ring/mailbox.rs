@@ -431,7 +431,7 @@ pub(crate) fn only_receiver(area: &Area) -> Option<Seat> {
 
 /// From now on nobody sends, and who finds nothing is told so. Who sleeps is to be woken.
 pub(crate) fn close(area: &Area) {
-    // ORDERING: Release; pairs with the Acquire below. Ordered before the look at who sleeps by G2.
+    // ORDERING: Release N3; pairs with Acquire N4 in `is_closed`.
     area.desk().closed.store(1, Release);
 }
 
@@ -439,7 +439,7 @@ pub(crate) fn close(area: &Area) {
 /// behind a fence (G2) once it has sent.
 #[inline]
 pub(crate) fn is_closed(area: &Area) -> bool {
-    // ORDERING: Acquire; pairs with the Release above.
+    // ORDERING: Acquire N4; pairs with Release N3 in `close`.
     let closed = area.desk().closed.load(Acquire) != 0;
     if closed {
         // ORDERING: G1, as the second look of a sleeper: either the sender sees that it is closed, or the look that follows sees
