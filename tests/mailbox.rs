@@ -466,6 +466,27 @@ fn messages_that_are_browsed_stay_until_somebody_deletes_them() {
 }
 
 #[test]
+fn a_message_is_browsed_once_also_while_it_is_laid_aside() {
+    for _ in 0..if common::long() { 20_000 } else { 300 } {
+        let ring = ringpost::unnamed().mailbox(4).memfd().unwrap();
+        let (mut sender, mut other) = (ring.mailbox().unwrap(), ring.mailbox().unwrap());
+        sender.send(1, b"stays").unwrap();
+        thread::scope(|threads| {
+            let sending = threads.spawn(move || {
+                // An order has room for eight.
+                for _ in 0..20 {
+                    sender.send(2, b"goes").unwrap();
+                    drop(sender.recv(Pick::Kind(2)).unwrap());
+                }
+            });
+            while !sending.is_finished() {
+                assert_eq!(other.browse(Pick::Kind(1)).len(), 1);
+            }
+        });
+    }
+}
+
+#[test]
 fn one_alone_receives_until_it_dies() {
     let shared = office(8, |builder| builder);
     let mut mailbox = shared.ring.mailbox().unwrap();

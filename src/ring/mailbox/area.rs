@@ -7,7 +7,7 @@
 //! cells           32 bytes of words, then the payload, to a multiple of 64 bytes
 //! ```
 
-use super::words::{Entry, Label, State};
+use super::words::{Entry, Label, Phase, State};
 use crate::{
     layout::LINE,
     ring::memory::Memory,
@@ -323,12 +323,13 @@ impl Area {
         self.cell(cell).state()
     }
 
-    /// Whether nobody has changed the state of a cell, so that what was read of its message is whole. (A cell in which a message
-    /// lies is not written to before its state has changed.)
+    /// Whether the message of this state still lies in the cell and can be taken, so that what was read of it is whole. (A cell in
+    /// which a message lies is not written to before it was taken, and then it is another's.)
     pub(crate) fn is_still(&self, cell: u16, state: State) -> bool {
         // ORDERING: Acquire N2; pairs with Release N1 in `Clerk::fill`: the payload was read before the next load.
         fence(Acquire);
-        self.cell(cell).state() == state
+        let now = self.state(cell);
+        now.phase() == Phase::Ready && now.is_of_same(state)
     }
 
     /// The claim of who has sent the message in a cell.
