@@ -19,6 +19,9 @@ test:
 hosted:
     cargo test --package ringpost --features shared_memory --test hosted
 
+tarpc:
+    cargo test --package ringpost-rpc --features tarpc --test tarpc
+
 loom:
     cargo test --package loom-tests
 
@@ -42,6 +45,12 @@ soak:
 
 system-calls-long:
     RINGPOST_LONG=1 cargo test --package ringpost --test system_calls -- --nocapture
+
+calls-long:
+    RINGPOST_LONG=1 cargo test --release --package ringpost-rpc --test semantics -- --nocapture --test-threads=1
+
+mailbox-long:
+    RINGPOST_LONG=1 cargo test --release --package ringpost --test mailbox -- --nocapture
 
 kills-long:
     RINGPOST_LONG=1 cargo test --release --package ringpost --test kill_campaign -- --nocapture --test-threads=1

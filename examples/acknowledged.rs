@@ -2,7 +2,7 @@
 //! rendezvous.
 //!
 //! ```text
-//! cargo run --example acknowledged
+//! cargo run --package ringpost --example acknowledged
 //! ```
 
 use ringpost::Callbacks;

@@ -2,7 +2,7 @@
 //! on: nobody waits for it, and it is told what it missed.
 //!
 //! ```text
-//! cargo run --example broadcast
+//! cargo run --package ringpost --example broadcast
 //! ```
 
 use ringpost::{Lifetime, RecvError, Start};

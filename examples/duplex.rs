@@ -2,7 +2,7 @@
 //! data as a region, which nobody copies; a client that is killed in between harms nobody.
 //!
 //! ```text
-//! cargo run --example duplex
+//! cargo run --package ringpost --example duplex
 //! ```
 
 use ringpost::{Duplex, Region, RegionMut};

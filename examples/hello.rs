@@ -1,7 +1,7 @@
 //! Hello between two processes: this program starts itself a second time. The second one sends, the first one receives.
 //!
 //! ```text
-//! cargo run --example hello
+//! cargo run --package ringpost --example hello
 //! ```
 
 use ringpost::Lifetime;

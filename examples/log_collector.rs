@@ -4,7 +4,7 @@
 //! text of a line need not say it.
 //!
 //! ```text
-//! cargo run --example log_collector
+//! cargo run --package ringpost --example log_collector
 //! ```
 
 use ringpost::Lifetime;

@@ -1,7 +1,7 @@
 //! A ring that has no name: only a process that was given its descriptor can open it. Here a child inherits it.
 //!
 //! ```text
-//! cargo run --example memfd_child
+//! cargo run --package ringpost --example memfd_child
 //! ```
 
 use std::{

@@ -3,7 +3,7 @@
 //! print the same.
 //!
 //! ```text
-//! cargo run --example message_queue
+//! cargo run --package ringpost --example message_queue
 //! ```
 
 use ringpost::sysv::{self, IPC_CREAT, IPC_EXCL, IPC_NOWAIT, MSG_EXCEPT};

@@ -4,7 +4,7 @@
 //! own, and whatever it does to its own memory, the host and the other plugins go on.
 //!
 //! ```text
-//! cargo run --example plugin
+//! cargo run --package ringpost --example plugin
 //! ```
 
 use ringpost::{Lanes, LanesError, Sender};

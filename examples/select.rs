@@ -1,7 +1,7 @@
 //! One thread that waits for four things at once: a ring, a link, a timer and standard input.
 //!
 //! ```text
-//! cargo run --example select
+//! cargo run --package ringpost --example select
 //! ```
 
 use ringpost::{Interest, RecvError, Select};

@@ -1,7 +1,7 @@
 //! A ring in which every message is a value of one type: no encoding, no decoding.
 //!
 //! ```text
-//! cargo run --example typed
+//! cargo run --package ringpost --example typed
 //! ```
 
 use ringpost::{Builder, Lifetime, OpenError, RecvError};
