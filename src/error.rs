@@ -114,7 +114,7 @@ impl fmt::Display for OpenError {
             }
             Self::SenderAttached { pid } => write!(
                 f,
-                "the ring has a sender already (process {pid}), and takes one at a time; one made with `many_senders` takes several"
+                "the ring has a sender already (process {pid}), and takes one at a time; a ring made with `many_senders` takes several"
             ),
             Self::TooManySenders { most } => write!(
                 f,

@@ -710,7 +710,7 @@ fn a_second_receiver_is_told_who_the_first_is_and_a_second_sender_too() {
             assert_error!(
                 scene.refused(|| ring.sender()),
                 OpenError::SenderAttached { pid } if *pid == holder.id(),
-                format!("process {}", holder.id()), "make it with `many_senders`"
+                format!("process {}", holder.id()), "`many_senders` takes several"
             );
         }
         holder.kill();
