@@ -158,7 +158,9 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
     let size = usual_size(rows);
     let latency = |row: &Row| row.measure == Measure::Latency && row.class == Some(Class::SameCore);
     let throughput = |row: &Row| row.measure == Measure::Throughput;
-    let through: Vec<Rung> = SLEEPING.into_iter().chain(FURTHER).collect();
+    // What takes turns has no stream: in one, it waits for the other side with each message.
+    let streaming = SLEEPING.into_iter().filter(|(_, _, mechanism, ..)| *mechanism != "futex-shm");
+    let through: Vec<Rung> = streaming.chain(FURTHER).collect();
     let title = |what: &str| format!("{}: {what}", units::size(size));
     let ladders = [
         ladder(

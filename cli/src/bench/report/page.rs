@@ -94,7 +94,8 @@ fn ladder_part(rows: &[Row]) -> Markup {
                     "What a message takes on each rung, and what the step to it saved. The single costs were measured in the \
                      same run; system calls and context switches were counted, copies, lines and fences are known by construction. “Explained” \
                      is their sum, and what it leaves over is named as well: system calls are in it where they were not \
-                     counted. In the stream two processes work side by side, so calls, switches and copies count half there."
+                     counted. In the stream two processes work side by side, so calls, switches and copies count half there; the futex by \
+                     hand has one slot and takes turns, so it is no rung of it."
                 }
                 ul { @for (name, price) in prices {
                     li { (name) ": " @match price { Some(ns) => (units::time(ns)), None => "not measured" } }
