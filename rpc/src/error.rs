@@ -34,7 +34,8 @@ impl fmt::Display for Done {
     }
 }
 
-/// Why the server did not do what was asked for. Nothing was done, except by a method that [panicked](Refusal::Panicked).
+/// Why the server did not do what was asked for. Nothing was done, except by a method that [panicked](Refusal::Panicked), and, where
+/// the state is not a durable one, by a method whose answer is too long or can't be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {

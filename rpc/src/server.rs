@@ -256,7 +256,8 @@ where
         let mut service = S::new(durable.state());
         run(&mut service, method, context, arguments, answer)?;
         observe(&Event::Executed);
-        if !answer.regions.is_empty() {
+        let length = size_of::<AnswerHeader>() + answer.bytes.len();
+        if !answer.regions.is_empty() || length > context.link.borrow().sender.longest_message() {
             return Err(Refusal::AnswerTooLong);
         }
         let state = service.into_implementation();

@@ -380,13 +380,15 @@ impl<P: Trust> Mailbox<P> {
             return Err(RecvError::Forked);
         }
         self.allowed()?;
-        let held = match take(&mut self.clerk, &self.desk, pick) {
-            Some(held) => held,
-            None => self.wait_for_message(pick, patience)?,
+        let taken = match take(&mut self.clerk, &self.desk, pick) {
+            Some(held) => Ok(held),
+            None => self.wait_for_message(pick, patience),
         };
         if self.is_slept_for {
+            // It may have been called for what it does not ask for here.
             pass_on(&self.desk, &mut self.clerk);
         }
+        let held = taken?;
         let letter = Letter::new(Arc::clone(&self.desk), held);
         if let Some(slot) = self.desk.slot() {
             slot.received.messages.add(1);

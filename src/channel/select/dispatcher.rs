@@ -164,7 +164,7 @@ impl<'h> Dispatcher<'h> {
     /// # Errors
     /// As [`Select::wait`].
     pub fn turn(&mut self) -> Result<bool, SelectError> {
-        if self.flag.is_raised() || self.handlers.is_empty() {
+        if self.flag.is_raised() || self.select.len() == 1 {
             self.flag.lower();
             return Ok(false);
         }

@@ -86,9 +86,8 @@ impl FrozenBlock {
     /// Takes what somebody passed: only a memfd that is sealed against writing and any change of size, and has no holes.
     pub(crate) fn take(fd: OwnedFd) -> Result<Self, SegmentError> {
         let segment = Segment { file: fd.into() };
-        let meta = segment.metadata()?;
         let is_memory = fstatfs(&segment.file).is_ok_and(|system| system.f_type == TMPFS);
-        if !meta.is_file() || !is_memory {
+        if !segment.metadata()?.is_file() || !is_memory {
             return Err(SegmentError::NotRegular { path: None });
         }
         let seals = segment.seals()?;
@@ -97,6 +96,8 @@ impl FrozenBlock {
         if let Some(&(_, missing)) = needed.iter().find(|(seal, _)| !seals.contains(*seal)) {
             return Err(SegmentError::NotSealed { missing });
         }
+        // Only now: before it was sealed its owner could still change it.
+        let meta = segment.metadata()?;
         let Some(length) = usize::try_from(meta.len()).ok().and_then(NonZeroUsize::new) else {
             return Err(SegmentError::TooShort { found: meta.len(), needed: 1 });
         };
