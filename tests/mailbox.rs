@@ -620,6 +620,8 @@ fn a_mailbox_is_waited_for_beside_a_ring_and_by_a_descriptor() {
     let mut sender = ring.sender().unwrap();
     let mut other = shared.ring.mailbox().unwrap();
     thread::scope(|threads| {
+        // Or it would wait until somebody hears it.
+        threads.spawn(|| while sending.next().is_some() {});
         threads.spawn(|| {
             for number in 0..rounds {
                 // Some that the other one takes, whoever was called.
@@ -653,14 +655,13 @@ fn a_mailbox_is_waited_for_beside_a_ring_and_by_a_descriptor() {
                 }
             }
         }
+        while expected < rounds {
+            assert!(select.wait_timeout(FAR).unwrap() == sevens);
+            assert_eq!(number(&select[sevens].try_recv().unwrap()), expected);
+            expected += 1;
+        }
     });
-    while expected < rounds {
-        assert!(select.wait_timeout(FAR).unwrap() == sevens);
-        assert_eq!(number(&select[sevens].try_recv().unwrap()), expected);
-        expected += 1;
-    }
     assert_eq!(others, rounds);
-    while sending.next().is_some() {}
     sending.finish();
 }
 
