@@ -62,7 +62,7 @@ pub struct Receipt {
 impl Receipt {
     pub(super) fn new<P: Trust, K: SenderKind>(sender: &Sender<P, K>, end: Position) -> Self {
         let inner = Arc::clone(&sender.attachment.inner);
-        Self { inner, end, before: sender.before, generation: Generation::current() }
+        Self { inner, end, before: sender.before, generation: sender.generation }
     }
 
     /// Whether the receiver has released the message. Never blocks.
@@ -105,9 +105,15 @@ impl Receipt {
         let slice = (inner.scope == Scope::Shared).then_some(LOOK_AFTER);
         let sleeper =
             Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
+        let mut next_look = Deadline::after(LOOK_AFTER / 2);
         let found = sleeper.until_release(&mut inner.spin(), deadline, |look| {
             let gone = if look == Look::Spinning { None } else { gone(inner, self.before) };
-            let gone = gone.or_else(|| if look == Look::Idle { died(inner) } else { None });
+            // Who polls for ever is never idle: then by the clock.
+            let due = look == Look::Idle || look == Look::BeforeSleep && next_look.passed();
+            if due {
+                next_look = Deadline::after(LOOK_AFTER / 2);
+            }
+            let gone = gone.or_else(|| if due { died(inner) } else { None });
             // After the look at who has gone: what that one has released counts.
             if self.is_taken() { Some(Ok(())) } else { gone.map(Err) }
         });
