@@ -665,6 +665,32 @@ fn a_mailbox_is_waited_for_beside_a_ring_and_by_a_descriptor() {
     sending.finish();
 }
 
+/// A message calls one of those who sleep, so whoever is called and goes has to call the next.
+#[test]
+fn whoever_is_called_and_leaves_without_a_look_calls_another() {
+    let shared = office(8, |builder| builder);
+    // Whoever takes a seat calls all, so this one comes first.
+    let mut sender = shared.ring.mailbox().unwrap();
+    let mut others: Vec<_> =
+        (0..4).map(|_| Readiness::new(shared.ring.mailbox().unwrap()).unwrap()).collect();
+    for mailbox in &mut others {
+        assert!(!mailbox.arm().unwrap());
+    }
+    send(&mut sender, 0);
+    while !others.is_empty() {
+        let mut descriptors: Vec<_> =
+            others.iter().map(|mailbox| PollFd::new(mailbox, PollFlags::IN)).collect();
+        assert_ne!(poll(&mut descriptors, Some(&FAR.try_into().unwrap())).unwrap(), 0, "nobody is called");
+        let called = descriptors.iter().position(|descriptor| descriptor.revents().contains(PollFlags::IN));
+        let called = called.unwrap();
+        drop(descriptors);
+        let mut called = others.swap_remove(called);
+        if others.is_empty() {
+            assert_eq!(number(&called.try_recv(Pick::Any).unwrap()), 0);
+        }
+    }
+}
+
 #[test]
 fn a_mailbox_that_is_closed_for_all_gives_what_is_left_and_then_says_so() {
     let shared = office(2, |builder| builder);

@@ -97,7 +97,7 @@ const WEAKENED: &[Mutation] = &[
     mutation("M3", AREA, "(before.0, entry.0, Release, Relaxed)", "(before.0, entry.0, Relaxed, Relaxed)", "mailbox::a_cell_that_is_used_again_is_not_taken_for_what_it_held_before"),
     mutation("M4", AREA, "Entry(self.entry_word(level, ticket).load(Acquire))", "Entry(self.entry_word(level, ticket).load(Relaxed))", "mailbox::a_cell_that_is_used_again_is_not_taken_for_what_it_held_before"),
     mutation("M5", MAILBOX, "asides.fetch_add(ASIDE, Release)", "asides.fetch_add(ASIDE, Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
-    mutation("M6", MAILBOX, "area.desk().asides.load(Acquire)", "area.desk().asides.load(Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
+    mutation("M6", MAILBOX, "area.common().asides.load(Acquire)", "area.common().asides.load(Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
     mutation("M7", MAILBOX, "head.compare_exchange(head, to, Release, Relaxed)", "head.compare_exchange(head, to, Relaxed, Relaxed)", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("M8", MAILBOX, "let head = order.head.load(Acquire);", "let head = order.head.load(Relaxed);", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("G1", WAIT, "`Dormitory::wake_one`.\n        fence(SeqCst);\n", "`Dormitory::wake_one`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),

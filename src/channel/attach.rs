@@ -196,14 +196,11 @@ impl Attachment {
         }
     }
 
-    /// Takes a seat at a mailbox, after what dead holders of seats have left there was put in order.
+    /// Takes a seat, if it is a mailbox that has such, after what dead holders of seats have left there was put in order.
     pub(crate) fn seat(
         inner: Arc<Inner>,
         recover: impl Fn(u8, &AtomicU64, claim::Seen),
     ) -> Result<Self, OpenError> {
-        let Kind::Mailbox { seats, .. } = inner.header.kind else {
-            return Err(wrong_kind(inner.header.kind, "a mailbox"));
-        };
         let memory = &inner.memory;
         for (number, slot) in memory.all_slots() {
             bury_dead(slot, |seen| recover(number, &slot.claim, seen), is_dead);
@@ -219,7 +216,7 @@ impl Attachment {
         });
         match free {
             Some((place, _arrival)) => Ok(Self::armed(Arc::clone(&inner), place)),
-            None => Err(OpenError::TooManySeats { most: seats }),
+            None => Err(OpenError::TooManySeats { most: inner.header.kind.slots() }),
         }
     }
 
@@ -249,7 +246,7 @@ pub(super) fn bury_dead(slot: &Slot, recover: impl FnOnce(claim::Seen), is_dead:
     }
 }
 
-fn wrong_kind(found: Kind, expected: &str) -> OpenError {
+pub(super) fn wrong_kind(found: Kind, expected: &str) -> OpenError {
     let found = match found {
         Kind::Single => "one sender",
         Kind::Many(_) => "many senders",

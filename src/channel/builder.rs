@@ -243,13 +243,18 @@ impl Builder {
     /// # Errors
     /// Those of [`open`](Builder::open) and [`create`](Builder::create).
     pub fn open_or_create(&self) -> Result<Ring, OpenError> {
+        self.open_or(|| self.create())
+    }
+
+    /// Opens the named ring, or has `create` make it, with this name, when there is none.
+    pub(super) fn open_or(&self, create: impl Fn() -> Result<Ring, OpenError>) -> Result<Ring, OpenError> {
         // Each round somebody else has made or unlinked the name in between: they made progress, we try again.
         loop {
             match self.open() {
                 Err(OpenError::Segment(SegmentError::NotFound { .. })) => {}
                 other => return other,
             }
-            match self.create() {
+            match create() {
                 Err(OpenError::Segment(SegmentError::AlreadyExists { .. })) => {}
                 other => return other,
             }

@@ -10,7 +10,7 @@ pub use letter::{Blank, Letter, Mail};
 pub use picking::Picking;
 
 use super::{
-    attach::Attachment,
+    attach::{self, Attachment},
     receiver::Patience,
     ring::Inner,
     trust::{Trust, Untrusted},
@@ -133,25 +133,14 @@ pub struct Mailbox<P: Trust = Untrusted> {
 /// # Errors
 /// As [`Builder::open_or_create`](crate::Builder::open_or_create) and [`Ring::mailbox`](crate::Ring::mailbox).
 pub fn mailbox(name: &str) -> Result<Mailbox, OpenError> {
-    use crate::error::SegmentError;
     let builder = super::builder(name);
-    loop {
-        match builder.open() {
-            Err(OpenError::Segment(SegmentError::NotFound { .. })) => {}
-            other => return other?.mailbox(),
-        }
-        match builder.clone().mailbox(256).create() {
-            Err(OpenError::Segment(SegmentError::AlreadyExists { .. })) => {}
-            other => return other?.mailbox(),
-        }
-    }
+    builder.open_or(|| builder.clone().mailbox(256).create())?.mailbox()
 }
 
 impl<P: Trust> Mailbox<P> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let Some(shape) = inner.header.shape() else {
-            // Says so.
-            return Attachment::seat(inner, |_, _, _| ()).map(|_| unreachable!("it is no mailbox"));
+            return Err(attach::wrong_kind(inner.header.kind, "a mailbox"));
         };
         let area = Area::new(Arc::clone(&inner.memory), shape);
         let spin = inner.spin();
@@ -238,7 +227,8 @@ impl<P: Trust> Mailbox<P> {
     /// Sends what was written in place. A system call only when a receiver sleeps.
     ///
     /// # Errors
-    /// [`SendError::NoSuchPriority`], with which the message is gone; [`SendError::Forked`]; [`SendError::Corrupt`].
+    /// [`SendError::NoSuchPriority`], [`SendError::Disconnected`] and [`SendError::Forked`], with which the message is gone;
+    /// [`SendError::Corrupt`].
     ///
     /// # Panics
     /// When `blank` is of another handle.
@@ -566,8 +556,13 @@ fn take(clerk: &mut Clerk, desk: &Desk, pick: Pick) -> Option<Held> {
 
 impl<P: Trust> Drop for Mailbox<P> {
     fn drop(&mut self) {
-        if self.desk.is_ours() {
-            mailbox::open_to_all(&self.desk.area, self.desk.seat);
+        if !self.desk.is_ours() {
+            return;
+        }
+        mailbox::open_to_all(&self.desk.area, self.desk.seat);
+        if self.is_slept_for {
+            // It may have been called for a message that it has not asked for.
+            pass_on(&self.desk, &mut self.clerk);
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A message lies in a *cell* and stays there. The state word of the cell says who has it, so that each step from hand to
 //! hand is one CAS of one word. Which message comes before which is said by *orders*, one for each priority: an entry
-//! names a cell, and its position is the *ticket* that the state of the cell has as well. An entry whose ticket the state
-//! has no longer is *stale*, for ever: so whoever takes a message from the middle changes the state alone.
+//! names a cell, and its position is the *ticket* that the state of the cell has as well. An entry is *stale* when the state is not
+//! that of a message with its ticket: so whoever takes a message from the middle changes the state alone.
 //!
 //! ```text
 //! send      cell: free -> filling; payload; state: ready, ticket t; entry t: -> cell (here it is sent); tail -> t + 1
@@ -65,7 +65,7 @@ pub(crate) struct Clerk {
     claim: u64,
     /// Where the next free cell is looked for first.
     next: u16,
-    /// For each level: before this ticket all entries are stale.
+    /// For each level: before this ticket all entries were stale; a message that was given back since lies aside.
     from: Vec<u64>,
 }
 
@@ -155,7 +155,7 @@ impl Clerk {
     fn find_once(&mut self, area: &Area, pick: Pick, asides: u64) -> Option<Found> {
         let mut best = find_aside(area, pick, asides);
         // ORDERING: Relaxed; set before the entry is written, and who is to sleep looks behind G1.
-        let used = area.desk().used.load(Relaxed);
+        let used = area.common().used.load(Relaxed);
         for level in (0..area.shape().levels).rev().filter(|level| used >> level & 1 != 0) {
             if let Some(found) = self.find_in(area, level, pick)
                 && best.is_none_or(|best| found.comes_before(&best, pick))
@@ -260,7 +260,7 @@ impl Clerk {
 /// Says that there may be messages at this level.
 #[inline]
 fn mark_used(area: &Area, level: u8) {
-    let (used, bit) = (&area.desk().used, 1 << level);
+    let (used, bit) = (&area.common().used, 1 << level);
     // ORDERING: Relaxed; it is never taken back.
     if used.load(Relaxed) & bit == 0 {
         // ORDERING: Relaxed; before the entry, which is released (M3).
@@ -287,14 +287,14 @@ const ASIDE: u64 = 1 << 32;
 /// Says that messages may lie aside, after one was laid there.
 fn tell_of_asides(area: &Area) {
     // ORDERING: Release M5; pairs with Acquire M6 in `asides`: whoever sees it finds the message.
-    area.desk().asides.fetch_add(ASIDE, Release);
+    area.common().asides.fetch_add(ASIDE, Release);
 }
 
 /// How much was laid aside, and how much of it somebody found to be gone.
 #[inline]
 fn asides(area: &Area) -> u64 {
     // ORDERING: Acquire M6; pairs with Release M5 in `tell_of_asides`.
-    area.desk().asides.load(Acquire)
+    area.common().asides.load(Acquire)
 }
 
 /// The message that `pick` takes first of those that lie aside, which may be there by this count.
@@ -312,7 +312,7 @@ fn find_aside(area: &Area, pick: Pick, asides: u64) -> Option<Found> {
     }
     if none {
         // ORDERING: Relaxed; it fails when more was laid aside since.
-        let _ = area.desk().asides.compare_exchange(asides, laid * ASIDE + laid, Relaxed, Relaxed);
+        let _ = area.common().asides.compare_exchange(asides, laid * ASIDE + laid, Relaxed, Relaxed);
     }
     best
 }
@@ -390,8 +390,8 @@ pub(crate) fn recover(area: &Area, number: u8, claim: &AtomicU64, seen: Seen) {
 /// Takes back what the holder before may have left of its sleep. Due from who has taken a seat, before it wakes all: a wake may have
 /// gone to it meanwhile.
 pub(crate) fn get_up(area: &Area, seat: Seat) {
-    let desk = area.desk();
-    for mask in [&desk.receivers, &desk.senders] {
+    let common = area.common();
+    for mask in [&common.receivers, &common.senders] {
         // ORDERING: Relaxed; the fence G2 of the wakes that follow orders it.
         mask.fetch_and(!seat.bit(), Relaxed);
     }
@@ -410,7 +410,7 @@ fn is_sent(area: &Area, cell: u16, state: State) -> bool {
 pub(crate) fn close_to_others(area: &Area, seat: Seat) -> bool {
     let word = State::new(Phase::Taken, seat, 0, 0).0;
     // ORDERING: Relaxed; it guards nothing but who looks.
-    match area.desk().only.compare_exchange(0, word, Relaxed, Relaxed) {
+    match area.common().only.compare_exchange(0, word, Relaxed, Relaxed) {
         Ok(_) => true,
         Err(other) => other == word,
     }
@@ -420,19 +420,19 @@ pub(crate) fn close_to_others(area: &Area, seat: Seat) -> bool {
 pub(crate) fn open_to_all(area: &Area, seat: Seat) {
     let word = State::new(Phase::Taken, seat, 0, 0).0;
     // ORDERING: as above.
-    let _ = area.desk().only.compare_exchange(word, 0, Relaxed, Relaxed);
+    let _ = area.common().only.compare_exchange(word, 0, Relaxed, Relaxed);
 }
 
 /// The seat that alone may receive.
 pub(crate) fn only_receiver(area: &Area) -> Option<Seat> {
     // ORDERING: as above.
-    Some(area.desk().only.load(Relaxed)).filter(|&word| word != 0).map(|word| State(word).seat())
+    Some(area.common().only.load(Relaxed)).filter(|&word| word != 0).map(|word| State(word).seat())
 }
 
 /// From now on nobody sends, and who finds nothing is told so. Who sleeps is to be woken.
 pub(crate) fn close(area: &Area) {
     // ORDERING: Release N3; pairs with Acquire N4 in `is_closed`.
-    area.desk().closed.store(1, Release);
+    area.common().closed.store(1, Release);
 }
 
 /// Whether somebody has said so. A look that follows finds all that is sent, and was not taken back by its sender, who asks this
@@ -440,7 +440,7 @@ pub(crate) fn close(area: &Area) {
 #[inline]
 pub(crate) fn is_closed(area: &Area) -> bool {
     // ORDERING: Acquire N4; pairs with Release N3 in `close`.
-    let closed = area.desk().closed.load(Acquire) != 0;
+    let closed = area.common().closed.load(Acquire) != 0;
     if closed {
         // ORDERING: G1, as the second look of a sleeper: either the sender sees that it is closed, or the look that follows sees
         // what it has sent.

@@ -62,12 +62,12 @@ impl Office {
     }
 
     fn receivers(&self) -> Dormitory<'_> {
-        let (memory, mask) = (&*self.memory, &self.area.desk().receivers);
+        let (memory, mask) = (&*self.memory, &self.area.common().receivers);
         Dormitory { memory, mask, scope: Scope::Shared }
     }
 
     fn senders(&self) -> Dormitory<'_> {
-        Dormitory { mask: &self.area.desk().senders, ..self.receivers() }
+        Dormitory { mask: &self.area.common().senders, ..self.receivers() }
     }
 
     fn free_cells(&self) -> usize {

@@ -51,11 +51,11 @@ impl Desk {
     }
 
     pub(super) fn receivers(&self) -> Dormitory<'_> {
-        self.dormitory(&self.area.desk().receivers)
+        self.dormitory(&self.area.common().receivers)
     }
 
     pub(super) fn senders(&self) -> Dormitory<'_> {
-        self.dormitory(&self.area.desk().senders)
+        self.dormitory(&self.area.common().senders)
     }
 
     /// The cell is free again: wakes a sender, if enough of them are.

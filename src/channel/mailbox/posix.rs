@@ -21,7 +21,7 @@
 use super::{Envelope, Mailbox, Pick};
 use crate::{
     channel::builder,
-    error::{OpenError, RecvError, SegmentError, SendError},
+    error::{OpenError, RecvError, SendError},
     ring::mailbox::MOST_LEVELS,
 };
 use std::{
@@ -93,16 +93,11 @@ pub fn mq_open(name: &str, flags: i32, mode: u32, attributes: Option<&MqAttr>) -
         let shaped = builder.clone().mailbox(attributes.mq_maxmsg).priorities(MOST_LEVELS);
         shaped.longest_message(attributes.mq_msgsize.into()).mode(mode).create()
     };
-    let ring = loop {
-        let found = if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL { make() } else { builder.open() };
-        match found {
-            Err(OpenError::Segment(SegmentError::NotFound { .. })) if flags & O_CREAT != 0 => match make() {
-                Err(OpenError::Segment(SegmentError::AlreadyExists { .. })) => {}
-                made => break made?,
-            },
-            found => break found?,
-        }
-    };
+    let ring = match (flags & O_CREAT != 0, flags & O_EXCL != 0) {
+        (true, true) => make(),
+        (true, false) => builder.open_or(make),
+        (false, _) => builder.open(),
+    }?;
     Ok(Mqd { mailbox: ring.mailbox()?, flags })
 }
 

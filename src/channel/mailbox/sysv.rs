@@ -21,7 +21,7 @@
 use super::{Mailbox, Pick};
 use crate::{
     channel::{builder, ring::Ring},
-    error::{OpenError, RecvError, SegmentError, SendError},
+    error::{RecvError, SendError},
 };
 use std::io::{Error, ErrorKind, Result};
 
@@ -69,19 +69,11 @@ pub fn msgget(key: i32, flags: i32) -> Result<Queue> {
     }
     let builder = builder::builder(format!("sysv.{key:08x}"));
     let make = || builder.clone().mailbox(MESSAGES).mode(flags as u32 & 0o777).create();
-    let ring = loop {
-        let found =
-            if flags & (IPC_CREAT | IPC_EXCL) == IPC_CREAT | IPC_EXCL { make() } else { builder.open() };
-        match found {
-            Err(OpenError::Segment(SegmentError::NotFound { .. })) if flags & IPC_CREAT != 0 => {
-                match make() {
-                    Err(OpenError::Segment(SegmentError::AlreadyExists { .. })) => {}
-                    made => break made?,
-                }
-            }
-            found => break found?,
-        }
-    };
+    let ring = match (flags & IPC_CREAT != 0, flags & IPC_EXCL != 0) {
+        (true, true) => make(),
+        (true, false) => builder.open_or(make),
+        (false, _) => builder.open(),
+    }?;
     let mailbox = ring.mailbox()?;
     Ok(Queue { ring, mailbox })
 }

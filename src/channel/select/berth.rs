@@ -74,7 +74,7 @@ impl Berth {
             Bed::Mailbox { area, deaths, scope, seat, pick } => {
                 let (slot, pick) = (area.slot(*seat), pick.encode());
                 let dormitory =
-                    Dormitory { memory: area.memory(), mask: &area.desk().receivers, scope: *scope };
+                    Dormitory { memory: area.memory(), mask: &area.common().receivers, scope: *scope };
                 let bed = wait::Bed { dormitory, slot, bit: seat.bit(), pick, eager_pick: pick };
                 (Call::Bed(bed), &deaths.news, &slot.received)
             }

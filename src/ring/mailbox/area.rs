@@ -47,7 +47,7 @@ impl Shape {
     }
 
     fn orders(self) -> u64 {
-        size_of::<Desk>() as u64 + u64::from(self.levels) * size_of::<Level>() as u64
+        size_of::<Common>() as u64 + u64::from(self.levels) * size_of::<Level>() as u64
     }
 
     fn first_cell(self) -> u64 {
@@ -62,7 +62,7 @@ impl Shape {
 
 /// What concerns the whole mailbox. Read with each message, seldom written.
 #[repr(C, align(128))]
-pub(crate) struct Desk {
+pub(crate) struct Common {
     /// Seats that sleep until there is a message, a bit each.
     pub(crate) receivers: AtomicU64,
     /// Seats that sleep until there is room, a bit each.
@@ -101,7 +101,7 @@ pub(crate) struct Cell {
 
 #[cfg(not(ringpost_loom))]
 const _: () = {
-    assert!(size_of::<Desk>() == 128 && size_of::<Level>() == 256);
+    assert!(size_of::<Common>() == 128 && size_of::<Level>() == 256);
     assert!(size_of::<Cell>() as u64 == Shape::CELL_WORDS);
 };
 
@@ -167,7 +167,7 @@ mod in_memory {
             self.shape
         }
 
-        pub(crate) fn desk(&self) -> &Desk {
+        pub(crate) fn common(&self) -> &Common {
             // SAFETY: the data area begins with the desk (`new`), made of atomics only.
             unsafe { self.memory.data_at(0).cast().as_ref() }
         }
@@ -175,7 +175,7 @@ mod in_memory {
         /// Level `number`, the last one where there are not so many.
         pub(crate) fn level(&self, number: u8) -> &Level {
             let number = u64::from(number.min(self.shape.levels - 1));
-            let offset = size_of::<Desk>() as u64 + number * size_of::<Level>() as u64;
+            let offset = size_of::<Common>() as u64 + number * size_of::<Level>() as u64;
             // SAFETY: one of `levels` in the area (`new`), made of atomics only.
             unsafe { self.memory.data_at(offset).cast().as_ref() }
         }
@@ -219,7 +219,7 @@ mod in_loom {
     pub struct Area {
         memory: Arc<Memory>,
         shape: Shape,
-        desk: Desk,
+        common: Common,
         levels: Vec<Level>,
         entries: Vec<AtomicU64>,
         cells: Vec<Cell>,
@@ -233,7 +233,7 @@ mod in_loom {
             Self {
                 memory,
                 shape,
-                desk: Desk {
+                common: Common {
                     receivers: word(),
                     senders: word(),
                     asides: word(),
@@ -267,7 +267,7 @@ mod in_loom {
             self.shape
         }
 
-        pub(crate) fn desk(&self) -> &Desk {
+        pub(crate) fn common(&self) -> &Common {
             &self.desk
         }
 

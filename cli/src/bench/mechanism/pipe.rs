@@ -44,6 +44,7 @@ struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
     fn new() -> Result<Self> {
+        // mkdtemp puts a name of its own in place of the Xs.
         let template = std::env::temp_dir().join("ringpost-bench-XXXXXX");
         let path = nix::unistd::mkdtemp(&template)
             .with_context(|| format!("cannot make a directory like {}", template.display()))?;
