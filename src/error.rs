@@ -197,6 +197,7 @@ impl From<OpenError> for io::Error {
 /// Why a message was not sent. The message is still the caller's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum SendError {
     /// There is no room now. Only from the `try_` functions and from batches.
     Full,
@@ -438,6 +439,7 @@ impl From<NotTaken> for io::Error {
 /// Why no message was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum RecvError {
     /// There is no message now. Only from the `try_` functions.
     Empty,

@@ -514,9 +514,9 @@ impl Spin {
 
     /// Lets a stream of messages get ahead. Whoever has caught up with it would fight for each line that is being
     /// written, and slow both sides down by half.
-    pub(crate) fn step_back(&self) {
+    pub(crate) fn step_back(&self, most: u32) {
         if self.strategy != WaitStrategy::Sleep {
-            (0..Self::STEP_BACK).for_each(|_| spin_loop());
+            (0..most.min(Self::STEP_BACK)).for_each(|_| spin_loop());
         }
     }
 

@@ -373,7 +373,7 @@ impl<P: Trust> Receiver<P> {
             Patience::Until(deadline) => {
                 let received = counts.messages.get();
                 if received.wrapping_sub(ring.received) >= STREAM {
-                    spin.step_back();
+                    spin.step_back(256);
                 }
                 ring.received = received;
                 sleeper(attachment)

@@ -10,6 +10,7 @@ use crate::ring::{
     memory::Memory,
     offer::Offer,
     position::Position,
+    record::Info,
     reserve::{Produce, Reserved},
 };
 use core::{
@@ -27,44 +28,44 @@ use core::{
 /// of other senders behind it wait.
 #[must_use = "a reservation that is dropped is discarded: commit it"]
 pub struct Reservation<'a, P: Trust = Untrusted, K: SenderKind = Single> {
+    // Two words, which travel in registers; what is reserved, the sender knows. A longer value is stored in parts and loaded in
+    // other parts on its way to `commit`, and such a load waits until all stores before it, those of the last message too, have
+    // left the processor.
     sender: &'a mut Sender<P, K>,
-    reserved: Reserved,
-    /// Bytes reserved.
-    room: u32,
-    /// Bytes of the message.
-    length: u32,
-    kind: u16,
+    /// What the header will say of it.
+    info: Info,
     trust: PhantomData<P>,
 }
 
 impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     #[inline]
-    pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved, length: u32) -> Self {
-        Self { sender, reserved, room: length, length, kind: 0, trust: PhantomData }
+    pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
+        Self { sender, info: reserved.info, trust: PhantomData }
     }
 
     /// Bytes of the message.
     #[inline]
     pub fn len(&self) -> usize {
-        self.length as usize
+        self.info.length() as usize
     }
 
     /// Whether the message has no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.info.length() == 0
     }
 
     /// Sets the user's kind of message; 0 unless set.
     #[inline]
     pub fn set_kind(&mut self, kind: u16) {
-        self.kind = kind;
+        self.info = self.info.with_kind(kind);
     }
 
     /// Shortens the message to its first `length` bytes; does nothing when it is not longer.
     #[inline]
     pub fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(u32::try_from(length).unwrap_or(u32::MAX));
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.info = self.info.with_length(self.info.length().min(length));
     }
 
     /// Copies `bytes` into the message from byte `offset` on.
@@ -89,11 +90,10 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     ///
     /// Gives the message's sequence number. In a forked child, whose parent's the reservation is, nothing happens. (Its bytes
     /// are the parent's memory all the same: write none there.)
-    #[inline]
+    #[inline(always)]
     pub fn commit(self) -> u64 {
-        let (reserved, room, length, kind) = (self.reserved, self.room, self.length, self.kind);
-        let sequence = reserved.start;
-        self.sender.publish_one(reserved, room, length, kind);
+        let sequence = self.sender.open().start;
+        self.sender.publish_one(self.info);
         core::mem::forget(self);
         Position::units(sequence)
     }
@@ -103,9 +103,9 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     where
         K: OneReceiver,
     {
-        let at = self.reserved.start;
+        let at = self.sender.open().start;
         let geometry = self.sender.memory().geometry();
-        let receipt = Receipt::new(self.sender, at.plus(geometry.size_units(at, self.length as u64)));
+        let receipt = Receipt::new(self.sender, at.plus(geometry.size_units(at, self.info.length() as u64)));
         self.commit();
         receipt
     }
@@ -116,8 +116,8 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     where
         K: OneReceiver,
     {
-        let reserved = self.reserved;
-        reserved.place(self.sender.memory(), reserved.start, self.room, self.kind);
+        let reserved = self.sender.open();
+        reserved.place(self.sender.memory(), reserved.start, reserved.info.length(), self.info.kind());
         if let Some(producer) = &mut self.sender.producer {
             producer.offer(reserved);
         }
@@ -128,7 +128,8 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
 
     #[inline]
     fn start(&self) -> *mut u8 {
-        self.sender.memory().payload(self.reserved.start, self.room).as_ptr()
+        let reserved = self.sender.open();
+        self.sender.memory().payload(reserved.start, reserved.info.length()).as_ptr()
     }
 }
 
@@ -159,22 +160,17 @@ impl<P: Trust, K: SenderKind> Drop for Reservation<'_, P, K> {
 
 impl<P: Trust, K: SenderKind> fmt::Debug for Reservation<'_, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reservation").field("len", &self.length).field("kind", &self.kind).finish()
+        f.debug_struct("Reservation").field("len", &self.len()).field("kind", &self.info.kind()).finish()
     }
 }
 
-/// Publishes one record that was reserved with room for `room` bytes.
-#[inline]
-pub(super) fn publish_one<R: Produce>(
-    producer: &mut R,
-    reserved: Reserved,
-    room: u32,
-    length: u32,
-    kind: u16,
-) {
-    let memory = producer.memory();
+/// Publishes the one record for which room is reserved.
+#[inline(always)]
+pub(super) fn publish_one(producer: &mut impl Produce, info: Info) {
+    let (memory, reserved) = (producer.memory(), producer.open());
+    let (room, length) = (reserved.info.length(), info.length());
     let used = if length == room { reserved.end() } else { shorten(memory, reserved, room, length) };
-    reserved.place(memory, reserved.start, length, kind);
+    reserved.place(memory, reserved.start, length, info.kind());
     producer.publish(reserved, used);
 }
 

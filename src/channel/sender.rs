@@ -18,7 +18,8 @@ use crate::{
         mpsc,
         offer::Offer,
         position::{Position, UNIT},
-        reserve::{Full, Produce, Reserved},
+        record::Info,
+        reserve::{Full, Need, Produce, Reserved},
         spsc,
     },
     sync::{AtomicU64, Ordering::*},
@@ -279,15 +280,15 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         self.reserve_within(length, Patience::Until(Some(Deadline::at(deadline))))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve_within(
         &mut self,
         length: usize,
         patience: Patience,
     ) -> Result<Reservation<'_, P, K>, SendError> {
         let length = self.check_length(length)?;
-        let reserved = self.room(patience, |producer| producer.reserve(length))?;
-        Ok(Reservation::new(self, reserved, length))
+        let reserved = self.room(patience, Need::Record(length))?;
+        Ok(Reservation::new(self, reserved))
     }
 
     /// Room for several messages that are published at once; waits while the ring is full. Each message takes
@@ -327,7 +328,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
         let units = batch::units_of(self.producer()?, bytes)?;
-        let reserved = self.room(patience, |producer| producer.reserve_units(units))?;
+        let reserved = self.room(patience, Need::Units(units))?;
         Ok(Batch::new(self, reserved))
     }
 
@@ -372,6 +373,12 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         }
     }
 
+    /// What is reserved.
+    #[inline(always)]
+    pub(super) fn open(&self) -> Reserved {
+        self.producer.as_ref().map_or(Reserved::NONE, Produce::open)
+    }
+
     pub(super) fn producing(&self) -> Option<&K::Producer> {
         self.producer.as_ref()
     }
@@ -401,31 +408,27 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         Ok(())
     }
 
-    /// Room, as `reserve` takes it from the ring.
-    #[inline]
-    fn room(
-        &mut self,
-        patience: Patience,
-        reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
-    ) -> Result<Reserved, SendError> {
+    /// Room in the ring; waits for it.
+    #[inline(always)]
+    fn room(&mut self, patience: Patience, need: Need) -> Result<Reserved, SendError> {
         if self.is_disconnected() {
             return Err(SendError::Disconnected);
         }
         if !self.generation.lasts() {
             return Err(SendError::Forked);
         }
-        match reserve(self.producer()?) {
-            Ok(reserved) => Ok(reserved),
-            Err(Full) => self.wait_for_room(patience, reserve),
+        // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
+        // a whole: which waits until all that was stored before, the last message, has left the processor.
+        if let Ok(reserved) = self.producer()?.reserve(need) {
+            return Ok(reserved);
         }
+        self.wait_for_room(patience, need)?;
+        Ok(self.open())
     }
 
+    /// Waits until there is room, and reserves it.
     #[cold]
-    fn wait_for_room(
-        &mut self,
-        patience: Patience,
-        reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
-    ) -> Result<Reserved, SendError> {
+    fn wait_for_room(&mut self, patience: Patience, need: Need) -> Result<(), SendError> {
         let (inner, before) = (&self.attachment.inner, self.before);
         let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
         let Some(counts) = K::counts(&inner.memory, producer.slot()) else { return Err(SendError::Full) };
@@ -434,8 +437,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             return Err(SendError::NoMemory);
         }
         let (vigil, memory) = (&self.attachment.vigil, &inner.memory);
-        let reserve = |producer: &mut K::Producer| match reserve(producer) {
-            Ok(reserved) => Some(Ok(reserved)),
+        let reserve = |producer: &mut K::Producer| match producer.reserve(need) {
+            Ok(_) => Some(Ok(())),
             Err(Full) => producer.is_starved().then_some(Err(SendError::NoMemory)),
         };
         producer.show_tail();
@@ -448,6 +451,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             let heard = vigil.has_news().then(|| hear_and_try_again(producer)).flatten();
             return heard.unwrap_or(Err(inner.no_room(false)));
         };
+        self.spin.step_back((memory.geometry().capacity() / 1024) as u32);
         let sleeper = Sleeper {
             call: K::bell_of_givers(memory, inner.scope).into(),
             news: &vigil.deaths.news,
@@ -468,11 +472,11 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         found.unwrap_or_else(|| Err(self.attachment.inner.no_room(true)))
     }
 
-    #[inline]
-    pub(super) fn publish_one(&mut self, reserved: Reserved, room: u32, length: u32, kind: u16) {
+    #[inline(always)]
+    pub(super) fn publish_one(&mut self, info: Info) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
-        reservation::publish_one(producer, reserved, room, length, kind);
-        self.published(1, length as u64);
+        reservation::publish_one(producer, info);
+        self.published(1, info.length() as u64);
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{OpenError, SendError},
     header::mismatch,
-    ring::reserve::Produce,
+    ring::reserve::{Need, Produce},
     sync::{AtomicU32, Ordering::*},
     sys::{errno, fork::Generation},
 };
@@ -118,13 +118,13 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
             return Err(SendError::Disconnected);
         }
         let producer = sender.producer.as_mut().ok_or(SendError::Forked)?;
-        let Ok(reserved) = producer.reserve(length) else {
+        let Ok(reserved) = producer.reserve(Need::Record(length)) else {
             if let Some(counts) = K::counts(producer.memory(), producer.slot()) {
                 counts.refused.add(1);
             }
             return Err(SendError::Full);
         };
-        let mut reservation = Reservation::new(sender, reserved, length);
+        let mut reservation = Reservation::new(sender, reserved);
         reservation.write_at(0, message);
         reservation.set_kind(kind);
         reservation.commit();

@@ -7,7 +7,7 @@ use super::{
     offer::Offer,
     position::{Position, UNIT},
     record::State,
-    reserve::{Full, Produce, Reserved},
+    reserve::{Full, Need, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
 use std::sync::Arc;
@@ -35,45 +35,57 @@ impl Producer {
         Self { memory, slot, head, starved: false, open: Reserved::NONE }
     }
 
-    /// `units` tells how much is to be reserved at a given position.
-    #[inline]
-    fn take(&mut self, units: impl Fn(Position) -> u64) -> Result<Reserved, Full> {
+    /// Whether there is room for so many units at the tail, which was `seen`. Gives the tail with which to go on.
+    #[cold]
+    fn look_for_room(&mut self, seen: u64, units: u64) -> Result<u64, Full> {
         let memory = &*self.memory;
-        let Some(mine) = memory.slot(self.slot) else { return Err(Full) };
         let capacity = memory.geometry().capacity_units();
+        let (tail, _) = Position::split(seen);
+        self.starved = false;
+        let head = memory.room_from();
+        let used = tail.since(head);
+        if used > capacity {
+            // The receiver has passed this tail: it is stale. (Or a hostile position: then the ring is full.)
+            // ORDERING: Relaxed, as in `reserve`.
+            let again = memory.senders().tail.load(Relaxed);
+            return if again == seen { Err(Full) } else { Ok(again) };
+        }
+        if let Some(mine) = memory.slot(self.slot) {
+            mine.counts.high_water.raise_to(used * UNIT);
+        }
+        if used + units > capacity {
+            return Err(Full);
+        }
+        self.head = match memory.elastic() {
+            None => head,
+            Some(elastic) => {
+                // Before the CAS: whoever finds the tail there, and the receiver, look at the header behind it.
+                let backed = elastic.back(memory, head, tail, units);
+                self.starved = backed == Err(Shortage::Memory);
+                backed.map_err(|_| Full)?
+            }
+        };
+        Ok(seen)
+    }
+}
+
+impl Produce for Producer {
+    #[inline(always)]
+    fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
+        self.abandon();
         // ORDERING: Relaxed; a stale tail makes the CAS fail, and the space is acquired with the head (S1).
-        let mut seen = memory.senders().tail.load(Relaxed);
+        let mut seen = self.memory.senders().tail.load(Relaxed);
         loop {
             let (tail, previous) = Position::split(seen);
-            let units = units(tail);
-            if tail.since(self.head) + units > capacity {
-                self.starved = false;
-                let head = memory.room_from();
-                let used = tail.since(head);
-                if used > capacity {
-                    // The receiver has passed this tail: it is stale. (Or a hostile position: then the ring is full.)
-                    // ORDERING: Relaxed, as above.
-                    let again = memory.senders().tail.load(Relaxed);
-                    if again == seen {
-                        return Err(Full);
-                    }
-                    seen = again;
+            let units = need.units_at(&self.memory, tail);
+            if tail.since(self.head) + units > self.memory.geometry().capacity_units() {
+                let now = self.look_for_room(seen, units)?;
+                if now != seen {
+                    seen = now;
                     continue;
                 }
-                mine.counts.high_water.raise_to(used * UNIT);
-                if used + units > capacity {
-                    return Err(Full);
-                }
-                self.head = match memory.elastic() {
-                    None => head,
-                    Some(elastic) => {
-                        // Before the CAS: whoever finds the tail there, and the receiver, look at the header behind it.
-                        let backed = elastic.back(memory, head, tail, units);
-                        self.starved = backed == Err(Shortage::Memory);
-                        backed.map_err(|_| Full)?
-                    }
-                };
             }
+            let Some(mine) = self.memory.slot(self.slot) else { return Err(Full) };
             let end = tail.plus(units);
             // The end first: it must never be before the end of anything that this sender has reserved.
             // ORDERING: Relaxed; released with the intent's tail below.
@@ -84,9 +96,9 @@ impl Producer {
             let next = end.with_low_byte(self.slot);
             // ORDERING: Release T1; pairs with Acquire T2 in `recovery`: whoever sees the tail past a reservation sees the
             // intent of its owner. Relaxed on failure: only compared again.
-            match memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {
+            match self.memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {
                 Ok(_) => {
-                    let reserved = Reserved::new(tail, units, self.slot, previous);
+                    let reserved = need.met(tail, units, self.slot, previous);
                     self.open = reserved;
                     return Ok(reserved);
                 }
@@ -94,19 +106,10 @@ impl Producer {
             }
         }
     }
-}
 
-impl Produce for Producer {
-    #[inline]
-    fn reserve(&mut self, length: u32) -> Result<Reserved, Full> {
-        self.abandon();
-        let geometry = self.memory.geometry();
-        self.take(|at| geometry.size_units(at, length as u64))
-    }
-
-    fn reserve_units(&mut self, units: u64) -> Result<Reserved, Full> {
-        self.abandon();
-        self.take(|_| units)
+    #[inline(always)]
+    fn open(&self) -> Reserved {
+        self.open
     }
 
     #[inline]

@@ -54,6 +54,16 @@ impl Info {
         Self((length as u64) << 32 | (kind as u64) << 16 | (owner as u64) << 8 | previous as u64)
     }
 
+    #[inline]
+    pub(crate) const fn with_length(self, length: u32) -> Self {
+        Self::new(length, self.kind(), self.owner(), self.previous())
+    }
+
+    #[inline]
+    pub(crate) const fn with_kind(self, kind: u16) -> Self {
+        Self::new(self.length(), kind, self.owner(), self.previous())
+    }
+
     /// Bytes of the payload, or units of the record: see [`State`].
     #[inline]
     pub(crate) const fn length(self) -> u32 {

@@ -12,8 +12,8 @@ pub struct Reserved {
     pub(crate) start: Position,
     /// Units up to its end.
     pub(crate) units: u64,
-    /// `owner << 8 | previous`, as in the info word. A whole word, so that copies of it are never partial loads.
-    pub(super) names: u64,
+    /// Of a record that fills it. Of several: of an empty one.
+    pub(crate) info: Info,
 }
 
 /// Longest payload, in bytes, of a record that prefetches: behind longer ones the processor sees the pattern by itself.
@@ -21,18 +21,43 @@ const PREFETCH_UP_TO: u32 = 1024;
 /// Units from a record to the line that it prefetches: 6 lines.
 const PREFETCH_AHEAD: u64 = 48;
 
+/// How much is to be reserved.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// Room for a record with a payload of so many bytes, at most the ring's longest.
+    Record(u32),
+    /// So many units, from 2 to the ring's capacity, for records to be placed one behind the other.
+    Units(u64),
+}
+
+impl Need {
+    /// Units that this is at a position.
+    #[inline(always)]
+    pub(super) fn units_at(self, memory: &Memory, position: Position) -> u64 {
+        match self {
+            Self::Record(length) => memory.geometry().size_units(position, length as u64),
+            Self::Units(units) => units,
+        }
+    }
+
+    /// What was found for it: `units` at `start`.
+    #[inline(always)]
+    pub(super) fn met(self, start: Position, units: u64, owner: u8, previous: u8) -> Reserved {
+        let room = match self {
+            Self::Record(length) => length,
+            Self::Units(_) => 0,
+        };
+        Reserved { start, units, info: Info::new(room, 0, owner, previous) }
+    }
+}
+
 /// The ring has no room for a reservation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
 impl Reserved {
     /// No stretch.
-    pub(super) const NONE: Self = Self { start: Position::new(0), units: 0, names: 0 };
-
-    #[inline]
-    pub(super) fn new(start: Position, units: u64, owner: u8, previous: u8) -> Self {
-        Self { start, units, names: (owner as u64) << 8 | previous as u64 }
-    }
+    pub(crate) const NONE: Self = Self { start: Position::new(0), units: 0, info: Info::new(0, 0, 0, 0) };
 
     #[inline]
     pub(crate) fn end(&self) -> Position {
@@ -43,8 +68,8 @@ impl Reserved {
     /// is this one.
     #[inline]
     fn info(&self, at: Position, length: u32, kind: u16) -> Info {
-        let owner = (self.names >> 8) as u8;
-        let previous = if at == self.start { self.names as u8 } else { owner };
+        let owner = self.info.owner();
+        let previous = if at == self.start { self.info.previous() } else { owner };
         Info::new(length, kind, owner, previous)
     }
 
@@ -80,11 +105,11 @@ impl Reserved {
 /// A sender of either kind. At most one reservation is open at a time: one that was leaked is abandoned by the next
 /// call.
 pub trait Produce {
-    /// Reserves room for a record with a payload of `length` bytes (at most the ring's longest). Lock-free; never blocks.
-    fn reserve(&mut self, length: u32) -> Result<Reserved, Full>;
+    /// Reserves room. Lock-free; never blocks.
+    fn reserve(&mut self, need: Need) -> Result<Reserved, Full>;
 
-    /// Reserves `units` (from 2 to the ring's capacity) for records to be placed one behind the other.
-    fn reserve_units(&mut self, units: u64) -> Result<Reserved, Full>;
+    /// What is reserved.
+    fn open(&self) -> Reserved;
 
     /// Publishes what was placed, up to `used`.
     fn publish(&mut self, reserved: Reserved, used: Position);

@@ -8,7 +8,7 @@ use super::{
     position::{Position, UNIT},
     receive,
     record::State,
-    reserve::{Full, Produce, Reserved},
+    reserve::{Full, Need, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
 use std::sync::Arc;
@@ -54,16 +54,6 @@ impl Producer {
         Self { memory, name, tail, head, starved: false, open: Reserved::NONE }
     }
 
-    #[inline]
-    fn take(&mut self, units: u64) -> Result<Reserved, Full> {
-        if self.tail.since(self.head) + units > self.memory.geometry().capacity_units() {
-            self.look_for_room(units)?;
-        }
-        let reserved = Reserved::new(self.tail, units, self.name, 0);
-        self.open = reserved;
-        Ok(reserved)
-    }
-
     #[cold]
     fn look_for_room(&mut self, units: u64) -> Result<(), Full> {
         if let Some(elastic) = self.memory.elastic() {
@@ -94,15 +84,21 @@ impl Producer {
 }
 
 impl Produce for Producer {
-    #[inline]
-    fn reserve(&mut self, length: u32) -> Result<Reserved, Full> {
+    #[inline(always)]
+    fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
         self.abandon();
-        self.take(self.memory.geometry().size_units(self.tail, length as u64))
+        let units = need.units_at(&self.memory, self.tail);
+        if self.tail.since(self.head) + units > self.memory.geometry().capacity_units() {
+            self.look_for_room(units)?;
+        }
+        let reserved = need.met(self.tail, units, self.name, 0);
+        self.open = reserved;
+        Ok(reserved)
     }
 
-    fn reserve_units(&mut self, units: u64) -> Result<Reserved, Full> {
-        self.abandon();
-        self.take(units)
+    #[inline(always)]
+    fn open(&self) -> Reserved {
+        self.open
     }
 
     #[inline]

@@ -11,7 +11,7 @@
 //! Rounds are interleaved: ringpost, iceoryx2, ringpost, … A rate is the number of messages through the time of the slowest
 //! process, from its first message after the warm-up to its last.
 //!
-//! *Polling*: nobody sleeps; between two looks there is a pause, or `yield_now` where there are more processes than
+//! *Polling*: nobody sleeps: the ring waits by `WaitStrategy::Spin`; or by `yield_now` between two looks where there are more processes than
 //! processors; only iceoryx2's publisher, when a buffer is full, waits as it always does (it pauses, then yields, then
 //! sleeps for a moment), for that can't be chosen. *Own*: each one's own way: ringpost's default; iceoryx2 with an event after each message and a listener.
 
@@ -34,7 +34,7 @@ use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
     unistd::Pid,
 };
-use ringpost::{RecvError, SendError, Trusted};
+use ringpost::{RecvError, SendError, Trusted, WaitStrategy};
 use ringpost_cli::bench::units;
 
 /// 64-bit words of a message.
@@ -327,6 +327,16 @@ impl Part {
         self.waiting == Waiting::Polling
     }
 
+    /// Polling, and there are not processors for all: the ring is asked without waiting then, and the processor given away.
+    fn yields(&self) -> bool {
+        self.polls() && self.crowded
+    }
+
+    /// How the calls that wait do so.
+    fn strategy(&self) -> WaitStrategy {
+        if self.polls() { WaitStrategy::Spin } else { WaitStrategy::default() }
+    }
+
     /// Ready, go; `step` for each message with its number; how long it took; and stay until all are done.
     fn all(&self, mut step: impl FnMut(u64) -> Result<()>) -> Result<()> {
         let mut orders = io::stdin().lines();
@@ -352,9 +362,10 @@ impl Part {
 
     fn publish_in_ring(&self) -> Result<()> {
         let mut publisher = self.ring()?.publisher()?;
-        let (polls, crowded) = (self.polls(), self.crowded);
+        publisher.set_wait(self.strategy());
+        let yields = self.yields();
         self.all(|number| {
-            if polls {
+            if yields {
                 loop {
                     match publisher.try_reserve(SIZE) {
                         Ok(mut room) => {
@@ -362,7 +373,7 @@ impl Part {
                             room.commit();
                             return Ok(());
                         }
-                        Err(SendError::Full) => pause(crowded),
+                        Err(SendError::Full) => thread::yield_now(),
                         Err(other) => return Err(other.into()),
                     }
                 }
@@ -376,15 +387,16 @@ impl Part {
 
     fn read_from_ring(&self) -> Result<()> {
         let mut subscriber = self.ring()?.subscriber()?;
-        let (polls, crowded) = (self.polls(), self.crowded);
+        subscriber.set_wait(self.strategy());
+        let yields = self.yields();
         self.all(|number| {
-            if !polls {
+            if !yields {
                 return check_bytes(&subscriber.recv()?, number);
             }
             loop {
                 match subscriber.try_recv() {
                     Ok(message) => return check_bytes(&message, number),
-                    Err(RecvError::Empty) => pause(crowded),
+                    Err(RecvError::Empty) => thread::yield_now(),
                     Err(other) => return Err(other.into()),
                 }
             }
@@ -449,7 +461,8 @@ impl Part {
                     Some(listener) => {
                         listener.blocking_wait(|_| ()).map_err(said)?;
                     }
-                    None => pause(self.crowded),
+                    None if self.crowded => thread::yield_now(),
+                    None => std::hint::spin_loop(),
                 }
             }
         })
@@ -466,11 +479,6 @@ struct Service {
 /// Its errors are not all errors for the standard library.
 fn said(error: impl std::fmt::Debug) -> anyhow::Error {
     anyhow!("{error:?}")
-}
-
-#[inline]
-fn pause(crowded: bool) {
-    if crowded { thread::yield_now() } else { std::hint::spin_loop() }
 }
 
 /// Writes every byte.

@@ -34,36 +34,29 @@ impl<P: Produce> Sender<P> {
 
     /// Room, if there is any now.
     pub(crate) fn try_reserve(&mut self, length: u32) -> Result<Reserved, NotSent> {
-        self.room(|producer| producer.reserve(length))?.ok_or(NotSent::Full)
+        self.room(Need::Record(length))?.ok_or(NotSent::Full)
     }
 
     /// Room for a batch, if there is any now.
     pub(crate) fn try_reserve_units(&mut self, units: u64) -> Result<Reserved, NotSent> {
-        self.room(|producer| producer.reserve_units(units))?.ok_or(NotSent::Full)
+        self.room(Need::Units(units))?.ok_or(NotSent::Full)
     }
 
     /// Room; sleeps while there is none.
     pub(crate) fn reserve(&mut self, length: u32) -> Result<Reserved, NotSent> {
-        self.room_within(None, |producer| producer.reserve(length))
+        self.room_within(None, Need::Record(length))
     }
 
-    fn room(
-        &mut self,
-        reserve: impl Fn(&mut P) -> Result<Reserved, Full>,
-    ) -> Result<Option<Reserved>, NotSent> {
+    fn room(&mut self, need: Need) -> Result<Option<Reserved>, NotSent> {
         let closed = self.ring.bell_of_receiver().attention() & CLOSED != 0;
         if closed && has_closed(&self.ring.memory.receiver().claim, self.before) {
             return Err(NotSent::Disconnected);
         }
-        Ok(reserve(&mut self.producer).ok())
+        Ok(self.producer.reserve(need).ok())
     }
 
-    fn room_within(
-        &mut self,
-        deadline: Option<Deadline>,
-        reserve: impl Fn(&mut P) -> Result<Reserved, Full>,
-    ) -> Result<Reserved, NotSent> {
-        if let Some(reserved) = self.room(&reserve)? {
+    fn room_within(&mut self, deadline: Option<Deadline>, need: Need) -> Result<Reserved, NotSent> {
+        if let Some(reserved) = self.room(need)? {
             return Ok(reserved);
         }
         let (ring, before, producer) = (&self.ring, self.before, &mut self.producer);
@@ -80,7 +73,7 @@ impl<P: Produce> Sender<P> {
             if bell.attention() & CLOSED != 0 && has_closed(claim, before) {
                 return Some(Err(NotSent::Disconnected));
             }
-            if let Ok(reserved) = reserve(producer) {
+            if let Ok(reserved) = producer.reserve(need) {
                 return Some(Ok(reserved));
             }
             if look == Look::Spinning {
@@ -175,7 +168,7 @@ impl<P: Produce> Sender<P> {
 
     /// Sends; sleeps while the ring is full until the clock ticks.
     pub(crate) fn send_for_a_while(&mut self, length: u32, value: u64) -> Result<(), NotSent> {
-        let reserved = self.room_within(in_a_while(), |producer| producer.reserve(length))?;
+        let reserved = self.room_within(in_a_while(), Need::Record(length))?;
         self.commit(reserved, length, value);
         Ok(())
     }
@@ -189,7 +182,7 @@ impl<P: Produce> Sender<P> {
 
     /// Sends messages without payload all at once, in room for `units`. The kind is the value.
     pub(crate) fn batch(&mut self, units: u64, values: &[u64]) -> Result<(), NotSent> {
-        let reserved = self.room_within(None, |producer| producer.reserve_units(units))?;
+        let reserved = self.room_within(None, Need::Units(units))?;
         let mut next = reserved.start;
         for value in values {
             reserved.place(&self.ring.memory, next, 0, *value as u16);

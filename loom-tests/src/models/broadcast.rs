@@ -12,7 +12,7 @@ use crate::{
         claim,
         floor::Floor,
         onlooker::{NoMessage, Onlooker},
-        reserve::{Full, Produce},
+        reserve::{Full, Need, Produce},
     },
 };
 use loom::thread;
@@ -32,7 +32,7 @@ impl Publisher {
 
     /// Message `value`, of kind `value`.
     fn try_send(&mut self, length: u32, value: u64) -> Result<(), Full> {
-        let reserved = self.0.reserve(length)?;
+        let reserved = self.0.reserve(Need::Record(length))?;
         self.0.memory().write_payload(reserved.start, length, value);
         reserved.place(self.0.memory(), reserved.start, length, value as u16);
         self.0.publish(reserved, reserved.end());
@@ -41,7 +41,7 @@ impl Publisher {
 
     /// Messages without payload, of these kinds, at once.
     fn try_batch(&mut self, kinds: &[u16]) -> Result<(), Full> {
-        let reserved = self.0.reserve_units(HEADER * kinds.len() as u64)?;
+        let reserved = self.0.reserve(Need::Units(HEADER * kinds.len() as u64))?;
         let mut at = reserved.start;
         for kind in kinds {
             reserved.place(self.0.memory(), at, 0, *kind);
