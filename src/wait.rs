@@ -473,6 +473,8 @@ pub(crate) struct Spin {
     budget: Duration,
     /// Waits that have not polled since the budget ran out.
     skipped: u32,
+    /// Messages that were received before the last wait.
+    received: u64,
 }
 
 impl Spin {
@@ -481,8 +483,12 @@ impl Spin {
     const LEAST: Duration = Duration::from_micros(2);
     /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
     const RETRY: u32 = 64;
+    /// Messages between two waits from which on they count as a stream.
+    const STREAM: u64 = 64;
     /// Pauses that let a stream get ahead: five to twelve microseconds.
     const STEP_BACK: u32 = 256;
+    /// For each so many bytes of a full ring one pause: a small part of the time in which they are read.
+    const BACKLOG: u64 = 1024;
     /// Polls between two looks at the clock.
     const POLLS: u32 = 64;
 
@@ -491,7 +497,7 @@ impl Spin {
             WaitStrategy::SpinThenSleep if processors < 2 => WaitStrategy::Sleep,
             other => other,
         };
-        Self { strategy, budget: Self::MOST, skipped: 0 }
+        Self { strategy, budget: Self::MOST, skipped: 0, received: 0 }
     }
 
     /// Whether a wait polls for ever.
@@ -512,11 +518,24 @@ impl Spin {
         }
     }
 
-    /// Lets a stream of messages get ahead. Whoever has caught up with it would fight for each line that is being
-    /// written, and slow both sides down by half.
-    pub(crate) fn step_back(&self, most: u32) {
+    /// Receiver: lets a stream of messages get ahead, if it has received one since its last wait, and so many in all. Whoever
+    /// has caught up with a stream would fight for each line that is being written, and slow both sides down by half.
+    pub(crate) fn step_back_from_stream(&mut self, received: u64) {
+        if received.wrapping_sub(self.received) >= Self::STREAM {
+            self.step_back(Self::STEP_BACK);
+        }
+        self.received = received;
+    }
+
+    /// Sender: lets the receiver read some of a ring of so many bytes, which is full, before it asks how far that one is. Whoever
+    /// asks all the time fights for the word that says it.
+    pub(crate) fn step_back_from_backlog(&self, capacity: u64) {
+        self.step_back((capacity / Self::BACKLOG).min(Self::STEP_BACK.into()) as u32);
+    }
+
+    fn step_back(&self, pauses: u32) {
         if self.strategy != WaitStrategy::Sleep {
-            (0..most.min(Self::STEP_BACK)).for_each(|_| spin_loop());
+            (0..pauses).for_each(|_| spin_loop());
         }
     }
 

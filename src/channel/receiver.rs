@@ -50,8 +50,6 @@ struct Listening {
     waker: Waker,
     scope: Scope,
     generation: Generation,
-    /// Messages received when the last wait began.
-    received: u64,
     /// Senders that died, in slots that nobody has taken since.
     fallen: Vec<Fallen>,
     /// Somebody has died, and no end was reported since.
@@ -121,9 +119,6 @@ pub struct Stall {
     pub age: Duration,
 }
 
-/// Messages between two waits from which on they count as a stream.
-const STREAM: u64 = 64;
-
 /// How long a call may wait for a message.
 #[derive(Clone, Copy)]
 pub(super) enum Patience {
@@ -143,7 +138,6 @@ impl<P: Trust> Receiver<P> {
             waker,
             scope,
             generation,
-            received: 0,
             fallen: Vec::new(),
             end_is_owed: false,
             ended: None,
@@ -371,11 +365,7 @@ impl<P: Trust> Receiver<P> {
         match patience {
             Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
-                let received = counts.messages.get();
-                if received.wrapping_sub(ring.received) >= STREAM {
-                    spin.step_back(256);
-                }
-                ring.received = received;
+                spin.step_back_from_stream(counts.messages.get());
                 sleeper(attachment)
                     .until(spin, deadline, |why| {
                         ring.note_where_it_stands(attachment.inner.header.kind, why);

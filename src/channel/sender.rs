@@ -451,7 +451,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             let heard = vigil.has_news().then(|| hear_and_try_again(producer)).flatten();
             return heard.unwrap_or(Err(inner.no_room(false)));
         };
-        self.spin.step_back((memory.geometry().capacity() / 1024) as u32);
+        self.spin.step_back_from_backlog(memory.geometry().capacity());
         let sleeper = Sleeper {
             call: K::bell_of_givers(memory, inner.scope).into(),
             news: &vigil.deaths.news,

@@ -35,7 +35,6 @@ pub struct Subscriber<P: Trust = Untrusted> {
     ring: Subscribed,
     attachment: Attachment,
     spin: Spin,
-    received: u64,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
@@ -59,7 +58,7 @@ impl<P: Trust> Subscriber<P> {
         let (waker, scope, spin) = (Waker::new(inner.header.asymmetric), inner.scope, inner.spin());
         let (generation, slot) = (Generation::current(), attachment.slot());
         let ring = Subscribed { reader, before, waker, scope, generation, slot };
-        Ok(Self { ring, attachment, spin, received: 0, marker: PhantomData })
+        Ok(Self { ring, attachment, spin, marker: PhantomData })
     }
 
     /// The next message; waits while there is none.
@@ -153,15 +152,12 @@ impl<P: Trust> Subscriber<P> {
 
     #[cold]
     fn wait_for_message(&mut self, patience: Patience) -> Result<Record, RecvError> {
-        let Self { ring, attachment, spin, received, .. } = self;
+        let Self { ring, attachment, spin, .. } = self;
         let attachment = &*attachment;
         let Attachment { inner, vigil, .. } = attachment;
         let Some(slot) = inner.memory.slot(ring.slot) else { return Err(RecvError::Empty) };
         slot.counts.refused.add(1);
         let mut look = |why| ring.look(attachment, why);
-        let got = slot.counts.messages.get();
-        let stream = got.wrapping_sub(*received) >= 64;
-        *received = got;
         let found = match patience {
             Patience::None => look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
@@ -172,9 +168,7 @@ impl<P: Trust> Subscriber<P> {
                     eager_after: None,
                     slice: vigil.slice(),
                 };
-                if stream {
-                    spin.step_back(256);
-                }
+                spin.step_back_from_stream(slot.counts.messages.get());
                 sleeper.until(spin, deadline, look).unwrap_or(Err(RecvError::TimedOut))
             }
         };
