@@ -140,7 +140,12 @@ fn who_polls_for_ever_or_briefly_learns_of_a_death_by_the_clock() {
     holder.hear();
     let (for_ever, briefly, pid) = (receipt.clone(), receipt.clone(), holder.id());
     let polling = [
-        thread::spawn(move || for_ever.wait_timeout(FAR)),
+        thread::spawn(move || {
+            let start = Instant::now();
+            let outcome = for_ever.wait_timeout(FAR);
+            assert!(start.elapsed() < FAR, "only the deadline ended the wait");
+            outcome
+        }),
         thread::spawn(move || {
             let start = Instant::now();
             loop {

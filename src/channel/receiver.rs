@@ -216,7 +216,7 @@ impl<P: Trust> Receiver<P> {
     /// [`recv`](Receiver::recv).
     #[inline]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        let record = match self.inner().header.rendezvous {
+        let record = match self.ring.consumer.accepts_offers() {
             false => self.next(Patience::Until(None))?,
             true => self.next_that_fits(buffer.len())?,
         };

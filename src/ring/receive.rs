@@ -142,6 +142,12 @@ impl Consumer {
         self.offers = Offers::Accepted;
     }
 
+    /// Whether it accepts what is offered.
+    #[inline]
+    pub(crate) fn accepts_offers(&self) -> bool {
+        self.offers == Offers::Accepted
+    }
+
     /// Whether what is offered only counts as a message from now on, and stays on offer.
     pub(crate) fn leave_offers(&mut self, leave: bool) {
         self.offers = match self.offers {
