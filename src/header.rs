@@ -207,8 +207,11 @@ impl Header {
         }
         let geometry = Geometry::new(capacity, flags & MIRRORED != 0);
         let elastic = flags & ELASTIC != 0;
-        if elastic && (!geometry.mirrored() || capacity < LEAST_CEILING || matches!(kind, Kind::Broadcast(_)))
-        {
+        let can_be_elastic = geometry.mirrored()
+            && capacity >= LEAST_CEILING
+            && flags & RENDEZVOUS == 0
+            && !matches!(kind, Kind::Broadcast(_));
+        if elastic && !can_be_elastic {
             return Err(OpenError::NotARing { why: "its header makes a ring elastic that can't be" });
         }
         if longest as u64 > longest_message(geometry, elastic) {
@@ -394,6 +397,19 @@ mod tests {
             bytes[LENGTH - 8..].copy_from_slice(&sum.to_ne_bytes());
             assert!(matches!(Header::decode(&bytes), Err(OpenError::NotARing { .. })), "field at {offset}");
         }
+    }
+
+    #[test]
+    fn a_rendezvous_is_not_elastic() {
+        let geometry = Geometry::new(1 << 20, true);
+        let ring = Header { geometry, key: 0x1100, rendezvous: false, elastic: true, ..header() };
+        assert_eq!(Header::decode(&ring.encode()).unwrap(), ring);
+        let both = Header { rendezvous: true, ..ring };
+        let refused = Header::decode(&both.encode());
+        assert!(
+            matches!(refused, Err(OpenError::NotARing { why }) if why.contains("elastic")),
+            "{refused:?}"
+        );
     }
 
     #[test]

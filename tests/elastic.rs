@@ -60,6 +60,7 @@ fn child_process() {
             line.hear();
         }
         ["fill"] => fill_a_small_tmpfs(&line),
+        ["attach"] => attach_where_no_memory_is(&line),
         _ => panic!("no such role: {words:?}"),
     }
 }
@@ -338,6 +339,34 @@ fn opening_and_looking_take_no_memory() {
     drop(again);
 }
 
+/// What a sender finds that has read the receiver's position, just before that one goes on and gives its chunks back: a ring for
+/// one sender, and several chunks without memory from the position on that its words name.
+fn overtaken(name: &str) -> Ring {
+    let ring = ringpost::builder(name).elastic(8 * MIB).create().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    for _ in 0..2000 {
+        sender.send(&[1; 1000]).unwrap();
+        drop(receiver.try_recv().unwrap());
+    }
+    drop((sender, receiver));
+    let file = File::options().write(true).open(format!("/dev/shm/ringpost.{name}")).unwrap();
+    file.write_all_at(&0u64.to_ne_bytes(), POSITION).unwrap();
+    ring
+}
+
+/// Byte of a ring's file at which the receiver's position stands.
+const POSITION: u64 = 4096;
+
+#[test]
+fn a_sender_that_comes_leaves_memory_that_was_taken_where_it_is() {
+    let name = Name::new();
+    let ring = overtaken(&name);
+    let before = memory_of(&ring);
+    assert!(before < control_of(&ring) + 2 * MIB, "most of it was taken");
+    drop(ring.sender().unwrap());
+    assert_eq!(memory_of(&ring), before);
+}
+
 #[test]
 fn a_ring_whose_words_are_garbage_gives_errors_and_no_panic() {
     for round in 0..60u64 {
@@ -471,14 +500,40 @@ fn where_no_memory_is_left_a_sender_is_told_and_goes_on_when_there_is() {
     child.finish();
 }
 
-/// Mounts a /dev/shm of 4 MiB that goes with this thread, and an elastic ring that may have more.
-fn fill_a_small_tmpfs(line: &Line) {
+#[test]
+fn a_sender_that_comes_needs_no_memory_where_it_was_taken() {
+    let child = Child::start("attach");
+    if child.hear() == 0 {
+        return println!("skipped: a small /dev/shm may not be mounted here");
+    }
+    child.finish();
+}
+
+/// Mounts a /dev/shm of 4 MiB that goes with this thread. False where that is forbidden.
+fn mount_a_small_tmpfs(line: &Line) -> bool {
     // SAFETY: descriptors stay as they are, only the mounts of this thread are its own from now on.
     let mounted = unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
         .and_then(|()| mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE))
         .and_then(|()| mount("tmpfs", "/dev/shm", "tmpfs", MountFlags::empty(), c"size=4m"));
     line.tell(mounted.is_ok().into());
-    if mounted.is_err() {
+    mounted.is_ok()
+}
+
+/// Not one page is left: whoever touches one that is not there ends with SIGBUS.
+fn attach_where_no_memory_is(line: &Line) {
+    if !mount_a_small_tmpfs(line) {
+        return;
+    }
+    let name = Name::new();
+    let ring = overtaken(&name);
+    let mut rest = File::create("/dev/shm/rest").unwrap();
+    while rest.write(&[1; 4096]).is_ok() {}
+    drop(ring.sender().unwrap());
+}
+
+/// An elastic ring that may have more memory than there is.
+fn fill_a_small_tmpfs(line: &Line) {
+    if !mount_a_small_tmpfs(line) {
         return;
     }
     for kind in ["one", "many"] {

@@ -4,7 +4,8 @@ use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, fork},
 };
-use ringpost::{RecvError, SendError};
+use ringpost::{NotTaken, RecvError, SendError};
+use std::time::Duration;
 
 /// Runs `child` in a forked child; true when it returned true.
 fn in_child(child: impl FnOnce() -> bool) -> bool {
@@ -43,4 +44,16 @@ fn a_childs_drop_closes_nothing() {
     assert_eq!(receiver.try_recv().err(), Some(RecvError::Empty));
     sender.as_mut().unwrap().send(b"still there").unwrap();
     assert_eq!(receiver.recv().unwrap().to_vec(), b"still there");
+}
+
+#[test]
+fn a_childs_wait_for_a_receipt_is_refused_and_the_parents_goes_on() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let receipt = sender.send_acknowledged(b"for the parent").unwrap();
+    let refused = |receipt: &ringpost::Receipt| receipt.wait_timeout(Duration::ZERO) == Err(NotTaken::Forked);
+    assert!(in_child(|| refused(&receipt) && refused(&receipt.clone()) && !receipt.is_taken()));
+    drop(receiver.recv().unwrap());
+    assert_eq!(receipt.wait(), Ok(()));
+    assert!(in_child(|| receipt.is_taken()), "looking is no wait");
 }

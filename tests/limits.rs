@@ -6,7 +6,8 @@ mod common;
 use common::{Child, FAR, Line, Name};
 use nix::unistd::{Uid, getuid, setresuid};
 use ringpost::{
-    Builder, Lifetime, OpenError, RecvError, Ring, SegmentError, SendError, WaitStrategy, builder, unnamed,
+    Builder, Lifetime, OpenError, RecvError, Ring, SegmentError, Select, SendError, WaitStrategy, builder,
+    unnamed,
 };
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
@@ -34,7 +35,7 @@ fn child_process() {
     match words[..] {
         ["descriptors", name] => descriptors(name),
         ["addresses", name] => addresses(name),
-        ["threads", name] => threads(name, &line),
+        ["threads", name, how] => threads(name, how, &line),
         ["send", name, owner] => {
             let mut sender = small(name).owner(owner.parse().unwrap()).open().unwrap().sender().unwrap();
             sender.send(b"before the end").unwrap();
@@ -133,8 +134,8 @@ fn addresses(name: &str) {
 }
 
 /// Starts a child that may start no thread, so that nothing watches for death but its handles themselves.
-fn without_threads(name: &str) -> Option<Child> {
-    let child = Child::start(&format!("threads {name}"));
+fn without_threads(name: &str, how: &str) -> Option<Child> {
+    let child = Child::start(&format!("threads {name} {how}"));
     match child.hear() {
         0 => None,
         _ => Some(child),
@@ -142,7 +143,7 @@ fn without_threads(name: &str) -> Option<Child> {
 }
 
 /// Makes a ring and receives from it until the sender dies.
-fn threads(name: &str, line: &Line) {
+fn threads(name: &str, how: &str, line: &Line) {
     if getuid().is_root() {
         // The limit does not bind root.
         setresuid(NOBODY, NOBODY, NOBODY).unwrap();
@@ -153,13 +154,28 @@ fn threads(name: &str, line: &Line) {
     if !refused {
         return;
     }
-    let ring = small(name).wait(WaitStrategy::Sleep).create().unwrap();
+    let wait = if how == "sleep" { WaitStrategy::Sleep } else { WaitStrategy::Spin };
+    let ring = small(name).wait(wait).create().unwrap();
     let mut receiver = ring.receiver().unwrap();
     line.tell(getuid().as_raw().into());
     assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec(), b"before the end");
     line.tell(0);
     let start = Instant::now();
-    let end = receiver.recv_timeout(FAR).map(drop);
+    let end = match how {
+        "sleep" | "spin" => receiver.recv_timeout(FAR).map(drop),
+        "poll" => loop {
+            match receiver.try_recv().map(drop) {
+                Err(RecvError::Empty) if start.elapsed() < FAR => {}
+                end => break end,
+            }
+        },
+        _ => {
+            let mut select = Select::new();
+            let key = select.add(receiver).unwrap();
+            while select.try_wait().is_err() && start.elapsed() < FAR {}
+            select[key].try_recv().map(drop)
+        }
+    };
     assert!(start.elapsed() < FAR, "only the deadline ended the wait");
     match end {
         Err(RecvError::PeerDied { pid, .. }) => line.tell(pid.into()),
@@ -170,20 +186,22 @@ fn threads(name: &str, line: &Line) {
 
 #[test]
 fn without_threads_a_death_is_learnt_of_all_the_same() {
-    let name = Name::new();
-    let Some(receiver) = without_threads(&name) else {
-        return println!("skipped: the limit on threads can't be had");
-    };
-    let owner = receiver.hear();
-    let mut sender = Child::start(&format!("send {} {owner}", &*name));
-    sender.hear();
-    receiver.hear();
-    let killed = Instant::now();
-    sender.kill();
-    assert_eq!(receiver.hear(), u64::from(sender.id()));
-    println!("learnt of a death after {} ms without a thread that watches", killed.elapsed().as_millis());
-    receiver.tell(0);
-    receiver.finish();
+    for how in ["sleep", "spin", "poll", "select"] {
+        let name = Name::new();
+        let Some(receiver) = without_threads(&name, how) else {
+            return println!("skipped: the limit on threads can't be had");
+        };
+        let owner = receiver.hear();
+        let mut sender = Child::start(&format!("send {} {owner}", &*name));
+        sender.hear();
+        receiver.hear();
+        let killed = Instant::now();
+        sender.kill();
+        assert_eq!(receiver.hear(), u64::from(sender.id()));
+        println!("{how}: learnt of a death after {} ms without a thread", killed.elapsed().as_millis());
+        receiver.tell(0);
+        receiver.finish();
+    }
 }
 
 /// Attaches with so little memory left, in bytes, that the standard library may end the process when it starts the thread

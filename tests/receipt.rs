@@ -132,6 +132,36 @@ fn what_a_killed_receiver_had_not_released_is_told_and_its_successor_takes_it() 
 }
 
 #[test]
+fn who_polls_for_ever_or_briefly_learns_of_a_death_by_the_clock() {
+    let ring = Shared::new(Way::Inherit, |builder| builder.wait(WaitStrategy::Spin));
+    let mut holder = child_at(&ring, "hold", "");
+    holder.hear();
+    let receipt = send(&ring.ring, "one", 1).remove(0);
+    holder.hear();
+    let (for_ever, briefly, pid) = (receipt.clone(), receipt.clone(), holder.id());
+    let polling = [
+        thread::spawn(move || {
+            let start = Instant::now();
+            let outcome = for_ever.wait_timeout(FAR);
+            assert!(start.elapsed() < FAR, "only the deadline ended the wait");
+            outcome
+        }),
+        thread::spawn(move || {
+            let start = Instant::now();
+            loop {
+                match briefly.wait_timeout(Duration::from_micros(100)) {
+                    Err(NotTaken::TimedOut) if start.elapsed() < FAR => {}
+                    outcome => break outcome,
+                }
+            }
+        }),
+    ];
+    holder.kill();
+    assert_eq!(polling.map(|thread| thread.join().unwrap()), [Err(NotTaken::PeerDied { pid }); 2]);
+    assert_eq!(receipt.wait_timeout(Duration::ZERO), Err(NotTaken::PeerDied { pid }));
+}
+
+#[test]
 fn receipts_outlive_their_sender_which_closes_all_the_same() {
     let ring = ringpost::unnamed().memfd().unwrap();
     let receipts = send(&ring, "one", 1);

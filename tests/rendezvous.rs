@@ -8,14 +8,17 @@ use common::{
     stream::scatter,
 };
 use ringpost::{
-    Builder, Many, OneReceiver, OpenError, Receiver, RecvError, RendezvousSender, Ring, SendError, Single,
-    Untrusted,
+    Builder, Many, OneReceiver, OpenError, Readiness, Receiver, RecvError, RendezvousSender, Ring, Select,
+    SelectError, SendError, Single, Untrusted,
 };
 use std::{
     collections::BTreeSet,
     fs::File,
     os::unix::fs::FileExt,
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -196,6 +199,60 @@ fn who_waits_in_a_select_accepts_nothing_before_it_receives() {
 }
 
 #[test]
+fn nobody_is_called_for_what_was_withdrawn() {
+    let rendezvous = || ringpost::unnamed().capacity(4096).rendezvous();
+    let (one, many) = (rendezvous().memfd().unwrap(), rendezvous().many_senders(2).memfd().unwrap());
+    withdraw_before_a_select(one.receiver().unwrap(), one.rendezvous_sender().unwrap());
+    withdraw_before_a_select(many.receiver().unwrap(), many.rendezvous_multi_sender().unwrap());
+}
+
+fn withdraw_before_a_select<K: OneReceiver>(receiver: Receiver, mut sender: RendezvousSender<Untrusted, K>) {
+    let withdraw = |sender: &mut RendezvousSender<Untrusted, K>| {
+        (0..2).for_each(|_| assert_eq!(sender.send_timeout(b"late", MOMENT), Err(SendError::TimedOut)));
+    };
+    let mut select = Select::new();
+    let key = select.add(receiver).unwrap();
+    withdraw(&mut sender);
+    assert_eq!(select.try_wait(), Err(SelectError::Empty));
+    assert_eq!(select.wait_timeout(MOMENT), Err(SelectError::TimedOut));
+    let mut readiness = Readiness::new(select.remove(key).unwrap()).unwrap();
+    withdraw(&mut sender);
+    assert!(!readiness.arm().unwrap(), "nothing is there");
+    let key = select.add(readiness.into_inner()).unwrap();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| sender.send(b"in time"));
+        assert_eq!(select.wait(), Ok(key.id()));
+        assert_eq!(select[key].try_recv().unwrap().to_vec(), b"in time");
+        assert_eq!(sending.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn a_buffer_that_is_too_small_leaves_the_message_on_offer() {
+    let ring = ringpost::unnamed().capacity(4096).rendezvous().in_process().unwrap();
+    let (mut receiver, mut sender) = (ring.receiver().unwrap(), ring.rendezvous_sender().unwrap());
+    let refused = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let offering = scope.spawn(|| {
+            let mut outcomes = Vec::new();
+            while !refused.load(SeqCst) {
+                outcomes.push(sender.send_timeout(b"too long", Duration::from_millis(20)));
+            }
+            (outcomes, sender)
+        });
+        let error = receiver.recv_into(&mut [0; 7]);
+        refused.store(true, SeqCst);
+        assert_eq!(error, Err(RecvError::BufferTooSmall { length: 8 }));
+        let (outcomes, mut sender) = offering.join().unwrap();
+        assert!(outcomes.iter().all(|&outcome| outcome == Err(SendError::TimedOut)), "{outcomes:?}");
+        scope.spawn(move || assert_eq!(sender.send(b"fits"), Ok(())));
+        let mut buffer = [0; 8];
+        assert_eq!(receiver.recv_into(&mut buffer), Ok(4));
+        assert_eq!(buffer[..4], *b"fits");
+    });
+}
+
+#[test]
 fn what_the_receiver_has_in_hand_can_not_be_taken_back() {
     let ring = ringpost::unnamed().capacity(4096).rendezvous().in_process().unwrap();
     let mut receiver = ring.receiver().unwrap();
@@ -338,6 +395,10 @@ fn a_ring_is_a_rendezvous_for_both_sides_or_for_none() {
 
     let many_readers = ringpost::unnamed().broadcast(2).rendezvous().memfd();
     assert!(matches!(many_readers, Err(OpenError::Setting { .. })));
+    let elastic = ringpost::unnamed().elastic(1 << 20).rendezvous().memfd();
+    let error = elastic.unwrap_err();
+    assert!(matches!(error, OpenError::Setting { .. }));
+    assert!(error.to_string().contains("rendezvous"), "{error}");
     let path = std::env::temp_dir().join(format!("ringpost-rendezvous-{}", std::process::id()));
     assert!(matches!(ringpost::unnamed().rendezvous().listen(&path), Err(OpenError::Mismatch { .. })));
 }

@@ -611,3 +611,26 @@ fn the_sender_of_a_ring_for_one_can_be_it_and_one_of_an_elastic_ring_can_not() {
     let refused = SignalSender::new(elastic.sender().unwrap());
     assert!(matches!(refused.err(), Some(OpenError::Mismatch { what: "memory", .. })));
 }
+
+/// Sends whenever it is written to, as a signal would that comes in between.
+struct Interrupting<'a>(&'a SignalSender, Vec<Result<(), SendError>>);
+
+impl std::fmt::Write for Interrupting<'_> {
+    fn write_str(&mut self, _: &str) -> std::fmt::Result {
+        self.1.push(self.0.try_send(BY_HANDLER, b"in between"));
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_prints_it_keeps_no_handler_from_sending() {
+    let ring = ringpost::unnamed().many_senders(1).memfd().unwrap();
+    let (sender, mut receiver) =
+        (SignalSender::new(ring.multi_sender().unwrap()).unwrap(), ring.receiver().unwrap());
+    let mut writes = Interrupting(&sender, Vec::new());
+    std::fmt::write(&mut writes, format_args!("{sender:?}")).unwrap();
+    assert!(!writes.1.is_empty() && writes.1.iter().all(|sent| sent.is_ok()), "{:?}", writes.1);
+    assert_eq!(receiver.recv_many(usize::MAX).unwrap().len(), writes.1.len());
+    drop(sender.take());
+    assert!(format!("{sender:?}").contains("SignalSender"));
+}

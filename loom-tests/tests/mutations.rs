@@ -123,7 +123,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("who waits for a receipt waits as for room", WAIT, "self.wait(true, spin", "self.wait(false, spin", "offer::a_release_wakes_who_waits_until_its_message_was_taken"),
     mutation("what was taken back is accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "&& (memory.change_state(position, State::Offered, State::Committed) || true)", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
-    mutation("a successor does not see offers", RECEIVE, "= peek_at(memory, end)", "= look_at(memory, end)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
+    mutation("a successor does not see offers", RECEIVE, "|at| peek_at(memory, at)", "|at| look_at(memory, at)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),

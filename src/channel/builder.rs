@@ -350,7 +350,7 @@ impl Builder {
         }
         let kind = self.kind();
         if self.elastic {
-            elastic::check(kind, capacity, mirrored)?;
+            elastic::check(kind, self.rendezvous, capacity, mirrored)?;
         }
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
@@ -507,7 +507,7 @@ pub(crate) fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{PREFIX}{name}"))
 }
 
-fn mapped(header: &Header, mapping: Mapping) -> Memory {
+pub(super) fn mapped(header: &Header, mapping: Mapping) -> Memory {
     let (control, data) = (mapping.control(), mapping.data());
     // SAFETY: `Segment::map` has checked that the file is so long, and has mapped the data area twice; the mapping lives
     // in the box. Its size is sealed, or it is a named file, whose truncation by its owner is documented as fatal.

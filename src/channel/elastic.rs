@@ -21,7 +21,7 @@ impl Builder {
     /// system has no memory left it gets [`SendError::NoMemory`](crate::SendError::NoMemory) at once. The longest message is
     /// a chunk shorter than in other rings.
     ///
-    /// Not for many readers, for links, or without a file: inside a process or hosted.
+    /// Not for many readers, for links, for a [`rendezvous`](Builder::rendezvous), or without a file: inside a process or hosted.
     pub fn elastic(mut self, ceiling: u64) -> Self {
         self.elastic = true;
         self.capacity(ceiling)
@@ -29,7 +29,11 @@ impl Builder {
 }
 
 /// Whether such a ring can be elastic.
-pub(super) fn check(kind: Kind, capacity: u64, has_file: bool) -> Result<(), OpenError> {
+pub(super) fn check(kind: Kind, rendezvous: bool, capacity: u64, has_file: bool) -> Result<(), OpenError> {
+    if rendezvous {
+        let what = "ceiling of a rendezvous, which has no backlog and can't be elastic,";
+        return Err(OpenError::Setting { what, given: capacity, least: 0, most: 0 });
+    }
     if let Kind::Broadcast(readers) = kind {
         let (what, given) = ("number of readers of an elastic ring", readers.into());
         return Err(OpenError::Setting { what, given, least: 0, most: 0 });
@@ -86,5 +90,64 @@ impl Pages for FilePages {
 
     fn take(&self, offset: u64, bytes: u64) -> bool {
         self.0.take(offset, bytes)
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        self.0.read(offset, bytes)
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::builder::{mapped, unnamed},
+        ring::{
+            reserve::{Full, Produce},
+            spsc,
+        },
+        sync::Ordering::*,
+    };
+    use std::sync::{Arc, OnceLock, Weak};
+
+    const CEILING: u64 = 1 << 20;
+
+    /// Of a receiver that gets past every walk, or of a file that can't be read. Whoever takes or puts memory fails the test.
+    struct Restless {
+        memory: Arc<OnceLock<Weak<Memory>>>,
+        can_be_read: bool,
+    }
+
+    impl Pages for Restless {
+        fn put(&self, _: u64, _: u64) -> bool {
+            panic!("nothing is free");
+        }
+
+        fn take(&self, _: u64, _: u64) -> bool {
+            panic!("nothing is free");
+        }
+
+        fn read(&self, _: u64, _: &mut [u8]) -> bool {
+            let memory = self.memory.get().and_then(Weak::upgrade).unwrap();
+            let position = memory.head().plus(memory.elastic().unwrap().chunk());
+            // ORDERING: Relaxed; there is one thread.
+            memory.receiver().position.store(position.units(), Relaxed);
+            self.can_be_read
+        }
+    }
+
+    #[test]
+    fn a_sender_that_never_finds_the_end_writes_over_nothing() {
+        for can_be_read in [true, false] {
+            let header = unnamed().elastic(CEILING).header(true).unwrap();
+            let segment = Segment::memfd("ringpost", size(&header)).unwrap();
+            let itself = Arc::new(OnceLock::new());
+            let pages = Box::new(Restless { memory: Arc::clone(&itself), can_be_read });
+            let memory = mapped(&header, map(&header, &segment).unwrap());
+            let memory = Arc::new(memory.with_elastic(Elastic::new(Elastic::chunk_bytes(CEILING), pages)));
+            itself.set(Arc::downgrade(&memory)).unwrap();
+            let mut sender = spsc::Producer::attach(Arc::clone(&memory), true);
+            assert!(matches!(sender.reserve(0), Err(Full)), "the ring counts as full");
+        }
     }
 }

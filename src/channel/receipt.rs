@@ -8,7 +8,7 @@ use super::{
     ring::Inner,
     sender::{OneReceiver, Sender, SenderKind, has_closed},
     trust::Trust,
-    vigil::LOOK_AFTER,
+    vigil::{LOOK_AFTER, Looks},
 };
 use crate::{
     error::{NotTaken, SendError},
@@ -105,19 +105,15 @@ impl Receipt {
         let slice = (inner.scope == Scope::Shared).then_some(LOOK_AFTER);
         let sleeper =
             Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
-        let mut next_look = Deadline::after(LOOK_AFTER / 2);
+        // After the look at who has gone: what that one has released counts.
+        let outcome = |gone: Option<NotTaken>| if self.is_taken() { Some(Ok(())) } else { gone.map(Err) };
+        let mut looks = Looks::after(LOOK_AFTER / 2);
         let found = sleeper.until_release(&mut inner.spin(), deadline, |look| {
             let gone = if look == Look::Spinning { None } else { gone(inner, self.before) };
-            // Who polls for ever is never idle: then by the clock.
-            let due = look == Look::Idle || look == Look::BeforeSleep && next_look.passed();
-            if due {
-                next_look = Deadline::after(LOOK_AFTER / 2);
-            }
-            let gone = gone.or_else(|| if due { died(inner) } else { None });
-            // After the look at who has gone: what that one has released counts.
-            if self.is_taken() { Some(Ok(())) } else { gone.map(Err) }
+            outcome(gone.or_else(|| if looks.is_due(look) { died(inner) } else { None }))
         });
-        found.unwrap_or(Err(NotTaken::TimedOut))
+        // Whoever asks again and again, and never waits for long, learns of a death, too.
+        found.or_else(|| outcome(died(inner))).unwrap_or(Err(NotTaken::TimedOut))
     }
 }
 

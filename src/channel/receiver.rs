@@ -1,5 +1,7 @@
 //! The receiving end.
 
+mod fallen;
+
 use super::{
     attach::Attachment,
     iter::{Iter, TryIter},
@@ -7,11 +9,11 @@ use super::{
     ring::Inner,
     select::Berth,
     trust::{Trust, Untrusted},
+    vigil::Looks,
 };
 use crate::{
     error::RecvError,
     header::Kind,
-    layout::{ReceiverArea, ToldWord},
     ring::{
         claim::{self, Claim, Owner},
         memory::Memory,
@@ -31,6 +33,8 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use fallen::Fallen;
 
 /// The receiving end of a ring. Dropping it closes it: senders then get [`SendError::Disconnected`](crate::SendError).
 ///
@@ -58,45 +62,8 @@ struct Listening {
     ended: Option<RecvError>,
     /// A reservation that is not finished, and since when the receiver stands before it.
     standing: Option<(Position, Instant)>,
-}
-
-/// A sender that died.
-struct Fallen {
-    slot: u8,
-    owner: Owner,
-    /// Bytes that it left unfinished, as far as they were passed over.
-    unfinished: u64,
-    told: bool,
-}
-
-impl Fallen {
-    /// Told already if an earlier receiver has done so.
-    fn new(slot: u8, owner: Owner, area: &ReceiverArea) -> Self {
-        // ORDERING: Relaxed; written by receivers only, and this one has taken the place of those before.
-        let told = Self::word(area, slot).load(Relaxed) == owner.mark();
-        Self { slot, owner, unfinished: 0, told }
-    }
-
-    fn word(area: &ReceiverArea, slot: u8) -> &ToldWord {
-        &area.told[usize::from(slot) - 1]
-    }
-
-    fn leaves(&mut self, bytes: u64) {
-        // A hostile process can make it any number.
-        self.unfinished = self.unfinished.saturating_add(bytes);
-    }
-
-    fn news(&self) -> RecvError {
-        RecvError::PeerDied { pid: self.owner.pid(), unfinished: self.unfinished }
-    }
-
-    /// Names it, once.
-    fn tell(&mut self, area: &ReceiverArea) -> RecvError {
-        self.told = true;
-        // ORDERING: Relaxed; read by later receivers, whose claim comes after ours.
-        Self::word(area, self.slot).store(self.owner.mark(), Relaxed);
-        self.news()
-    }
+    /// At the senders, where nobody tells of a death.
+    looks: Looks,
 }
 
 /// A sender that died without closing. From [`Receiver::next_death`].
@@ -130,7 +97,9 @@ impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let inner = &attachment.inner;
         let (mut consumer, spin) = (Consumer::attach(Arc::clone(&inner.memory)), inner.spin());
-        consumer.set_accepting(inner.header.rendezvous);
+        if inner.header.rendezvous {
+            consumer.accept_offers();
+        }
         let (waker, scope) = (Waker::new(inner.header.asymmetric), inner.scope);
         let generation = Generation::current();
         let ring = Listening {
@@ -142,6 +111,7 @@ impl<P: Trust> Receiver<P> {
             end_is_owed: false,
             ended: None,
             standing: None,
+            looks: Looks::after(Duration::ZERO),
         };
         Self { ring, attachment, spin, marker: PhantomData }
     }
@@ -236,15 +206,37 @@ impl<P: Trust> Receiver<P> {
     /// Copies the next message into `buffer` and releases it; waits while the ring is empty. Gives its length.
     ///
     /// # Errors
-    /// [`RecvError::BufferTooSmall`], with the message left where it is; and those of [`recv`](Receiver::recv).
+    /// [`RecvError::BufferTooSmall`], with the message left where it is, in a rendezvous on offer; and those of
+    /// [`recv`](Receiver::recv).
     #[inline]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        let record = self.next(Patience::Until(None))?;
+        let record = match self.ring.consumer.accepts_offers() {
+            false => self.next(Patience::Until(None))?,
+            true => self.next_that_fits(buffer.len())?,
+        };
         let length = record.length() as usize;
         let Some(target) = buffer.get_mut(..length) else { return Err(RecvError::BufferTooSmall { length }) };
         View::new(self, record).read_at(0, target);
         self.release(record.end, 1, record.length() as u64);
         Ok(length)
+    }
+
+    /// The next message of a rendezvous. One that is longer than `most` bytes is not accepted.
+    #[cold]
+    fn next_that_fits(&mut self, most: usize) -> Result<Record, RecvError> {
+        loop {
+            self.ring.consumer.leave_offers(true);
+            let seen = self.next(Patience::Until(None));
+            self.ring.consumer.leave_offers(false);
+            let seen = seen?;
+            if seen.length() as usize > most {
+                return Ok(seen);
+            }
+            // Its sender may have taken it back meanwhile.
+            if let Some(record) = self.ring.consumer.take(seen.position).map_err(corrupt)? {
+                return Ok(record);
+            }
+        }
     }
 
     /// Copies of the messages until the end; blocks while the ring is empty. Ends when `recv` would give an error:
@@ -347,9 +339,9 @@ impl<P: Trust> Receiver<P> {
     /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.
     pub(super) fn is_ready(&mut self, why: Look) -> bool {
         self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
-        let accepts = self.ring.consumer.set_accepting(false); // What is on offer stays there.
+        self.ring.consumer.leave_offers(true);
         let found = self.ring.find(&self.attachment, why).is_some();
-        self.ring.consumer.set_accepting(accepts);
+        self.ring.consumer.leave_offers(false);
         found
     }
 
@@ -430,7 +422,9 @@ impl Listening {
             }
             Ok(None) => {}
         }
-        if why == Look::Idle || attachment.vigil.deaths.any() {
+        let vigil = &attachment.vigil;
+        let nobody_tells = || vigil.slice().is_some();
+        if why == Look::Idle || vigil.deaths.any() || nobody_tells() && self.looks.is_due(why) {
             self.pass_over_the_dead(attachment);
         }
         // Everything is released that can be: whoever waits for room need not wait for more.

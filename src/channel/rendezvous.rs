@@ -28,7 +28,8 @@ impl Builder {
     /// [`Ring::rendezvous_multi_sender`](crate::Ring::rendezvous_multi_sender); the receiver is the usual one. The capacity is
     /// room for what waiting senders offer, one message each. When a ring is opened: what it must be.
     ///
-    /// Not for many readers, nor for links, in which the receiver can't write to the data area.
+    /// Not for many readers, nor for links, in which the receiver can't write to the data area; nor
+    /// [elastic](Builder::elastic), as there is no backlog.
     pub fn rendezvous(mut self) -> Self {
         self.rendezvous = true;
         self

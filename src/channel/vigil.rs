@@ -17,12 +17,13 @@ use crate::{
     },
     sync::{AtomicU32 as ProtocolWord, AtomicU64},
     sys::{
+        clock::Deadline,
         futex::{self, Scope},
         peer,
         pidfd::Knell,
         watch::{self, Alarm, Bed, Hint},
     },
-    wait::News,
+    wait::{Look, News},
 };
 use core::{
     ptr::NonNull,
@@ -37,6 +38,33 @@ const HINTED: Duration = Duration::from_millis(1);
 
 /// How often who has no vigil of its own looks for a death.
 pub(super) const LOOK_AFTER: Duration = Bed::BLIND;
+
+/// When whoever is not told of deaths looks for one: often enough that it is known soon, seldom enough that polling costs next to
+/// nothing.
+pub(super) struct Looks {
+    next: Deadline,
+}
+
+impl Looks {
+    /// The first one so long from now.
+    pub(super) fn after(wait: Duration) -> Self {
+        Self { next: Deadline::after(wait) }
+    }
+
+    /// Whether it is time for one. The next is then a while later. Reads the clock, but not while spinning.
+    pub(super) fn is_due(&mut self, why: Look) -> bool {
+        let due = match why {
+            Look::Spinning => false,
+            // Who polls for ever is never idle.
+            Look::BeforeSleep => self.next.passed(),
+            Look::Idle => true,
+        };
+        if due {
+            *self = Self::after(LOOK_AFTER / 2);
+        }
+        due
+    }
+}
 
 /// What is known of the dead.
 #[derive(Default)]

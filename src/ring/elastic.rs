@@ -15,7 +15,8 @@
 use super::{
     memory::Memory,
     position::{Position, UNIT},
-    receive,
+    receive::{self, Look, Violation},
+    record::Info,
 };
 use crate::sync::{Ordering::*, fence};
 
@@ -26,6 +27,10 @@ pub trait Pages: Send + Sync {
 
     /// Takes the memory under so many bytes, which are zero then. False when it stays as it is.
     fn take(&self, offset: u64, bytes: u64) -> bool;
+
+    /// Copies so many bytes of the data area, which may have memory or not: where there is none they are zero, and none comes.
+    /// False when that fails.
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> bool;
 }
 
 /// How the memory of an elastic ring comes and goes.
@@ -117,11 +122,27 @@ impl Elastic {
 
     /// Makes every header from the tail on, that of a sender that crashed, invalid.
     pub(super) fn wipe(&self, memory: &Memory, tail: Position) {
-        let (next, end) = (self.behind(tail), memory.room_from().plus(memory.geometry().capacity_units()));
-        memory.wipe(tail, next.since(tail));
-        let rest = end.since(next);
-        if rest <= memory.geometry().capacity_units() && !self.take(memory, next, end) {
-            memory.wipe(next, rest);
+        let capacity = memory.geometry().capacity_units();
+        let (next, end) = (self.behind(tail), memory.room_from().plus(capacity));
+        if !(1..=capacity).contains(&end.since(tail)) {
+            // Nothing is free behind it.
+            return;
+        }
+        self.wipe_chunks(memory, tail, next);
+        if !self.take(memory, next, end) {
+            self.wipe_chunks(memory, next, end);
+        }
+    }
+
+    /// Makes every header up to the start of a chunk invalid. A chunk for which there is no memory has none, and holds nothing.
+    fn wipe_chunks(&self, memory: &Memory, from: Position, end: Position) {
+        let mut at = from;
+        while at != end {
+            let next = self.behind(at);
+            if self.each_part(memory, self.floor(at), next, |offset, bytes| self.pages.put(offset, bytes)) {
+                memory.wipe(at, next.since(at));
+            }
+            at = next;
         }
     }
 
@@ -140,15 +161,20 @@ impl Elastic {
     }
 }
 
-/// How often the receiver may get past a walk over its records. Only a hostile one does more than a few times.
-const WALKS: u32 = 100;
-
-/// As [`receive::end_of_records`] from the receiver's position: that one may take the memory of records meanwhile, and then there
-/// is none where it has just been.
-pub(super) fn end_of_records(memory: &Memory) -> Position {
+/// As [`receive::end_of_records`] from the receiver's position: that one may take the memory of records meanwhile, so none of it
+/// is touched. Where it does not hold still, or nothing can be read, the ring counts as full from here on: nothing is written
+/// over.
+pub(super) fn end_of_records(memory: &Memory, elastic: &Elastic) -> Position {
+    let capacity = memory.geometry().capacity_units();
     let mut head = memory.head();
-    for _ in 0..WALKS {
-        let end = receive::end_of_records(memory, head);
+    // A receiver that takes a walk's end from under it has passed a chunk, and there are no more than these: only a hostile one
+    // gets past more walks.
+    for _ in 0..=capacity / elastic.chunk {
+        let mut headers = Headers::of(memory, elastic);
+        let end = receive::walk(memory.geometry(), head, |at| headers.look_at(at));
+        if headers.failed {
+            break;
+        }
         // ORDERING: V3, Acquire fence; pairs with the system call that takes memory, behind R1: whoever has read a zero there
         // finds the position that had passed it.
         fence(Acquire);
@@ -157,7 +183,47 @@ pub(super) fn end_of_records(memory: &Memory) -> Position {
             return end;
         }
     }
-    head
+    memory.room_from().plus(capacity)
+}
+
+/// Headers of records, read without touching the memory in which they lie.
+struct Headers<'m> {
+    memory: &'m Memory,
+    pages: &'m dyn Pages,
+    /// Offset of the bytes in `window`.
+    start: u64,
+    window: Vec<u8>,
+    /// Whether something could not be read.
+    failed: bool,
+}
+
+impl<'m> Headers<'m> {
+    /// Bytes that are read at once.
+    const WINDOW: u64 = if cfg!(ringpost_loom) { UNIT } else { 4096 };
+
+    fn of(memory: &'m Memory, elastic: &'m Elastic) -> Self {
+        Self { memory, pages: &*elastic.pages, start: 0, window: Vec::new(), failed: false }
+    }
+
+    fn look_at(&mut self, position: Position) -> Result<Look, Violation> {
+        let tag = self.word(position);
+        let Some(state) = self.memory.state_of(tag, position) else { return Ok(Look::Empty) };
+        let geometry = self.memory.geometry();
+        receive::understand(geometry, position, state, || Info(self.word(position.plus(1))))
+    }
+
+    /// The word at `position`; zero, which is no tag, where it can't be read.
+    fn word(&mut self, position: Position) -> u64 {
+        let geometry = self.memory.geometry();
+        let offset = geometry.offset(position);
+        if !(self.start..self.start + self.window.len() as u64).contains(&offset) {
+            let bytes = Self::WINDOW.min(geometry.capacity() - offset);
+            (self.start, self.window) = (offset, vec![0; bytes as usize]);
+            self.failed |= !self.pages.read(offset, &mut self.window);
+        }
+        let at = (offset - self.start) as usize;
+        self.window[at..].first_chunk().map_or(0, |&word| u64::from_ne_bytes(word))
+    }
 }
 
 /// The receiver's part: what it has given back.

@@ -218,6 +218,14 @@ mod in_loom {
             self.headers[units].iter().for_each(|word| word.store(0, Release));
         }
 
+        /// Copies the headers of so many bytes, as a system call would.
+        pub(crate) fn copy(&self, offset: u64, bytes: &mut [u8]) {
+            for (word, copy) in self.headers[offset as usize / 8..].iter().zip(bytes.chunks_exact_mut(8)) {
+                // ORDERING: Relaxed, in the kernel's stead, which orders more.
+                copy.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+            }
+        }
+
         fn payload_cells(&self, position: Position, length: u32) -> &[UnsafeCell<u64>] {
             let first = self.geometry.payload_offset(position, length as u64) as usize / 8;
             &self.payloads[first..first + (length as usize).div_ceil(8)]
@@ -330,6 +338,11 @@ impl Memory {
     pub(super) fn state(&self, position: Position) -> Option<State> {
         // ORDERING: Acquire C1; pairs with Release P1 in `set_state`: a valid tag shows info and payload.
         record::state_at(self.key, position, self.word(position).load(Acquire))
+    }
+
+    /// What the record at `position` is by a tag that was read there in another way.
+    pub(super) fn state_of(&self, tag: u64, position: Position) -> Option<State> {
+        record::state_at(self.key, position, tag)
     }
 
     /// Makes the header at `position` valid: the record is there from now on.

@@ -4,7 +4,7 @@ use super::{
     elastic::GivenBack,
     memory::Memory,
     offer,
-    position::{HEADER_UNITS, Position},
+    position::{Geometry, HEADER_UNITS, Position},
     record::{Info, State},
 };
 use crate::sync::Ordering::*;
@@ -51,12 +51,22 @@ pub(crate) struct Violation {
 #[inline]
 pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Violation> {
     let Some(state) = memory.state(position) else { return Ok(Look::Empty) };
+    understand(memory.geometry(), position, state, || memory.info(position))
+}
+
+/// What a valid header at `position` says; `info` reads its second word.
+#[inline]
+pub(super) fn understand(
+    geometry: Geometry,
+    position: Position,
+    state: State,
+    info: impl FnOnce() -> Info,
+) -> Result<Look, Violation> {
     if state == State::Filler {
         return Ok(Look::Nothing(position.plus(1)));
     }
-    let info = memory.info(position);
+    let info = info();
     let length = info.length();
-    let geometry = memory.geometry();
     if state == State::Committed && length as u64 <= geometry.longest_payload() {
         let end = position.plus(geometry.size_units(position, length as u64));
         Ok(Look::Message(Record { position, end, info }))
@@ -76,10 +86,18 @@ fn peek_at(memory: &Memory, position: Position) -> Result<Look, Violation> {
 
 /// The position behind the last valid record from `head` on, at most one capacity away.
 pub(crate) fn end_of_records(memory: &Memory, head: Position) -> Position {
+    walk(memory.geometry(), head, |at| peek_at(memory, at))
+}
+
+/// The position behind the last valid record from `head` on, at most one capacity away, where `look_at` says what stands.
+pub(super) fn walk(
+    geometry: Geometry,
+    head: Position,
+    mut look_at: impl FnMut(Position) -> Result<Look, Violation>,
+) -> Position {
     let mut end = head;
-    let capacity = memory.geometry().capacity_units();
-    while let Ok(Look::Message(Record { end: next, .. }) | Look::Nothing(next)) = peek_at(memory, end) {
-        if next.since(head) > capacity {
+    while let Ok(Look::Message(Record { end: next, .. }) | Look::Nothing(next)) = look_at(end) {
+        if next.since(head) > geometry.capacity_units() {
             break;
         }
         end = next;
@@ -87,13 +105,23 @@ pub(crate) fn end_of_records(memory: &Memory, head: Position) -> Position {
     end
 }
 
+/// What becomes of a message that is on offer, see `offer.rs`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Offers {
+    /// There are none: it is damage.
+    Damage,
+    /// It is seen, and stays on offer.
+    Seen,
+    /// It is accepted.
+    Accepted,
+}
+
 /// The receiving end of a ring.
 pub(crate) struct Consumer {
     memory: Arc<Memory>,
     /// Position of the first record that is not released.
     head: Position,
-    /// Whether messages are offered, see `offer.rs`.
-    rendezvous: bool,
+    offers: Offers,
     /// `None` in a ring whose memory stays.
     given_back: Option<GivenBack>,
 }
@@ -105,36 +133,55 @@ impl Consumer {
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
         let given_back = GivenBack::attach(&memory, head);
-        Self { memory, head, rendezvous: false, given_back }
+        Self { memory, head, offers: Offers::Damage, given_back }
     }
 
-    /// Whether it accepts what is offered, from now on; gives whether it did. Only where this process can write to the
-    /// data area. Where it does not, an offer looks like damage.
-    pub(crate) fn set_accepting(&mut self, accept: bool) -> bool {
-        core::mem::replace(&mut self.rendezvous, accept)
+    /// From now on it accepts what is offered. Only where this process can write to the data area; elsewhere an offer looks like
+    /// damage.
+    pub(crate) fn accept_offers(&mut self) {
+        self.offers = Offers::Accepted;
+    }
+
+    /// Whether it accepts what is offered.
+    #[inline]
+    pub(crate) fn accepts_offers(&self) -> bool {
+        self.offers == Offers::Accepted
+    }
+
+    /// Whether what is offered only counts as a message from now on, and stays on offer.
+    pub(crate) fn leave_offers(&mut self, leave: bool) {
+        self.offers = match self.offers {
+            Offers::Damage => Offers::Damage,
+            Offers::Seen | Offers::Accepted if leave => Offers::Seen,
+            Offers::Seen | Offers::Accepted => Offers::Accepted,
+        };
     }
 
     /// Whether there is a message. Accepts nothing that is offered.
     pub(crate) fn has_message(&mut self) -> bool {
-        if !self.rendezvous {
-            return matches!(self.look(), Ok(Some(_)));
-        }
-        let (mut at, capacity) = (self.head, self.memory.geometry().capacity_units());
-        while at.since(self.head) <= capacity {
-            match peek_at(&self.memory, at) {
-                Ok(Look::Message(_)) => return true,
-                Ok(Look::Nothing(behind)) => at = behind,
-                Ok(Look::Empty) | Err(_) => break,
-            }
-        }
-        false
+        self.leave_offers(true);
+        let found = self.look();
+        self.leave_offers(false);
+        matches!(found, Ok(Some(_)))
     }
 
-    /// As [`look_at`], and accepts what is offered there.
+    /// The message at `position`, where [`look`](Self::look) has seen one; `None` when it was on offer, and was taken back.
+    pub(crate) fn take(&self, position: Position) -> Result<Option<Record>, Violation> {
+        match self.take_at(position)? {
+            Look::Message(record) => Ok(Some(record)),
+            Look::Nothing(_) | Look::Empty => Ok(None),
+        }
+    }
+
+    /// As [`look_at`], and sees or accepts what is offered there.
     #[inline]
     fn take_at(&self, position: Position) -> Result<Look, Violation> {
         look_at(&self.memory, position).or_else(|violation| {
-            let offered = self.rendezvous.then(|| offer::accept(&self.memory, position)).flatten();
+            let offered = match self.offers {
+                Offers::Damage => None,
+                Offers::Seen => offer::peek(&self.memory, position),
+                Offers::Accepted => offer::accept(&self.memory, position),
+            };
             offered.ok_or(violation)
         })
     }

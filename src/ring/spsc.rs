@@ -38,7 +38,7 @@ impl Producer {
         let mut head = memory.head();
         let tail = match memory.elastic() {
             None => receive::end_of_records(&memory, head),
-            Some(_) => elastic::end_of_records(&memory),
+            Some(elastic) => elastic::end_of_records(&memory, elastic),
         };
         let capacity = memory.geometry().capacity_units();
         match memory.elastic() {

@@ -79,4 +79,11 @@ impl Pages for OnGround {
         self.0.set(offset, bytes, false);
         true
     }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        if let Some(memory) = self.0.memory.get().and_then(Weak::upgrade) {
+            memory.copy(offset, bytes);
+        }
+        true
+    }
 }

@@ -92,7 +92,7 @@ fn what_is_on_offer_is_received_or_taken_back() {
         let ring = Ring::single();
         let mut sender = ring.sender(process(1)).unwrap();
         let mut receiver = ring.receiver(process(3)).unwrap();
-        receiver.consumer.set_accepting(true);
+        receiver.consumer.accept_offers();
         let receiving = thread::spawn(move || {
             let received = receiver.try_receive().ok().map(|message| message.value);
             (received, receiver)
@@ -114,7 +114,7 @@ fn a_receiver_that_is_killed_at_every_access_leaves_what_it_had_accepted_to_its_
         let ring = Ring::single();
         let mut sender = ring.sender(process(1)).unwrap();
         let mut receiver = ring.receiver(process(3)).unwrap();
-        receiver.consumer.set_accepting(true);
+        receiver.consumer.accept_offers();
         let reserved = sender.try_reserve(HALF).unwrap();
         let end = sender.offer(reserved, HALF, 7);
         let theirs = ring.clone();
@@ -126,7 +126,7 @@ fn a_receiver_that_is_killed_at_every_access_leaves_what_it_had_accepted_to_its_
         let withdrawn = offer::withdraw(&ring.memory, reserved.start);
         let killed = receiving.join().unwrap();
         let mut successor = ring.receiver(process(4)).unwrap();
-        successor.consumer.set_accepting(true);
+        successor.consumer.accept_offers();
         let received = successor.try_receive().ok().map(|message| message.value);
         assert_eq!(received, (!withdrawn).then_some(7));
         assert!(ring.memory.head().has_reached(end));
@@ -141,7 +141,7 @@ fn the_successor_of_who_had_offered_goes_on_behind_it() {
             let ring = Ring::single();
             let mut sender = ring.sender(process(1)).unwrap();
             let mut receiver = ring.receiver(process(3)).unwrap();
-            receiver.consumer.set_accepting(true);
+            receiver.consumer.accept_offers();
             let reserved = sender.try_reserve(SHORT).unwrap();
             sender.offer(reserved, SHORT, 7);
             if withdraw {

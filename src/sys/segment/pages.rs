@@ -1,6 +1,7 @@
 //! Memory under parts of a data area, put there and taken away while the segment is in use.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::retry_on_intr;
@@ -31,6 +32,11 @@ impl DataPages {
     /// Takes the memory of whole pages away: they are zero. False where the file system can't do that.
     pub(crate) fn take(&self, offset: u64, len: u64) -> bool {
         self.in_steps(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+    }
+
+    /// Copies what the area holds. Touches no memory: a page without any reads as zeros, and gets none. False when the system refuses.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        self.file.read_exact_at(bytes, self.start + offset).is_ok()
     }
 
     fn in_steps(&self, flags: FallocateFlags, offset: u64, len: u64) -> bool {
