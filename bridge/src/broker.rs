@@ -42,6 +42,10 @@ pub struct BrokerArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(..=1))]
     qos: u8,
 
+    /// A topic on which `in` announces that it has subscribed, and before which `out` publishes nothing; the same for both
+    #[arg(long, value_name = "TOPIC", value_parser = topic_name)]
+    pub ready: Option<String>,
+
     /// Name of this client, which no other client of the broker has [default: made from the machine's and the ring's]
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
@@ -101,6 +105,14 @@ fn topic(text: &str) -> Result<String, String> {
         _ if text.len() > usize::from(u16::MAX) => Err("a topic has at most 65535 bytes".into()),
         _ => Ok(text.into()),
     }
+}
+
+/// A topic that one can publish to.
+pub fn topic_name(text: &str) -> Result<String, String> {
+    if text.contains(['+', '#']) {
+        return Err("one can't publish to a pattern of topics".into());
+    }
+    topic(text)
 }
 
 /// Why a connection has ended.

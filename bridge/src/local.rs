@@ -131,6 +131,15 @@ pub struct Held {
 }
 
 impl Outlet {
+    /// By which the broker tells it from others. A receiver of a ring takes the place of the one before: the broker lets go
+    /// of that one's connection, so that nothing comes from it any more behind what this one sends.
+    pub fn id(&self) -> u64 {
+        match self {
+            Self::Ring(queue) => queue.instance,
+            Self::Mailbox(_) => std::process::id().into(),
+        }
+    }
+
     /// Copies of the unreleased messages from number `from` on, at most `most` of them, and no more than the first that
     /// brings them to `bytes`. Never blocks.
     pub fn copy(&mut self, from: usize, most: usize, bytes: usize) -> Result<Vec<Copy>, RecvError> {

@@ -1,6 +1,6 @@
 //! What travels beside a message's bytes: MQTT's user properties, and what the other side makes of them.
 
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
 
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
@@ -10,11 +10,8 @@ const KIND: &str = "ringpost-kind";
 /// The ring that it comes from, and its number there.
 const ORIGIN: &str = "ringpost-origin";
 
-/// Sequence numbers of a ring begin again after so many.
-const SEQUENCES: u64 = 1 << 56;
-
 /// Which message of which ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Origin {
     /// [`RingInfo::instance`](ringpost::RingInfo) of the ring.
     pub instance: u64,
@@ -51,26 +48,38 @@ impl Label {
         let origin = value(ORIGIN).and_then(|text| {
             let (instance, sequence) = text.split_once(' ')?;
             let instance = u64::from_str_radix(instance, 16).ok()?;
-            Some(Origin { instance, sequence: sequence.parse().ok().filter(|&number| number < SEQUENCES)? })
+            Some(Origin { instance, sequence: sequence.parse().ok()? })
         });
         Self { kind: value(KIND).and_then(|kind| kind.parse().ok()).unwrap_or(0), origin }
     }
 }
 
-/// The last message of each ring that was let through. Forgets with its process.
+/// The last messages that were let through. Forgets with its process.
 #[derive(Default)]
-pub struct Seen(HashMap<u64, u64>);
+pub struct Seen {
+    order: VecDeque<Origin>,
+    set: HashSet<Origin>,
+}
 
 impl Seen {
-    /// Whether this, or one after it, was let through already.
-    pub fn is_old(&self, origin: Origin) -> bool {
-        let last = self.0.get(&origin.instance);
-        last.is_some_and(|last| last.wrapping_sub(origin.sequence) % SEQUENCES < SEQUENCES / 2)
+    /// Far more than are under way between two acknowledgements.
+    const MOST: usize = 4096;
+
+    /// Whether this was let through already.
+    pub fn has(&self, origin: Origin) -> bool {
+        self.set.contains(&origin)
     }
 
     /// This was let through.
     pub fn note(&mut self, origin: Origin) {
-        self.0.insert(origin.instance, origin.sequence);
+        if self.set.insert(origin) {
+            self.order.push_back(origin);
+        }
+        if self.order.len() > Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
+        }
     }
 }
 
@@ -80,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_label_comes_back_as_it_was() {
-        let origin = Some(Origin { instance: u64::MAX, sequence: SEQUENCES - 1 });
+        let origin = Some(Origin { instance: u64::MAX, sequence: (1 << 56) - 1 });
         for label in [Label::default(), Label { kind: 7, origin: None }, Label { kind: u16::MAX, origin }] {
             assert_eq!(Label::of(label.properties().as_ref()), label);
         }
@@ -89,9 +98,7 @@ mod tests {
 
     #[test]
     fn nonsense_of_another_program_is_no_label() {
-        for (name, value) in
-            [(KIND, "-1"), (KIND, "65536"), (ORIGIN, "1"), (ORIGIN, "x 1"), (ORIGIN, "1 72057594037927936")]
-        {
+        for (name, value) in [(KIND, "-1"), (KIND, "65536"), (ORIGIN, "1"), (ORIGIN, "x 1")] {
             let user_properties = vec![(name.to_owned(), value.to_owned())];
             let properties = PublishProperties { user_properties, ..Default::default() };
             assert_eq!(Label::of(Some(&properties)), Label::default(), "{name} {value}");
@@ -99,14 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_is_old_also_where_the_numbers_begin_again() {
-        let origin = |instance, sequence| Origin { instance, sequence };
+    fn only_what_was_let_through_counts_as_seen_and_memory_is_bounded() {
+        let origin = |sequence| Origin { instance: 1, sequence };
         let mut seen = Seen::default();
-        assert!(!seen.is_old(origin(1, 0)));
-        seen.note(origin(1, 8));
-        assert!(seen.is_old(origin(1, 8)) && seen.is_old(origin(1, 0)));
-        assert!(!seen.is_old(origin(1, 16)) && !seen.is_old(origin(2, 8)));
-        seen.note(origin(1, SEQUENCES - 8));
-        assert!(!seen.is_old(origin(1, 0)) && seen.is_old(origin(1, SEQUENCES - 16)));
+        seen.note(origin(8));
+        assert!(
+            seen.has(origin(8)) && !seen.has(origin(0)) && !seen.has(Origin { instance: 2, sequence: 8 })
+        );
+        for sequence in 8..9 + Seen::MOST as u64 {
+            seen.note(origin(sequence));
+        }
+        assert!(!seen.has(origin(8)) && seen.has(origin(9)));
+        assert_eq!((seen.order.len(), seen.set.len()), (Seen::MOST, Seen::MOST));
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use ringpost::RecvError;
 use rumqttc::Outgoing;
+use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAck, PubAckReason, Publish};
 use rumqttc::v5::{AsyncClient, Event};
 
@@ -43,15 +44,13 @@ pub struct OutArguments {
 
 /// Carries until the end.
 pub async fn run(arguments: &OutArguments) -> Result<()> {
-    if arguments.broker.topic.contains(['+', '#']) {
-        return Err(anyhow!("{}: one can't publish to a pattern of topics", arguments.broker.topic));
-    }
-    let own_id =
-        || format!("ringpost-out-{}-{}-{}", broker::host(), arguments.local.name(), std::process::id());
+    let topic = &arguments.broker.topic;
+    broker::topic_name(topic).map_err(|error| anyhow!("{topic}: {error}"))?;
+    let mut outlet = arguments.local.outlet()?;
+    let own_id = || format!("ringpost-out-{}-{}-{:x}", broker::host(), arguments.local.name(), outlet.id());
     let mut options = arguments.broker.options(own_id)?;
     // Nothing of a session is needed: what was not acknowledged is still in the ring.
     options.set_clean_start(true);
-    let mut outlet = arguments.local.outlet()?;
     let mut pause = Pause::new();
     loop {
         let work = async |client, events| {
@@ -66,7 +65,7 @@ pub async fn run(arguments: &OutArguments) -> Result<()> {
             };
             courier.run().await
         };
-        match broker::with_connection(&options, WINDOW + 1, work).await {
+        match broker::with_connection(&options, WINDOW + 2, work).await {
             Ok(()) => return Ok(()),
             Err(Broken::ForGood(error)) => return Err(error),
             Err(Broken::ForNow(why)) => pause.after(format!("{}: {why}", arguments.broker.name())).await,
@@ -93,6 +92,7 @@ impl Courier<'_> {
             self.longest_packet = self.longest_packet.min(most as usize);
         }
         tell(&format!("{} -> {}: connected", self.arguments.local.name(), self.arguments.broker.name()));
+        self.await_ready().await?;
         loop {
             if !self.load()? {
                 return self.take_leave().await;
@@ -109,6 +109,20 @@ impl Courier<'_> {
                     self.flight.note(event)?;
                 }
                 self.unload();
+            }
+        }
+    }
+
+    /// Waits until the other side has subscribed, if that is announced.
+    async fn await_ready(&mut self) -> Result<(), Broken> {
+        let Some(topic) = &self.arguments.broker.ready else { return Ok(()) };
+        let subscribed = self.client.try_subscribe(topic, QoS::AtMostOnce);
+        subscribed.map_err(|error| Broken::ForNow(error.to_string()))?;
+        loop {
+            if let Event::Incoming(Packet::Publish(announcement)) = self.events.next().await?
+                && !announcement.payload.is_empty()
+            {
+                return Ok(());
             }
         }
     }

@@ -7,7 +7,9 @@ use std::{future, thread};
 use anyhow::{Context, Error, Result, anyhow};
 use clap::Args;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    Filter, LastWill, LastWillProperties, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
+};
 use rumqttc::v5::{AsyncClient, Event};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +21,7 @@ use crate::news::{Label, Seen};
 /// Most messages that the broker sends without an acknowledgement.
 const WINDOW: u16 = 256;
 
-/// Requests that may wait: as many acknowledgements, a subscription, and a farewell.
+/// Requests that may wait: as many acknowledgements, a subscription, and its announcement.
 const REQUESTS: usize = WINDOW as usize + 2;
 
 /// Subscribe to a topic and send into a ring
@@ -46,6 +48,11 @@ pub async fn run(arguments: &InArguments) -> Result<()> {
     let mut options = arguments.broker.options(own_id)?;
     options.set_clean_start(false).set_session_expiry_interval(Some(arguments.keep));
     options.set_receive_maximum(Some(WINDOW)).set_manual_acks(true);
+    if let Some(topic) = &arguments.broker.ready {
+        // Taken back when the broker gives up what it keeps.
+        let delay = LastWillProperties { delay_interval: Some(arguments.keep), ..no_properties() };
+        options.set_last_will(LastWill::new(topic, "", QoS::AtLeastOnce, true, Some(delay)));
+    }
 
     let inlet = arguments.local.inlet()?;
     let (parcels, taken) = mpsc::channel(usize::from(WINDOW));
@@ -76,6 +83,18 @@ pub async fn run(arguments: &InArguments) -> Result<()> {
             Err(Broken::ForGood(error)) => return Err(error),
             Err(Broken::ForNow(why)) => pause.after(format!("{}: {why}", arguments.broker.name())).await,
         }
+    }
+}
+
+fn no_properties() -> LastWillProperties {
+    LastWillProperties {
+        delay_interval: None,
+        payload_format_indicator: None,
+        message_expiry_interval: None,
+        content_type: None,
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
     }
 }
 
@@ -118,7 +137,13 @@ impl Subscription<'_> {
         client.try_subscribe_many([filter]).map_err(|error| Broken::ForNow(error.to_string()))?;
         loop {
             match events.next().await? {
-                Event::Incoming(Packet::SubAck(answer)) => self.subscribed(&answer.return_codes)?,
+                Event::Incoming(Packet::SubAck(answer)) => {
+                    self.subscribed(&answer.return_codes)?;
+                    if let Some(topic) = &self.arguments.broker.ready {
+                        let announced = client.try_publish(topic, QoS::AtLeastOnce, true, "ready");
+                        announced.map_err(|error| Broken::ForNow(error.to_string()))?;
+                    }
+                }
                 Event::Incoming(Packet::Publish(publish)) => {
                     let parcel = Parcel { publish, connection: Arc::downgrade(client) };
                     let sent = self.parcels.send(parcel).await;
@@ -166,8 +191,7 @@ fn deliver(mut inlet: Inlet, mut parcels: mpsc::Receiver<Parcel>, name: &str) ->
             continue;
         }
         let Some(client) = connection.upgrade() else { continue };
-        let is_old = label.origin.is_some_and(|origin| seen.is_old(origin));
-        if !is_old {
+        if !label.origin.is_some_and(|origin| seen.has(origin)) {
             if let Err(error) = inlet.put(label.kind, &publish.payload) {
                 return local::about_sending(name, error);
             }

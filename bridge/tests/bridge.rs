@@ -76,6 +76,8 @@ fn a_bridge_that_is_killed_with_a_mailbox_as_source_loses_nothing() {
     }
     outward.ended_with(0);
     received.extend(receiver.until(4_999));
+    // Several bridges may empty a mailbox: what two of them publish has no order between them.
+    received.sort();
     assert!(first_times(&received).into_iter().eq(0..5_000), "{} messages", received.len());
     let left = here.mailbox().unwrap().occupancy();
     assert_eq!((left.waiting, left.held), (0, 0));
@@ -124,9 +126,9 @@ fn a_bridge_that_is_killed_on_the_other_side_loses_nothing() {
 fn a_broker_that_is_killed_and_started_again_loses_nothing_that_it_had_not_acknowledged() {
     let world = World::new();
     let mut broker = world.broker();
-    let mut inward = world.subscribed("--ring there");
+    let mut inward = world.subscribed("--ring there --ready test/ready");
     let mut receiver = world.receiver("there", "end");
-    let mut outward = world.out("--ring here --follow --capacity 128K");
+    let mut outward = world.out("--ring here --follow --capacity 128K --ready test/ready");
     let mut received = Vec::new();
     for round in 0..3 {
         let (first, last) = (round * 1_000, round * 1_000 + 999);
@@ -210,13 +212,13 @@ fn the_end_of_the_other_side_of_the_ring_ends_the_bridge_with_its_code() {
     drop(world.ring_b("closed").open().unwrap().receiver().unwrap());
     let mut killed = world.subscribed("--ring killed --capacity 64K --client-id two");
     let mut receiver = world.receiver("killed", "end");
-    let mut sender = world.sender("here", 0, 1_000);
+    let sender = world.sender("here", 0, 1_000);
     let outward = world.out("--ring here");
     receiver.until(1);
     receiver.kill();
     assert!(closed.ended_with(1).contains("has closed"));
     assert!(killed.ended_with(5).contains("died"));
-    drop(outward);
+    drop((outward, sender));
 
     // The other way round: all that the dead had sent is delivered first.
     let mut outward = world.out("--ring there");
@@ -224,7 +226,5 @@ fn the_end_of_the_other_side_of_the_ring_ends_the_bridge_with_its_code() {
     killed.until(10);
     killed.kill();
     assert!(outward.ended_with(5).contains("died"));
-    let ring = world.ring_a("there").open().unwrap();
-    assert_ne!(ring.receiver().unwrap().try_recv().unwrap_err(), RecvError::TimedOut);
-    sender.kill();
+    assert!(world.ring_a("there").open().unwrap().receiver().unwrap().is_empty());
 }

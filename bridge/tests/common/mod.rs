@@ -16,7 +16,7 @@ use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
 
 /// Far more than anything here takes: only a hang comes so far.
-const FAR: Duration = Duration::from_secs(120);
+const FAR: Duration = Duration::from_secs(60);
 
 const ROLE: &str = "RINGPOST_BRIDGE_TEST_ROLE";
 
