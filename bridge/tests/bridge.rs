@@ -152,7 +152,7 @@ fn a_broker_that_is_killed_and_started_again_loses_nothing_that_it_had_not_ackno
 #[test]
 fn while_the_broker_is_away_the_ring_holds_its_sender() {
     let world = World::new();
-    let _outward = world.out("--ring here --capacity 64K");
+    let _outward = world.out("--ring here --capacity 64K --ready test/ready");
     let ring = common::eventually(|| world.ring_a("here").open().ok());
     let mut sender = ring.sender().unwrap();
     let mut sent = 0;
@@ -160,8 +160,8 @@ fn while_the_broker_is_away_the_ring_holds_its_sender() {
         sent += 1;
     }
     assert!(sent > 0);
-    let _inward_first = world.broker();
-    let _inward = world.subscribed("--ring there");
+    let _broker = world.broker();
+    let _inward = world.subscribed("--ring there --ready test/ready");
     let mut receiver = world.receiver("there", "end");
     sender.send(&message(sent)).unwrap();
     assert!(receiver.until(sent).into_iter().eq(0..=sent));
@@ -200,7 +200,8 @@ fn what_is_too_long_for_the_ring_is_refused_and_stays_with_the_broker() {
     assert!(complaint.contains("too long") && complaint.contains("stays with the broker"), "{complaint}");
     let _large = world.subscribed("--ring large --client-id one");
     let mut receiver = world.receiver("large", "end");
-    assert!(receiver.until(51).into_iter().eq(49..52));
+    // Those before it come again when the bridge ended before their acknowledgements had left.
+    assert!(receiver.until(51).ends_with(&[49, 50, 51]));
 }
 
 #[test]
