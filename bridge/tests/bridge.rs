@@ -89,7 +89,8 @@ fn a_bridge_that_is_killed_at_a_ring_loses_nothing_and_its_repetitions_are_passe
     let _broker = world.broker();
     let mut inward = world.subscribed("--ring there");
     let mut receiver = world.receiver("there", "end");
-    let mut outward = world.out("--ring here --capacity 256K");
+    world.ring_a("here").capacity(256 << 10).create().unwrap();
+    let mut outward = world.out("--ring here");
     let _sender = world.sender("here", 0, 5_000);
     let mut received = Vec::new();
     for middle in [500, 1_500, 2_500] {
@@ -108,7 +109,8 @@ fn a_bridge_that_is_killed_at_a_ring_loses_nothing_and_its_repetitions_are_passe
 fn a_bridge_that_is_killed_on_the_other_side_loses_nothing() {
     let world = World::new();
     let _broker = world.broker();
-    let mut inward = world.subscribed("--ring there --capacity 128K");
+    world.ring_b("there").capacity(128 << 10).create().unwrap();
+    let mut inward = world.subscribed("--ring there");
     let mut receiver = world.receiver("there", "stay");
     let _outward = world.out("--ring here");
     let _sender = world.sender("here", 0, 5_000);
@@ -128,7 +130,8 @@ fn a_broker_that_is_killed_and_started_again_loses_nothing_that_it_had_not_ackno
     let mut broker = world.broker();
     let mut inward = world.subscribed("--ring there --ready test/ready");
     let mut receiver = world.receiver("there", "end");
-    let mut outward = world.out("--ring here --follow --capacity 128K --ready test/ready");
+    world.ring_a("here").capacity(128 << 10).create().unwrap();
+    let mut outward = world.out("--ring here --follow --ready test/ready");
     let mut received = Vec::new();
     for round in 0..3 {
         let (first, last) = (round * 1_000, round * 1_000 + 999);

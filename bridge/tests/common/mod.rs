@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -18,16 +18,19 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process
 /// Far more than anything here takes: only a hang comes so far.
 const FAR: Duration = Duration::from_secs(60);
 
+/// Where each broker listens, at an address of its own.
+const PORT: u16 = 1883;
+
 const ROLE: &str = "RINGPOST_BRIDGE_TEST_ROLE";
 
 /// Before what a child says to its parent; the rest of its output is the test harness's.
 const SAYS: &str = "=> ";
 
-/// Two directories of rings, and a port for the broker.
+/// Two directories of rings, and an address for the broker.
 pub struct World {
     pub a: PathBuf,
     pub b: PathBuf,
-    port: u16,
+    address: Ipv4Addr,
 }
 
 impl World {
@@ -40,8 +43,9 @@ impl World {
             fs::create_dir(&directory).unwrap();
             directory
         };
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        Self { a: machine("a"), b: machine("b"), port }
+        // Another one of this machine than any other test has at the same time: a free port would not stay free.
+        let [_, high, middle, low] = (std::process::id() << 6 | (number & 0x3f)).to_be_bytes();
+        Self { a: machine("a"), b: machine("b"), address: Ipv4Addr::new(127, high, middle, low) }
     }
 
     pub fn ring_a(&self, name: &str) -> Builder {
@@ -53,7 +57,7 @@ impl World {
     }
 
     pub fn broker(&self) -> Process {
-        Process::child(&format!("broker {}", self.port))
+        Process::child(&format!("broker {}", self.address))
     }
 
     /// `out`, on machine A.
@@ -72,7 +76,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost-bridge"));
         command
             .args([direction, "--topic", "test/messages", "--broker"])
-            .arg(format!("127.0.0.1:{}", self.port));
+            .arg(format!("{}:{PORT}", self.address));
         command.args(line.split_whitespace()).arg("--dir").arg(directory);
         Process::start(command)
     }
@@ -238,7 +242,7 @@ pub fn play_role() {
     let Ok(role) = env::var(ROLE) else { return };
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     match *role.split(' ').collect::<Vec<_>>() {
-        ["broker", port] => broker(port.parse().unwrap()),
+        ["broker", address] => broker(address.parse().unwrap()),
         ["sender", directory, name, first, end] => {
             send(directory, name, first.parse().unwrap(), end.parse().unwrap())
         }
@@ -254,8 +258,8 @@ fn say(number: u64) {
     println!("\n{SAYS}{number}");
 }
 
-/// It keeps all in memory, acknowledges what has a subscriber, and drops the connection of who publishes without one.
-fn broker(port: u16) {
+/// It keeps all in memory, and acknowledges and throws away what nobody has subscribed to.
+fn broker(address: Ipv4Addr) {
     let connections = ConnectionSettings {
         connection_timeout_ms: 60_000,
         max_payload_size: 1 << 20,
@@ -266,7 +270,7 @@ fn broker(port: u16) {
     };
     let server = ServerSettings {
         name: "v5".into(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        listen: SocketAddr::from((address, PORT)),
         tls: None,
         next_connection_delay_ms: 1,
         connections,
