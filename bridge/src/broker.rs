@@ -219,6 +219,12 @@ async fn drive(
     loop {
         let event = connection.poll().await;
         let is_last = event.is_err();
+        if is_last {
+            // What came with the end, answers among it, lies here still.
+            for before in std::mem::take(&mut connection.state.events) {
+                let _ = events.send(Ok(before)).await;
+            }
+        }
         if events.send(event).await.is_err() || is_last {
             // What has come before is still to be looked at.
             future::pending::<()>().await;

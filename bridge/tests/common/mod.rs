@@ -1,6 +1,8 @@
 //! Two machines and a broker between them, each part a process of its own. A machine is a directory of rings.
 
-use std::collections::HashMap;
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
@@ -56,8 +58,13 @@ impl World {
         ringpost::builder(name).directory(&self.b)
     }
 
+    /// Where the bridges look for a broker.
+    pub fn broker_address(&self) -> SocketAddr {
+        (self.address, PORT).into()
+    }
+
     pub fn broker(&self) -> Process {
-        Process::child(&format!("broker {}", self.address))
+        Process::child(&format!("broker {}", self.broker_address()))
     }
 
     /// `out`, on machine A.
@@ -76,7 +83,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost-bridge"));
         command
             .args([direction, "--topic", "test/messages", "--broker"])
-            .arg(format!("{}:{PORT}", self.address));
+            .arg(self.broker_address().to_string());
         command.args(line.split_whitespace()).arg("--dir").arg(directory);
         Process::start(command)
     }
@@ -233,8 +240,8 @@ fn number(bytes: &[u8]) -> u64 {
 
 /// Each of the numbers as it came for the first time.
 pub fn first_times(numbers: &[u64]) -> Vec<u64> {
-    let mut times = HashMap::new();
-    numbers.iter().copied().filter(|&number| times.insert(number, ()).is_none()).collect()
+    let mut seen = HashSet::new();
+    numbers.iter().copied().filter(|&number| seen.insert(number)).collect()
 }
 
 /// What the processes do; returns at once in the test's own process.
@@ -242,7 +249,7 @@ pub fn play_role() {
     let Ok(role) = env::var(ROLE) else { return };
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     match *role.split(' ').collect::<Vec<_>>() {
-        ["broker", address] => broker(address.parse().unwrap()),
+        ["broker", listen] => broker(listen.parse().unwrap()),
         ["sender", directory, name, first, end] => {
             send(directory, name, first.parse().unwrap(), end.parse().unwrap())
         }
@@ -259,7 +266,7 @@ fn say(number: u64) {
 }
 
 /// It keeps all in memory, and acknowledges and throws away what nobody has subscribed to.
-fn broker(address: Ipv4Addr) {
+fn broker(listen: SocketAddr) {
     let connections = ConnectionSettings {
         connection_timeout_ms: 60_000,
         max_payload_size: 1 << 20,
@@ -268,13 +275,8 @@ fn broker(address: Ipv4Addr) {
         external_auth: None,
         dynamic_filters: false,
     };
-    let server = ServerSettings {
-        name: "v5".into(),
-        listen: SocketAddr::from((address, PORT)),
-        tls: None,
-        next_connection_delay_ms: 1,
-        connections,
-    };
+    let server =
+        ServerSettings { name: "v5".into(), listen, tls: None, next_connection_delay_ms: 1, connections };
     let router = RouterConfig {
         max_connections: 100,
         max_outgoing_packet_count: 200,
