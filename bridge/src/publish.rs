@@ -87,6 +87,13 @@ struct Courier<'a> {
 
 impl Courier<'_> {
     async fn run(mut self) -> Result<(), Broken> {
+        let result = self.carry().await;
+        // What has arrived before the connection ended is not to be repeated.
+        self.unload();
+        result
+    }
+
+    async fn carry(&mut self) -> Result<(), Broken> {
         let answer = self.events.connected().await?;
         if let Some(most) = answer.properties.and_then(|properties| properties.max_packet_size) {
             self.longest_packet = self.longest_packet.min(most as usize);
