@@ -22,6 +22,9 @@ hosted:
 tarpc:
     cargo test --package ringpost-rpc --features tarpc --test tarpc
 
+bridge:
+    cargo test --manifest-path bridge/Cargo.toml
+
 loom:
     cargo test --package loom-tests
 
