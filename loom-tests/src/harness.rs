@@ -30,7 +30,7 @@ use crate::{
         position::{Geometry, Position, UNIT},
         receive::{Consumer, Record},
         recovery::{self, Pending},
-        reserve::{Full, Produce, Reserved},
+        reserve::{Need, Produce, Reserved},
         spsc,
     },
     sync::{AtomicU32, AtomicU64, Ordering::*},

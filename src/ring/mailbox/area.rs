@@ -268,7 +268,7 @@ mod in_loom {
         }
 
         pub(crate) fn common(&self) -> &Common {
-            &self.desk
+            &self.common
         }
 
         pub(crate) fn level(&self, number: u8) -> &Level {
