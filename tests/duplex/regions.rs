@@ -241,6 +241,17 @@ fn only_memory_that_nobody_can_change_is_a_region() {
     assert!(matches!(Region::from_fd(memfd(5000, future)), Err(SegmentError::NotSealed { .. })));
     let hollow = raw::sealed(raw::hollow(1 << 20), all);
     assert!(matches!(Region::from_fd(hollow), Err(SegmentError::Holes { .. })));
+    // As many blocks as pages, and none of them before its end.
+    let deceiving = raw::hollow(1 << 20);
+    fallocate(&deceiving, FallocateFlags::KEEP_SIZE, 1 << 20, 1 << 20).unwrap();
+    let hole = Region::from_fd(raw::sealed(deceiving, all));
+    assert!(matches!(hole, Err(SegmentError::Holes { found: 0, needed: 0x10_0000 })), "{hole:?}");
+    // One page is missing, the last.
+    let deceiving = raw::memory(8192);
+    ftruncate(&deceiving, 12288).unwrap();
+    fallocate(&deceiving, FallocateFlags::KEEP_SIZE, 12288, 4096).unwrap();
+    let hole = Region::from_fd(raw::sealed(deceiving, all));
+    assert!(matches!(hole, Err(SegmentError::Holes { found: 8192, needed: 12288 })), "{hole:?}");
     let empty = raw::sealed(raw::hollow(0), all);
     assert!(matches!(Region::from_fd(empty), Err(SegmentError::TooShort { .. })));
     let (read, _write) = std::io::pipe().unwrap();
@@ -253,6 +264,78 @@ fn only_memory_that_nobody_can_change_is_a_region() {
         fcntl_add_seals(&huge, all).unwrap();
         assert!(matches!(Region::from_fd(huge), Err(SegmentError::NotRegular { .. })));
     }
+}
+
+#[test]
+fn what_was_never_written_is_memory_all_the_same_when_it_was_made_here() {
+    let region = RegionMut::new(3 * MIB + 5).unwrap().freeze().unwrap();
+    assert!(region.iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_region_is_as_long_as_it_was_when_it_was_sealed() {
+    let all = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
+    let rounds = if super::common::long() { 100_000 } else { 4_000 };
+    for (round, [before, after]) in [[4096, 8192], [8192, 4096]].into_iter().cycle().take(rounds).enumerate()
+    {
+        let memory = raw::memory(before);
+        let theirs = memory.try_clone().unwrap();
+        let region = thread::scope(|scope| {
+            // Its owner changes it until the last moment.
+            let owner = scope.spawn(move || {
+                ftruncate(&theirs, after).unwrap();
+                pwrite(&theirs, &[1; 8192][..after as usize], 0).unwrap();
+                fcntl_add_seals(&theirs, all).unwrap();
+            });
+            let region = loop {
+                match Region::from_fd(memory.try_clone().unwrap()) {
+                    Ok(region) => break region,
+                    Err(SegmentError::NotSealed { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            owner.join().unwrap();
+            region
+        });
+        assert_eq!(region.len() as u64, after, "round {round}");
+        assert!(region.iter().all(|&byte| byte == 1));
+    }
+}
+
+#[test]
+fn a_region_that_the_system_has_refused_to_receive_puts_none_out_of_step() {
+    let place = Place::new();
+    let (mut here, mut there) = pair(&place);
+    (0..3).for_each(|number| here.send_region(&region(number, 100)).unwrap());
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            refuse(libc::SYS_recvmsg, Errno::NOMEM);
+            there.recv().unwrap().region().unwrap_err()
+        });
+        let error = refused.join().unwrap();
+        assert!(matches!(error, RegionError::Link(LinkError::Os { .. })), "{error}");
+    });
+    check(&there.recv().unwrap().region().unwrap(), 1, 100);
+    check(&there.recv().unwrap().region().unwrap(), 2, 100);
+}
+
+/// From now on the call fails so, in this thread.
+fn refuse(call: libc::c_long, error: Errno) {
+    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let mut program = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 0, 1),
+        step(answer, libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32, 0, 0),
+        step(answer, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives until both calls have returned.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    assert!(refused);
 }
 
 /// Over the socket: with a region's descriptor.

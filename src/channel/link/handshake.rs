@@ -96,6 +96,7 @@ pub(super) enum Reason {
     Resources = 5,
     OneWay = 6,
     BothWays = 7,
+    TooSlow = 8,
 }
 
 impl Reason {
@@ -112,6 +113,7 @@ impl Reason {
             }
             OpenError::Link(LinkError::NotAccepted { .. }) => Self::User,
             OpenError::Link(LinkError::Malformed { .. }) => Self::Malformed,
+            OpenError::Link(LinkError::TimedOut { .. }) => Self::TooSlow,
             OpenError::Segment(
                 SegmentError::NotSealed { .. }
                 | SegmentError::NotRegular { .. }
@@ -133,6 +135,7 @@ impl Reason {
             5 => "it lacks memory, descriptors or the kernel's help",
             6 => return LinkError::OneWay,
             7 => return LinkError::BothWays,
+            8 => return LinkError::TooSlow,
             _ => "for a reason that this version does not know",
         };
         LinkError::Refused { why }

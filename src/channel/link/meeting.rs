@@ -87,7 +87,10 @@ impl<'a> Meeting<'a> {
         let theirs = OtherHalf::new(join.fd()?)?;
         let (halves, _) = ours.join(&theirs)?;
         let receiver = Receiver::new(Attachment::receiver(self.linked(header, halves))?);
-        say(&self.connection, Step::Welcome, 0, None, self.deadline)?;
+        if let Err(error) = say(&self.connection, Step::Welcome, 0, None, self.deadline) {
+            // Whoever hangs up here has said why.
+            return Err(self.hear(Step::Welcome).err().unwrap_or(error));
+        }
         Ok(receiver)
     }
 
