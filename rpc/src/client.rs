@@ -17,7 +17,7 @@ use ringpost::{
 use std::{path::PathBuf, time::Duration};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// How long a server may take to answer a client that binds.
+/// How long a server may take to answer a client that binds, and has no deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which server a client binds to, and what it can rely on.

@@ -50,9 +50,9 @@ impl Deadline {
         self.remaining().and_then(|left| Instant::now().checked_add(left))
     }
 
+    /// This, or after so long a time when it is never.
     pub(crate) fn or_after(self, timeout: Duration) -> Self {
-        let other = Self::after(Some(timeout));
-        if self == Self::NEVER || other.0 < self.0 { other } else { self }
+        if self == Self::NEVER { Self::after(Some(timeout)) } else { self }
     }
 }
 
@@ -81,4 +81,30 @@ impl Default for Pause {
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_deadline_has_as_much_patience() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let deadline = Deadline::after(Some(hour));
+        assert_eq!(deadline.or_after(second), deadline);
+        assert!(Deadline::NEVER.or_after(second).remaining().unwrap() <= second);
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_end_with_the_deadline() {
+        let mut pause = Pause::default();
+        let mut all = Vec::new();
+        let ended = Deadline::from_ns(1);
+        (0..9).for_each(|_| {
+            all.push(pause.0.as_millis());
+            assert!(!pause.rest(ended));
+        });
+        assert_eq!(all, [1, 2, 4, 8, 16, 32, 50, 50, 50]);
+        assert!(Pause::default().rest(Deadline::NEVER));
+    }
 }

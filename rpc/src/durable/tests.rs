@@ -154,8 +154,6 @@ fn a_file_that_is_there_in_part_is_made_anew_when_it_is_of_a_killed_server_and_r
     fs::write(&file.0, []).unwrap();
     fs::File::options().write(true).open(&file.0).unwrap().set_len(whole).unwrap();
     assert_eq!(file.open().state(), [7; 3]);
-    let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&file.0).unwrap());
-    assert!(blocks * 512 >= whole, "all its memory is taken");
 }
 
 #[test]
