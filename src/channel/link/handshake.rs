@@ -10,7 +10,10 @@
 //! OFFER    with the first half         ->
 //!                                      <-    JOIN     with the second half
 //! WELCOME                              ->
+//!                                      <-    WELCOME
 //! ```
+//!
+//! The listening side has the last word in either case: so who connects has a link that the other side has not given up.
 //!
 //! Instead of its next message either side may say REFUSAL, with the reason. Where it is both ways the connection stays
 //! open, and each side may say REGION, with a descriptor.

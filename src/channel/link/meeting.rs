@@ -71,6 +71,16 @@ impl<'a> Meeting<'a> {
         self.hear(Step::Offer)
     }
 
+    /// The last word of a link in both directions, to the connecting side: the listener has not given it up meanwhile.
+    pub(in super::super) fn conclude(&self) -> Result<(), OpenError> {
+        say(&self.connection, Step::Welcome, 0, None, self.deadline)
+    }
+
+    /// Hears that.
+    pub(in super::super) fn hear_conclusion(&self) -> Result<(), OpenError> {
+        self.hear(Step::Welcome).map(|_| ())
+    }
+
     fn hear(&self, step: Step) -> Result<Heard, OpenError> {
         handshake::hear(&self.connection, step, self.deadline)
     }
