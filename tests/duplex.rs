@@ -123,7 +123,8 @@ impl Place {
 
     /// A listener here, for small rings.
     fn listen(&self) -> Listener {
-        ringpost::unnamed().capacity(4096).listen(&**self).unwrap()
+        // However busy the machine is.
+        ringpost::unnamed().capacity(4096).handshake_timeout(FAR).listen(&**self).unwrap()
     }
 
     fn child(&self, before: &str, after: &str) -> Child {

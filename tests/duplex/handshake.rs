@@ -261,7 +261,7 @@ fn a_client_that_dies_in_between_is_noticed_and_the_next_one_gets_its_link() {
 #[test]
 fn a_client_that_is_silent_in_between_is_given_up_after_the_deadline() {
     let place = Place::new();
-    let listener = place.listen();
+    let listener = ringpost::unnamed().capacity(4096).listen(&*place).unwrap();
     let silent = fares(&listener, &place, || halfway(&place));
     assert!(matches!(silent, OpenError::Link(LinkError::TimedOut { .. })), "{silent}");
 }
