@@ -182,7 +182,8 @@ fn child_process() {
     match kind {
         "volatile" | "durable" | "forgetful" | "narrow" => {
             let longest = if kind == "narrow" { 256 } else { 4096 };
-            let builder = ringpost::unnamed().capacity(1 << 16).longest_message(longest);
+            let builder =
+                ringpost::unnamed().capacity(1 << 16).longest_message(longest).handshake_timeout(FAR);
             let server = Server::on(builder.listen(directory.join("socket")).unwrap());
             let server = server.observe(observe(death().cloned()));
             line.tell(0);

@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::Child;
+use common::{Child, FAR};
 use futures::StreamExt;
 use ringpost_rpc::tarpc::transport;
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -45,7 +45,7 @@ fn child_process() {
         return idle(path);
     }
     assert_eq!(role, "serve");
-    let listener = ringpost::listen(path).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let link = listener.accept_duplex().unwrap();
     wait(async {

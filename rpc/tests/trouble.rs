@@ -68,7 +68,7 @@ fn child_process() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["serve", path] => {
-            let server = Server::on(ringpost::listen(path).unwrap());
+            let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap());
             line.tell(0);
             server.serve(PairsServer(Work));
         }
@@ -169,7 +169,7 @@ fn accept_each(
     path: &Path,
     mut answer: impl FnMut(u32, ringpost::Duplex) + Send + 'static,
 ) -> thread::JoinHandle<u32> {
-    let listener = ringpost::listen(path).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
     thread::spawn(move || {
         for number in 0.. {
             // Whoever connects may give up at any time.

@@ -162,7 +162,8 @@ fn who_is_not_allowed_is_refused() {
 #[test]
 fn what_the_builders_say_must_agree_on_both_rings() {
     let place = Place::new();
-    let listener = ringpost::unnamed().capacity(4096).fixed::<u64>().listen(&*place).unwrap();
+    let listener =
+        ringpost::unnamed().capacity(4096).fixed::<u64>().handshake_timeout(FAR).listen(&*place).unwrap();
     thread::scope(|scope| {
         let client = scope.spawn(|| ringpost::unnamed().capacity(8192).connect_duplex(&*place).unwrap_err());
         listener.accept_duplex().unwrap_err();
@@ -217,7 +218,7 @@ fn nonsense_after_the_first_ring_is_refused_and_the_next_client_is_not() {
 fn a_ring_back_that_is_larger_than_the_one_there_is_refused() {
     let place = Place::new();
     // It says nothing of the capacity, and would believe the other side.
-    let listener = ringpost::unnamed().listen(&*place).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
     let refused = fares(&listener, &place, || {
         let ring = ringpost::unnamed().capacity(1 << 30).memfd().unwrap();
         let mut large = [0; 128];

@@ -40,7 +40,7 @@ fn check(region: &Region, number: usize, length: usize) {
 
 /// Both ends in this process.
 fn pair(place: &Place) -> (Duplex, Duplex) {
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(&**place).unwrap();
+    let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(&**place).unwrap();
     let path = place.to_path_buf();
     let connecting = thread::spawn(move || ringpost::connect_duplex(path).unwrap());
     (listener.accept_duplex().unwrap(), connecting.join().unwrap())
@@ -210,7 +210,7 @@ fn the_death_of_a_receiver_that_takes_no_regions_wakes_the_sender() {
 
 /// Accepts, and leaves a child that has inherited all there is.
 pub fn host_with_heir(path: &Path, line: &Line) {
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(path).unwrap();
+    let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let _duplex = listener.accept_duplex().unwrap();
     // SAFETY: the child only sleeps, and ends when it is killed.
@@ -462,7 +462,7 @@ pub fn lie(path: &Path, line: &Line) {
 
 /// Receives what a liar passes, and loses no descriptor.
 pub fn be_lied_to(path: &Path, line: &Line) {
-    let listener = ringpost::listen(path).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let mut duplex = listener.accept_duplex().unwrap();
     let mut open = None;
