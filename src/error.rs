@@ -170,7 +170,7 @@ impl From<OpenError> for io::Error {
                 | LinkError::WrongListener { .. }
                 | LinkError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
                 LinkError::Refused { .. } => io::ErrorKind::ConnectionRefused,
-                LinkError::TimedOut { .. } => io::ErrorKind::TimedOut,
+                LinkError::TimedOut { .. } | LinkError::TooSlow => io::ErrorKind::TimedOut,
                 LinkError::HungUp { .. } => io::ErrorKind::UnexpectedEof,
                 LinkError::Malformed { .. } => io::ErrorKind::InvalidData,
                 LinkError::PathTooLong { .. }

@@ -63,7 +63,7 @@ fn child_process() {
         }
         // Hears each client to its end, however that comes, until one says that it is the last.
         ["serve-mortals", path] => {
-            let listener = ringpost::unnamed().capacity(4096).listen(path).unwrap();
+            let listener = ringpost::unnamed().capacity(4096).handshake_timeout(FAR).listen(path).unwrap();
             line.tell(0);
             let (mut open, mut heard) = (None, 0);
             loop {
@@ -89,7 +89,7 @@ fn child_process() {
         }
         // Accepts, answers for ever.
         ["host", path] => {
-            let listener = ringpost::unnamed().capacity(4096).listen(path).unwrap();
+            let listener = ringpost::unnamed().capacity(4096).handshake_timeout(FAR).listen(path).unwrap();
             line.tell(0);
             let mut duplex = listener.accept_duplex().unwrap();
             line.tell(0);
@@ -123,7 +123,8 @@ impl Place {
 
     /// A listener here, for small rings.
     fn listen(&self) -> Listener {
-        ringpost::unnamed().capacity(4096).listen(&**self).unwrap()
+        // However busy the machine is.
+        ringpost::unnamed().capacity(4096).handshake_timeout(FAR).listen(&**self).unwrap()
     }
 
     fn child(&self, before: &str, after: &str) -> Child {
@@ -207,7 +208,7 @@ fn what_is_sent_comes_back_from_the_other_process() {
 fn both_directions_are_in_order_and_complete_at_the_same_time() {
     for capacity in [4096, 1 << 20] {
         let place = Place::new();
-        let listener = ringpost::unnamed().capacity(capacity).listen(&*place).unwrap();
+        let listener = ringpost::unnamed().capacity(capacity).handshake_timeout(FAR).listen(&*place).unwrap();
         let child = place.child("both-at-once", "20000");
         exchange(listener.accept_duplex().unwrap(), 20_000);
         child.finish();

@@ -203,10 +203,11 @@ fn damage(path: &Path, line: &Line) {
     let length = DATA + (1 << 16);
     let half = memfd_create("half", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     fallocate(&half, FallocateFlags::empty(), 0, length as u64).unwrap();
+    // What nobody has touched yet the kernel calls a hole.
+    let shared = MapFlags::SHARED | MapFlags::POPULATE;
     // SAFETY: the kernel chooses an address where nothing is mapped.
-    let base = unsafe {
-        mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &half, 0)
-    };
+    let base =
+        unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, shared, &half, 0) };
     let base = base.unwrap().cast::<u64>();
     let seals = SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&half, seals).unwrap();
@@ -224,6 +225,16 @@ fn damage(path: &Path, line: &Line) {
         let word = unsafe { std::sync::atomic::AtomicU64::from_ptr(base.byte_add(offset & !7)) };
         word.store(if chance >> 63 == 0 { chance } else { chance >> 32 & 3 }, Relaxed);
     }
+}
+
+#[test]
+fn a_lane_of_another_value_is_none_of_this_one() {
+    let receiver = || ringpost::unnamed().in_process().unwrap().receiver().unwrap();
+    let (mut one, mut other) = (ringpost::Lanes::new(), ringpost::Lanes::new());
+    let (here, there) = (one.add(receiver()).unwrap(), other.add(receiver()).unwrap());
+    assert_ne!(here, there);
+    assert!(one.remove(there).is_none() && other.remove(here).is_none());
+    assert!(one.remove(here).is_some());
 }
 
 #[test]

@@ -857,8 +857,15 @@ mod select {
         let mut other = Select::new();
         let (_near, far) = UnixStream::pair().unwrap();
         let stream = other.add_fd(far, Interest::Readable).unwrap();
-        // The same number, and another type.
         assert!(other.get_mut(key).is_none() && other.remove(key).is_none());
+        // Neither is one of the same type, which its own value would take.
+        let mut third = Select::new();
+        let (second_ring, _second) = local();
+        let same_type = third.add(second_ring.receiver().unwrap()).unwrap();
+        assert!(key.id() != same_type);
+        assert!(select.get_mut(same_type).is_none() && third.get_mut(key).is_none());
+        assert!(catch_unwind(AssertUnwindSafe(|| third[key].peer())).is_err());
+        assert!(third.remove(key).is_none() && third.len() == 1);
         assert!(select.get_mut(stream).is_none());
         assert!(catch_unwind(AssertUnwindSafe(|| select[stream].as_fd().try_clone_to_owned())).is_err());
         assert!(select.remove(key).is_some());
@@ -980,6 +987,29 @@ mod dispatcher {
         assert_eq!(*heard.borrow(), [1, 2]);
         dispatcher.run().unwrap();
         assert_eq!(*heard.borrow(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_panic_when_a_source_has_ended_loses_no_other_handler() {
+        let ((first, ending), (second, mut going_on)) = (local(), local());
+        let heard = RefCell::new(Vec::new());
+        let mut dispatcher = Dispatcher::new()
+            .on_with_end(first.receiver().unwrap(), |_| {}, |_, _| panic!("as this test wants it"))
+            .unwrap()
+            .on_with_end(
+                second.receiver().unwrap(),
+                |message| heard.borrow_mut().push(message[0]),
+                |_, _| heard.borrow_mut().push(0),
+            )
+            .unwrap();
+        drop(ending);
+        assert!(catch_unwind(AssertUnwindSafe(|| dispatcher.run())).is_err());
+        (1..=3).for_each(|number| going_on.send(&[number]).unwrap());
+        drop(going_on);
+        // Far more turns than there is to do: what has no handler would be named without end.
+        assert!((0..1000).any(|_| !dispatcher.turn().unwrap()), "it never ends");
+        drop(dispatcher);
+        assert_eq!(heard.into_inner(), [1, 2, 3, 0]);
     }
 
     #[test]

@@ -1,27 +1,24 @@
 //! The side that calls.
 
 use crate::{
-    clock::Deadline,
+    clock::{Deadline, Pause},
     codec::{Frame, Parcel},
     context::Session,
     error::{BindError, CallError, Done, Malformed, Refusal},
     interface::{Description, Interface},
     registry,
     semantics::Semantics,
-    wire::{self, AnswerHeader, CallHeader, Hello},
+    wire::{self, Again, AnswerHeader, CallHeader, Hello, Luggage, Unclaimed},
 };
 use ringpost::{
-    Duplex, LinkError, Message, OpenError, Receiver, RecvError, Region, Reservation, SendError, Sender,
-    WaitStrategy,
+    Duplex, LinkError, Message, OpenError, Receiver, RecvError, Region, RegionError, Reservation, SendError,
+    Sender, WaitStrategy,
 };
-use std::{path::PathBuf, thread, time::Duration};
-use zerocopy::IntoBytes;
+use std::{path::PathBuf, time::Duration};
+use zerocopy::{FromBytes, IntoBytes};
 
-/// How long a server may take to answer a client that binds.
+/// How long a server may take to answer a client that binds, and has no deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two attempts to find the successor of a lost server.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Which server a client binds to, and what it can rely on.
 #[derive(Clone, Debug)]
@@ -101,6 +98,9 @@ pub struct Client {
     /// The arguments of the call: kept until it is answered.
     arguments: Frame,
     answer: Frame,
+    luggage: Luggage,
+    /// When the last call began, on the monotonic clock; 0 as soon as a call was done, because the server knows the session since.
+    unknown_since_ns: u64,
 }
 
 /// Why one attempt gave no answer.
@@ -133,6 +133,8 @@ impl Client {
             link: None,
             arguments: Frame::default(),
             answer: Frame::default(),
+            luggage: Luggage::default(),
+            unknown_since_ns: 1,
         };
         client.link = Some(client.meet(deadline)?);
         Ok(client)
@@ -162,18 +164,22 @@ impl Client {
     #[inline]
     pub fn call(&mut self, method: u16) -> Result<Parcel<'_>, CallError> {
         self.number += 1;
+        if self.unknown_since_ns != 0 {
+            self.unknown_since_ns = Deadline::now().as_ns();
+        }
         let deadline = Deadline::after(self.binding.timeout);
         if let Err(failure) = self.attempt(method, deadline) {
             self.go_on(method, deadline, failure)?;
         }
+        self.unknown_since_ns = 0;
         Ok(Parcel::new(&self.answer))
     }
 
     /// What is left to be done after an attempt in vain: as the semantics say.
     #[cold]
     fn go_on(&mut self, method: u16, deadline: Deadline, failure: Failure) -> Result<(), CallError> {
-        let (mut failure, mut pause) = (failure, FIRST_PAUSE);
-        let mut sent = Done::No;
+        let (mut failure, mut pause) = (failure, Pause::default());
+        let (mut sent, mut is_first) = (Done::No, true);
         loop {
             match failure {
                 Failure::Lost(done) => {
@@ -184,21 +190,26 @@ impl Client {
                     if sent == Done::Perhaps && self.binding.semantics == Semantics::AtMostOnce {
                         return Err(CallError::Lost { done: sent });
                     }
-                }
-                Failure::Final(CallError::Unbound(error)) if self.is_to_come(&error) => {
-                    let left = deadline.remaining().unwrap_or(pause);
-                    if left.is_zero() {
+                    // A server that is lost again and again is not asked in haste.
+                    if deadline.passed() || !is_first && !pause.rest(deadline) {
                         return Err(CallError::TimedOut { done: sent });
                     }
-                    thread::sleep(pause.min(left));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    is_first = false;
+                }
+                Failure::Final(CallError::Unbound(error)) if self.is_to_come(&error) => {
+                    if !pause.rest(deadline) {
+                        return Err(CallError::TimedOut { done: sent });
+                    }
                 }
                 Failure::Final(CallError::TimedOut { done: Done::No }) => {
                     return Err(CallError::TimedOut { done: sent });
                 }
+                Failure::Final(CallError::Shortage { done: Done::No, error }) => {
+                    return Err(CallError::Shortage { done: sent, error });
+                }
                 Failure::Final(error) => return Err(error),
             }
-            match self.attempt(method, deadline) {
+            match self.attempt_again(method, deadline, sent) {
                 Ok(()) => return Ok(()),
                 Err(again) => failure = again,
             }
@@ -209,10 +220,27 @@ impl Client {
     fn is_to_come(&self, error: &BindError) -> bool {
         let passing = match error {
             BindError::Lost | BindError::TimedOut => true,
-            BindError::Open(OpenError::Link(error)) => !matches!(error, LinkError::WrongListener { .. }),
+            BindError::Open(OpenError::Link(error)) => {
+                !matches!(error, LinkError::WrongListener { .. } | LinkError::NoDescriptor { .. })
+            }
             _ => false,
         };
         passing && self.binding.semantics != Semantics::AtMostOnce
+    }
+
+    /// The same, of a call that was perhaps sent before: the server is told.
+    fn attempt_again(&mut self, method: u16, deadline: Deadline, sent: Done) -> Result<(), Failure> {
+        if self.link.is_none() {
+            self.link = Some(self.meet(deadline).map_err(CallError::Unbound)?);
+        }
+        if let (Done::Perhaps, Some(link)) = (sent, &mut self.link) {
+            let again = Again { number: self.number, since_ns: self.unknown_since_ns };
+            let mut room = reserve(&mut link.sender, size_of::<Again>(), deadline).map_err(not_sent)?;
+            room.write_at(0, again.as_bytes());
+            room.set_kind(wire::AGAIN);
+            room.commit();
+        }
+        self.attempt(method, deadline)
     }
 
     /// Sends the call once, and waits for its answer.
@@ -221,11 +249,11 @@ impl Client {
         if self.link.is_none() {
             self.link = Some(self.meet(deadline).map_err(CallError::Unbound)?);
         }
-        let Self { link: Some(link), number, arguments, answer, .. } = self else {
+        let Self { link: Some(link), number, arguments, answer, luggage, .. } = self else {
             unreachable!("it is made above")
         };
         if !arguments.regions.is_empty() {
-            wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(not_sent)?;
+            wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(regions_not_sent)?;
         }
         let regions = arguments.regions.len() as u64;
         let header = CallHeader { number: *number, deadline_ns: deadline.as_ns(), regions };
@@ -240,8 +268,7 @@ impl Client {
         loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
             if message.kind() == Region::KIND {
-                wire::take_region(&message, &mut answer.regions)
-                    .ok_or(CallError::Answer(Malformed("a region can't be had")))?;
+                luggage.take(&message).ok_or(CallError::Answer(Malformed("a region is none")))?;
                 continue;
             }
             let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or(NONSENSE)?;
@@ -250,7 +277,12 @@ impl Client {
                 continue;
             }
             return match message.kind() {
-                wire::DONE => Ok(wire::keep_last(&mut answer.regions, header.regions).ok_or(NONSENSE)?),
+                wire::DONE => {
+                    luggage.claim(header.regions, &mut answer.regions).map_err(|error| match error {
+                        Unclaimed::Nonsense => NONSENSE.into(),
+                        Unclaimed::Shortage(error) => CallError::Shortage { done: Done::Yes, error }.into(),
+                    })
+                }
                 wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
                 other => Err(match Refusal::from_code(other) {
                     Some(refusal) => CallError::Refused(refusal).into(),
@@ -260,9 +292,21 @@ impl Client {
         }
     }
 
-    /// Makes a link, and agrees on everything.
+    /// Makes a link, and agrees on everything. A server that has given this side up, or that is too busy, is tried again until
+    /// the deadline, and for as long as its patience lasts where there is none.
     #[cold]
     fn meet(&self, deadline: Deadline) -> Result<Duplex, BindError> {
+        let deadline = deadline.or_after(PATIENCE);
+        let mut pause = Pause::default();
+        loop {
+            match self.try_to_meet(deadline) {
+                Err(error) if error.is_haste() && pause.rest(deadline) => {}
+                met => return met,
+            }
+        }
+    }
+
+    fn try_to_meet(&self, deadline: Deadline) -> Result<Duplex, BindError> {
         let mut link = self.binding.connect(deadline)?;
         let hello = Hello {
             version: wire::VERSION,
@@ -271,7 +315,7 @@ impl Client {
             session: self.session.0,
         };
         link.sender.send_kind(wire::HELLO, hello.as_bytes())?;
-        let answer = match receive(&mut link.receiver, deadline.or_after(PATIENCE)) {
+        let answer = match receive(&mut link.receiver, deadline) {
             Ok(message) => (message.kind(), message.to_vec()),
             Err(RecvError::TimedOut) => return Err(BindError::TimedOut),
             Err(_) => return Err(BindError::Lost),
@@ -281,6 +325,10 @@ impl Client {
             (wire::OTHER_INTERFACE, theirs) => Err(BindError::Interface {
                 ours: self.interface.text().into(),
                 theirs: String::from_utf8_lossy(&theirs).into(),
+            }),
+            (wire::OTHER_VERSION, theirs) => Err(match u32::read_from_bytes(&theirs) {
+                Ok(theirs) => BindError::Version { ours: wire::VERSION, theirs },
+                Err(_) => BindError::Protocol,
             }),
             (wire::NO_SUCH_PROMISE, _) => Err(BindError::Semantics { asked: self.binding.semantics }),
             _ => Err(BindError::Protocol),
@@ -324,6 +372,14 @@ fn not_sent(error: SendError) -> Failure {
         SendError::Forked => CallError::Forked.into(),
         _ => Failure::Lost(Done::No),
     }
+}
+
+#[cold]
+fn regions_not_sent(error: RegionError) -> Failure {
+    if wire::is_shortage(&error) {
+        return CallError::Shortage { done: Done::No, error }.into();
+    }
+    not_sent(wire::as_message(error))
 }
 
 #[cold]

@@ -1,7 +1,10 @@
 //! Points of time that two processes of one machine understand.
 
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Nanoseconds of the monotonic clock; 0 is never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,6 +12,10 @@ pub(crate) struct Deadline(u64);
 
 impl Deadline {
     pub(crate) const NEVER: Self = Self(0);
+
+    pub(crate) fn now() -> Self {
+        Self(now_ns())
+    }
 
     pub(crate) fn after(timeout: Option<Duration>) -> Self {
         timeout.map_or(Self::NEVER, |timeout| {
@@ -29,6 +36,11 @@ impl Deadline {
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now_ns())))
     }
 
+    /// How long ago this was; a very long time for what never was.
+    pub(crate) fn age(self) -> Duration {
+        Duration::from_nanos(now_ns().saturating_sub(self.0))
+    }
+
     pub(crate) fn passed(self) -> bool {
         self != Self::NEVER && now_ns() >= self.0
     }
@@ -38,13 +50,61 @@ impl Deadline {
         self.remaining().and_then(|left| Instant::now().checked_add(left))
     }
 
+    /// This, or after so long a time when it is never.
     pub(crate) fn or_after(self, timeout: Duration) -> Self {
-        let other = Self::after(Some(timeout));
-        if self == Self::NEVER || other.0 < self.0 { other } else { self }
+        if self == Self::NEVER { Self::after(Some(timeout)) } else { self }
+    }
+}
+
+/// What is waited between two attempts to find the successor of a lost server: longer each time, up to a bound.
+pub(crate) struct Pause(Duration);
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    /// Sleeps, until the deadline at most. False when that has passed before.
+    pub(crate) fn rest(&mut self, deadline: Deadline) -> bool {
+        let left = deadline.remaining().unwrap_or(self.0);
+        thread::sleep(self.0.min(left));
+        self.0 = (self.0 * 2).min(Self::LONGEST);
+        !left.is_zero()
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Self::FIRST)
     }
 }
 
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_deadline_has_as_much_patience() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let deadline = Deadline::after(Some(hour));
+        assert_eq!(deadline.or_after(second), deadline);
+        assert!(Deadline::NEVER.or_after(second).remaining().unwrap() <= second);
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_end_with_the_deadline() {
+        let mut pause = Pause::default();
+        let mut all = Vec::new();
+        let ended = Deadline::from_ns(1);
+        (0..9).for_each(|_| {
+            all.push(pause.0.as_millis());
+            assert!(!pause.rest(ended));
+        });
+        assert_eq!(all, [1, 2, 4, 8, 16, 32, 50, 50, 50]);
+        assert!(Pause::default().rest(Deadline::NEVER));
+    }
 }

@@ -19,13 +19,17 @@ use crate::{
     error::Refusal,
     interface::{Description, Interface},
     owner::Owner,
+    presence::Presence,
 };
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags, fallocate, flock, fstat, open},
-    io::Errno,
+    fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstat, open},
+    io::{Errno, pread, retry_on_intr},
     process::geteuid,
 };
-use std::{collections::HashMap, fmt, io, marker::PhantomData, path::Path};
+use std::{
+    collections::HashMap, fmt, io, marker::PhantomData, os::fd::OwnedFd, path::Path, sync::Arc,
+    time::Duration,
+};
 use words::Words;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -34,7 +38,7 @@ const PLACES: usize = 256;
 /// Bytes of the longest answer.
 const LONGEST_ANSWER: usize = 1024;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur01");
+const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur02");
 const MAGIC_AT: usize = 0;
 const HEAD_AT: usize = 1;
 const COMMIT_AT: usize = 8;
@@ -111,6 +115,7 @@ pub struct Durable<S> {
     /// The place that the last commit has changed.
     changed: Option<usize>,
     places: HashMap<Session, usize>,
+    presence: Arc<Presence>,
     state: PhantomData<fn() -> S>,
 }
 
@@ -140,16 +145,18 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         if found.st_uid != geteuid().as_raw() || found.st_mode & 0o022 != 0 {
             return Err(DurableError::NotOurs);
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
             Err(Errno::WOULDBLOCK) => return Err(DurableError::InUse),
             other => other?,
         }
         let bytes = (Self::WORDS * 8) as u64;
-        match fstat(&file)?.st_size as u64 {
-            0 => fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?,
-            other if other == bytes => {}
-            _ => return Err(DurableError::Mismatch),
+        let there = fstat(&file)?.st_size as u64;
+        // Nothing is written before all the memory is there: so what is shorter, and no zeros, is something else.
+        if there > bytes || there < bytes && !is_zero(&file, there)? {
+            return Err(DurableError::Mismatch);
         }
+        // Also of a file that is as long: it may be a copy that has holes.
+        allocate(bytes, |offset, length| fallocate(&file, FallocateFlags::empty(), offset, length))?;
         let words = Words::map(file, Self::WORDS).map_err(DurableError::File)?;
         let head = Head {
             interface: Description::of::<I>().hash(),
@@ -169,7 +176,14 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             return Err(DurableError::Mismatch);
         }
         let commit = words.load(COMMIT_AT);
-        let mut durable = Self { words, commit, changed: None, places: HashMap::new(), state: PhantomData };
+        let mut durable = Self {
+            words,
+            commit,
+            changed: None,
+            places: HashMap::new(),
+            presence: Arc::new(Presence::new()),
+            state: PhantomData,
+        };
         durable.try_state().ok_or(DurableError::Mismatch)?;
         durable.words.copy(durable.copy(commit), durable.copy(commit + 1), Self::COPY_WORDS);
         for index in 0..PLACES {
@@ -182,6 +196,24 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             }
         }
         Ok(durable)
+    }
+
+    /// How long a session is remembered that has no link, while its client's process lives: 60 s, unless this is said. Only when
+    /// all places are taken is it forgotten then, for another. A client that comes back later, in the middle of a call, gets
+    /// [`Refusal::Forgotten`] where the call may have been done.
+    pub fn forget_after(self, grace: Duration) -> Self {
+        Self { presence: Arc::new(Presence::new().with_grace(grace)), ..self }
+    }
+
+    /// Which sessions have a link: the server says.
+    pub(crate) fn presence(&self) -> Arc<Presence> {
+        Arc::clone(&self.presence)
+    }
+
+    /// Whether all is known of a call that was sent this long ago, at most, for the first time.
+    pub(crate) fn remembers(&self, session: Session, age: Duration) -> bool {
+        // A session is forgotten only when it had no link for a time; and when the call was sent, it had one.
+        self.places.contains_key(&session) || !self.presence.may_have_gone_within(age)
     }
 
     /// A copy of what was committed last.
@@ -219,7 +251,9 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         }
         let places = || (0..PLACES).map(|index| (index, self.read_place(index)));
         let free = places().find(|(_, place)| place.session == [0; 16]);
-        let (index, before) = free.or_else(|| places().find(|(_, place)| place.owner.is_dead()))?;
+        let dead = || places().find(|(_, place)| place.owner.is_dead());
+        let gone = || places().find(|(_, place)| self.presence.is_gone(Session(place.session)));
+        let (index, before) = free.or_else(dead).or_else(gone)?;
         self.places.remove(&Session(before.session));
         Some(index)
     }
@@ -275,6 +309,31 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
     fn place_at(&self, commit: u64, index: usize) -> usize {
         self.copy(commit) + Self::STATE_WORDS + index * PLACE_WORDS
     }
+}
+
+/// Gives a file so many bytes of memory, in steps: else a process with a fast interval timer would never get on.
+fn allocate(bytes: u64, mut step: impl FnMut(u64, u64) -> Result<(), Errno>) -> Result<(), Errno> {
+    const STEP: u64 = 8 << 20;
+    (0..bytes)
+        .step_by(STEP as usize)
+        .try_for_each(|offset| retry_on_intr(|| step(offset, STEP.min(bytes - offset))))
+}
+
+/// Whether the first so many bytes of a file are all zero.
+fn is_zero(file: &OwnedFd, bytes: u64) -> Result<bool, Errno> {
+    let mut chunk = [0; 4096];
+    let mut offset = 0;
+    while offset < bytes {
+        let length = retry_on_intr(|| pread(file, &mut chunk, offset))?;
+        if length == 0 {
+            break;
+        }
+        if chunk[..length].iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        offset += length as u64;
+    }
+    Ok(true)
 }
 
 impl<S> fmt::Debug for Durable<S> {

@@ -1,7 +1,7 @@
 //! What can go wrong, by operation.
 
 use crate::semantics::Semantics;
-use ringpost::{OpenError, SendError};
+use ringpost::{LinkError, OpenError, RegionError, SendError};
 use std::{fmt, io};
 
 /// Bytes that are no value of the type they should be, and why.
@@ -23,6 +23,8 @@ pub enum Done {
     No,
     /// It may have, or still do so.
     Perhaps,
+    /// It has.
+    Yes,
 }
 
 impl fmt::Display for Done {
@@ -30,12 +32,13 @@ impl fmt::Display for Done {
         f.write_str(match self {
             Self::No => "the call was not done",
             Self::Perhaps => "the call may have been done",
+            Self::Yes => "the call was done",
         })
     }
 }
 
 /// Why the server did not do what was asked for. Nothing was done, except by a method that [panicked](Refusal::Panicked), and, where
-/// the state is not a durable one, by a method whose answer is too long or can't be written.
+/// the state is not a durable one, by a method whose answer is too long or can't be written or sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -47,20 +50,28 @@ pub enum Refusal {
     Panicked,
     /// The answer is longer than the link takes; or than a durable service remembers, which is no region either.
     AnswerTooLong,
-    /// A durable service remembers as many sessions as it can, and the processes of all of them live.
+    /// A durable service remembers as many sessions as it can: all of them have a link, or had one a short time ago, and their
+    /// processes live. It may have room later ([`Durable::forget_after`](crate::Durable::forget_after)).
     TooManySessions,
     /// A later call of this session was done already.
     Stale,
+    /// The server has no descriptor or no memory left for a region of the arguments or of the answer. It may have later.
+    Shortage,
+    /// The call was sent before, and its session had no link for so long that the server has forgotten it: whether it was done
+    /// then, nobody can tell.
+    Forgotten,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::NoSuchMethod,
         Self::Malformed,
         Self::Panicked,
         Self::AnswerTooLong,
         Self::TooManySessions,
         Self::Stale,
+        Self::Shortage,
+        Self::Forgotten,
     ];
 }
 
@@ -79,6 +90,10 @@ impl fmt::Display for Refusal {
             Self::AnswerTooLong => "the answer is too long",
             Self::TooManySessions => "the server remembers as many sessions as it can",
             Self::Stale => "a later call of this session was done already",
+            Self::Shortage => "the server has no descriptor or no memory left for a region",
+            Self::Forgotten => {
+                "the server has forgotten the session meanwhile: the call may have been done when it was sent before"
+            }
         })
     }
 }
@@ -110,6 +125,14 @@ pub enum CallError {
         /// Most bytes that a message of this link may have.
         longest: usize,
     },
+    /// This process, or the system, has no descriptor or no memory left for a region of the arguments or of the answer. The link
+    /// goes on: close something, and call again.
+    Shortage {
+        /// Whether the call was done.
+        done: Done,
+        /// What there was too little of.
+        error: RegionError,
+    },
     /// An argument can't be written. Nothing was done.
     Argument(Malformed),
     /// The answer can't be read. It was done.
@@ -128,6 +151,7 @@ impl fmt::Display for CallError {
             Self::TooLong { length, longest } => {
                 write!(f, "a call of {length} bytes is too long for this link, which takes up to {longest}")
             }
+            Self::Shortage { done, error } => write!(f, "a region can't be had: {done}: {error}"),
             Self::Argument(malformed) => write!(f, "an argument can't be written: {malformed}"),
             Self::Answer(malformed) => write!(f, "the answer can't be read: {malformed}"),
             Self::Forked => f.write_str("this client is the parent process's: bind anew after a fork"),
@@ -140,6 +164,7 @@ impl std::error::Error for CallError {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Unbound(error) => Some(error),
+            Self::Shortage { error, .. } => Some(error),
             Self::Argument(malformed) | Self::Answer(malformed) => Some(malformed),
             _ => None,
         }
@@ -159,7 +184,7 @@ pub enum BindError {
     Registry(io::Error),
     /// Nobody listens there, or the link could not be made.
     Open(OpenError),
-    /// The server was lost before it had agreed.
+    /// The server was lost before it had agreed, each time it was tried.
     Lost,
     /// The server has not answered in time.
     TimedOut,
@@ -175,7 +200,14 @@ pub enum BindError {
         /// What was asked for.
         asked: Semantics,
     },
-    /// What the other side says is nothing of this protocol, or of another version of it.
+    /// The server speaks another version of the protocol.
+    Version {
+        /// Of this side.
+        ours: u32,
+        /// Of the other side.
+        theirs: u32,
+    },
+    /// What the other side says is nothing of this protocol.
     Protocol,
 }
 
@@ -193,7 +225,25 @@ impl fmt::Display for BindError {
             Self::Semantics { asked } => {
                 write!(f, "the server can't promise {asked}: its state would have to be durable")
             }
-            Self::Protocol => f.write_str("the other side does not speak this version of ringpost-rpc"),
+            Self::Version { ours, theirs } => write!(
+                f,
+                "the server speaks version {theirs} of ringpost-rpc, and this side version {ours}: build both from one version"
+            ),
+            Self::Protocol => f.write_str("the other side does not speak ringpost-rpc"),
+        }
+    }
+}
+
+impl BindError {
+    /// Whether the server may be there, and just too busy, or this side too slow for it: then it is tried again.
+    pub(crate) fn is_haste(&self) -> bool {
+        let of_link = |error: &LinkError| {
+            matches!(error, LinkError::TooSlow | LinkError::TimedOut { .. } | LinkError::HungUp { .. })
+        };
+        match self {
+            Self::Lost => true,
+            Self::Open(OpenError::Link(error)) => of_link(error),
+            _ => false,
         }
     }
 }

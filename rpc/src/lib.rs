@@ -73,6 +73,7 @@ mod durable;
 mod error;
 mod interface;
 mod owner;
+mod presence;
 pub mod registry;
 mod semantics;
 mod server;

@@ -8,16 +8,17 @@ use crate::{
     error::{BindError, Refusal},
     interface::{Description, Service},
     owner::Owner,
+    presence::{Attendance, Presence},
     registry,
     semantics::Semantics,
-    wire::{self, AnswerHeader, CallHeader, Hello},
+    wire::{self, Again, AnswerHeader, CallHeader, Hello, Luggage, Unclaimed},
 };
-use ringpost::{Duplex, Listener, OpenError, PeerCredentials, Region, SendError, WaitStrategy};
+use ringpost::{Duplex, Listener, Message, OpenError, PeerCredentials, Region, SendError, WaitStrategy};
 use std::{
     cell::Cell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -118,8 +119,14 @@ impl Server {
         S: Service + 'static,
         S::Implementation: TryFromBytes + IntoBytes + Immutable + Send + 'static,
     {
+        let presence = durable.presence();
         let durable = Arc::new(Mutex::new(durable));
-        self.accept(|| Exact::<S> { durable: Arc::clone(&durable), owner: Owner::default() })
+        self.accept(|| Exact::<S> {
+            durable: Arc::clone(&durable),
+            presence: Arc::clone(&presence),
+            attendance: None,
+            owner: Owner::default(),
+        })
     }
 
     fn accept<E: Engine + 'static>(&self, engine: impl Fn() -> E) -> ! {
@@ -157,7 +164,10 @@ trait Engine: Send {
     const PROMISES: &[Semantics];
 
     /// A client has bound.
-    fn welcome(&mut self, peer: PeerCredentials);
+    fn welcome(&mut self, session: Session, peer: PeerCredentials);
+
+    /// Whether a call that was sent before, over a link that was lost, can be told from one that was done.
+    fn remembers(&self, session: Session, again: &Again) -> bool;
 
     /// Does one call; gives the kind of its answer.
     fn answer(
@@ -195,7 +205,11 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
     type Service = S;
     const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce];
 
-    fn welcome(&mut self, _: PeerCredentials) {}
+    fn welcome(&mut self, _: Session, _: PeerCredentials) {}
+
+    fn remembers(&self, _: Session, _: &Again) -> bool {
+        true
+    }
 
     #[inline]
     fn answer(
@@ -220,7 +234,16 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
 /// The service's state is a [`Durable`].
 struct Exact<S: Service> {
     durable: Arc<Mutex<Durable<S::Implementation>>>,
+    presence: Arc<Presence>,
+    attendance: Option<Attendance>,
     owner: Owner,
+}
+
+impl<S: Service> Exact<S> {
+    /// A panic of a method was caught before it could leave anything half done.
+    fn durable(&self) -> MutexGuard<'_, Durable<S::Implementation>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<S: Service> Engine for Exact<S>
@@ -230,8 +253,13 @@ where
     type Service = S;
     const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce, Semantics::ExactlyOnce];
 
-    fn welcome(&mut self, peer: PeerCredentials) {
+    fn welcome(&mut self, session: Session, peer: PeerCredentials) {
         self.owner = Owner::of(peer.pid);
+        self.attendance = Some(self.presence.arrive(session));
+    }
+
+    fn remembers(&self, session: Session, again: &Again) -> bool {
+        self.durable().remembers(session, Deadline::from_ns(again.since_ns).age())
     }
 
     fn answer(
@@ -242,8 +270,7 @@ where
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
-        // A panic of a method was caught before it could leave anything half done.
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut durable = self.durable();
         match durable.recall(context.session, context.number, &mut answer.bytes) {
             Recollection::Answered => {
                 observe(&Event::Replayed);
@@ -267,7 +294,7 @@ where
     }
 
     fn goodbye(&mut self, session: Session) {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner).forget(session);
+        self.durable().forget(session);
     }
 }
 
@@ -290,8 +317,16 @@ impl<E: Engine> Conversation<E> {
         let message = self.link.receiver.recv().ok()?;
         let (kind, hello) = (message.kind(), message.to_vec());
         drop(message);
-        let hello = Hello::read_from_bytes(&hello).ok().filter(|_| kind == wire::HELLO)?;
-        let asked = hello.asks_for().filter(|_| hello.version == wire::VERSION)?;
+        if kind != wire::HELLO {
+            return None;
+        }
+        let (version, _) = u32::read_from_prefix(&hello).ok()?;
+        if version != wire::VERSION {
+            let _ = self.link.sender.send_kind(wire::OTHER_VERSION, wire::VERSION.as_bytes());
+            return None;
+        }
+        let hello = Hello::read_from_bytes(&hello).ok()?;
+        let asked = hello.asks_for()?;
         let (kind, words) = if hello.interface != interface.hash() {
             (wire::OTHER_INTERFACE, interface.text())
         } else if !E::PROMISES.contains(&asked) {
@@ -300,13 +335,16 @@ impl<E: Engine> Conversation<E> {
             (wire::WELCOME, "")
         };
         let words = &words.as_bytes()[..words.len().min(self.link.sender.longest_message())];
-        if kind == wire::WELCOME {
-            self.engine.welcome(self.link.peer());
-            let (session, peer) = (Session(hello.session), self.link.peer());
-            (self.observer)(&Event::Bound { session, peer });
+        if kind != wire::WELCOME {
+            let _ = self.link.sender.send_kind(kind, words);
+            return None;
         }
-        self.link.sender.send_kind(kind, words).ok()?;
-        (kind == wire::WELCOME).then_some(Session(hello.session))
+        let (session, peer) = (Session(hello.session), self.link.peer());
+        self.engine.welcome(session, peer);
+        (self.observer)(&Event::Bound { session, peer });
+        // If it is gone already, that is found in the next step.
+        let _ = self.link.sender.send_kind(kind, words);
+        Some(session)
     }
 
     /// Answers until the client is gone.
@@ -314,6 +352,7 @@ impl<E: Engine> Conversation<E> {
         let Self { link, engine, observer } = self;
         let observe: &dyn Fn(&Event<'_>) = &**observer;
         let (mut arguments, mut answer) = (Frame::default(), Frame::default());
+        let (mut luggage, mut again) = (Luggage::default(), None);
         let gone = Cell::new(false);
         loop {
             let message = link.receiver.recv().ok()?;
@@ -323,15 +362,24 @@ impl<E: Engine> Conversation<E> {
                 return None;
             }
             if kind == Region::KIND {
-                wire::take_region(&message, &mut arguments.regions)?;
+                luggage.take(&message)?;
+                continue;
+            }
+            if kind == wire::AGAIN {
+                again = Some(read::<Again>(&message)?);
                 continue;
             }
             observe(&Event::Arrived);
             let header: CallHeader = wire::open(&message, &mut arguments.bytes)?;
             drop(message);
-            wire::keep_last(&mut arguments.regions, header.regions)?;
+            let is_short = match luggage.claim(header.regions, &mut arguments.regions) {
+                Ok(()) => false,
+                Err(Unclaimed::Shortage(_)) => true,
+                Err(Unclaimed::Nonsense) => return None,
+            };
             observe(&Event::Received);
             let number = header.number;
+            let again = again.take().filter(|again: &Again| again.number == number);
             let context = Context::new(link, &gone, header.deadline(), session, number);
             if context.client_is_gone() {
                 observe(&Event::Cancelled { session, number });
@@ -341,6 +389,10 @@ impl<E: Engine> Conversation<E> {
             let outcome = if header.deadline().passed() {
                 observe(&Event::TooLate { session, number });
                 wire::TOO_LATE
+            } else if is_short {
+                Refusal::Shortage.code()
+            } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
+                Refusal::Forgotten.code()
             } else {
                 let outcome = engine.answer(kind, &context, &arguments, &mut answer, observe);
                 outcome.map_or_else(Refusal::code, |()| wire::DONE)
@@ -355,6 +407,11 @@ impl<E: Engine> Conversation<E> {
     }
 }
 
+#[cold]
+fn read<T: FromBytes>(message: &Message<'_>) -> Option<T> {
+    T::read_from_bytes(&message.to_vec()).ok()
+}
+
 /// Waits while the client takes no answers.
 #[inline]
 fn reply(link: &mut Duplex, number: u64, kind: u16, answer: &Frame) -> Result<(), SendError> {
@@ -364,7 +421,12 @@ fn reply(link: &mut Duplex, number: u64, kind: u16, answer: &Frame) -> Result<()
         return reply(link, number, Refusal::AnswerTooLong.code(), &Frame::default());
     }
     if !answer.regions.is_empty() {
-        wire::send_regions(&mut link.sender, &answer.regions, Deadline::NEVER)?;
+        match wire::send_regions(&mut link.sender, &answer.regions, Deadline::NEVER) {
+            Err(error) if wire::is_shortage(&error) => {
+                return reply(link, number, Refusal::Shortage.code(), &Frame::default());
+            }
+            sent => sent.map_err(wire::as_message)?,
+        }
     }
     let mut room = link.sender.reserve(length)?;
     room.write_at(0, header.as_bytes());

@@ -1,27 +1,27 @@
 //! A link as a transport of the [`tarpc`](https://docs.rs/tarpc) crate, so that its services can move over.
 //!
 //! The messages are tarpc's, written by postcard; so deadlines, cancellation and concurrency are tarpc's as well. Each
-//! direction has a thread, which sleeps while there is nothing to do.
+//! direction has a thread, which sleeps while there is nothing to do: it does not wake before something comes, or the transport
+//! is dropped. (Before Linux 5.16 the one that receives looks every millisecond.)
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use ringpost::{Duplex, Receiver, RecvError, Sender};
+use ringpost::{Dispatcher, Duplex, Message, Receiver, RecvError, Sender, Stop};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    cell::Cell,
     fmt, io,
     marker::PhantomData,
     pin::Pin,
+    sync::mpsc as std_mpsc,
     task::{Context, Poll, ready},
     thread,
-    time::Duration,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
 /// Messages between a thread and the tasks.
 const MOST_WAITING: usize = 64;
-/// How often a thread that receives looks whether the transport is still there.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Both directions of a link: a stream of what the other end sends, a sink for what goes there.
 ///
@@ -32,6 +32,8 @@ pub struct Transport<Item, SinkItem> {
     incoming: mpsc::Receiver<io::Result<Item>>,
     outgoing: PollSender<Vec<u8>>,
     longest: usize,
+    /// Ends the thread that receives.
+    stop: Option<Stop>,
     sent: PhantomData<fn(SinkItem)>,
 }
 
@@ -49,8 +51,11 @@ where
     let (outgoing, to_send) = mpsc::channel(MOST_WAITING);
     let thread = |name: &str| thread::Builder::new().name(name.into());
     thread("ringpost-send").spawn(move || send_all(sender, to_send))?;
-    thread("ringpost-recv").spawn(move || receive_all(receiver, &received))?;
-    Ok(Transport { incoming, outgoing: PollSender::new(outgoing), longest, sent: PhantomData })
+    let (tell, told) = std_mpsc::channel();
+    thread("ringpost-recv").spawn(move || receive_all(receiver, &received, tell))?;
+    // It says so as soon as it runs; if it can't, it has said why.
+    let stop = told.recv().ok();
+    Ok(Transport { incoming, outgoing: PollSender::new(outgoing), longest, stop, sent: PhantomData })
 }
 
 fn send_all(mut sender: Sender, mut to_send: mpsc::Receiver<Vec<u8>>) {
@@ -62,20 +67,33 @@ fn send_all(mut sender: Sender, mut to_send: mpsc::Receiver<Vec<u8>>) {
     }
 }
 
-fn receive_all<Item: DeserializeOwned>(mut receiver: Receiver, received: &mpsc::Sender<io::Result<Item>>) {
-    loop {
-        let message = match receiver.recv_timeout(LOOK) {
-            Ok(message) => message.to_vec(),
-            Err(RecvError::TimedOut) if !received.is_closed() => continue,
-            Err(RecvError::TimedOut | RecvError::Disconnected) => return,
-            Err(error) => {
-                let _ = received.blocking_send(Err(error.into()));
-                return;
-            }
-        };
-        let item = postcard::from_bytes(&message).map_err(|error| invalid(io::ErrorKind::InvalidData, error));
-        if received.blocking_send(item).is_err() {
-            return;
+/// Until the other end is gone, or the transport is: nobody takes what comes then, or the stop that was told is used.
+fn receive_all<Item: DeserializeOwned>(
+    receiver: Receiver,
+    received: &mpsc::Sender<io::Result<Item>>,
+    tell: std_mpsc::Sender<Stop>,
+) {
+    let is_wanted = Cell::new(true);
+    let give = |item| is_wanted.set(received.blocking_send(item).is_ok());
+    let read = |message: Message<'_>| {
+        let bytes = message.to_vec();
+        drop(message);
+        give(postcard::from_bytes(&bytes).map_err(|error| invalid(io::ErrorKind::InvalidData, error)));
+    };
+    let end = |_: Receiver, error| match error {
+        RecvError::Disconnected => {}
+        error => give(Err(error.into())),
+    };
+    let mut dispatcher = match Dispatcher::new().on_with_end(receiver, read, end) {
+        Ok(dispatcher) => dispatcher,
+        Err(error) => return give(Err(error.into())),
+    };
+    let _ = tell.send(dispatcher.stop());
+    while is_wanted.get() {
+        match dispatcher.turn() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return give(Err(error.into())),
         }
     }
 }
@@ -128,6 +146,14 @@ impl<Item, SinkItem: Serialize> Sink<SinkItem> for Transport<Item, SinkItem> {
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().outgoing.close();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<Item, SinkItem> Drop for Transport<Item, SinkItem> {
+    fn drop(&mut self) {
+        if let Some(stop) = &self.stop {
+            stop.stop();
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! became of the call.
 
 use crate::{clock::Deadline, codec::MOST_REGIONS, error::Refusal, semantics::Semantics};
-use ringpost::{Message, Region, RegionError, SendError, Sender};
+use ringpost::{LinkError, Message, Region, RegionError, SegmentError, SendError, Sender};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// From here on: messages about the link itself.
@@ -20,6 +20,11 @@ pub(crate) const OTHER_INTERFACE: u16 = CONTROL + 3;
 /// From the server: it can't promise these semantics.
 pub(crate) const NO_SUCH_PROMISE: u16 = CONTROL + 4;
 
+/// From the server: it speaks the version of this protocol that the message names (u32), and that is another.
+pub(crate) const OTHER_VERSION: u16 = CONTROL + 5;
+/// From the client, ahead of a call that it has sent before, over a link that was lost: [`Again`].
+pub(crate) const AGAIN: u16 = CONTROL + 6;
+
 /// In an answer: what was asked for was done.
 pub(crate) const DONE: u16 = 0;
 /// In an answer: the deadline had passed before the call was looked at.
@@ -30,7 +35,7 @@ const REFUSED: u16 = 2;
 /// Of this protocol.
 pub(crate) const VERSION: u32 = 1;
 
-/// What a client says when it binds.
+/// What a client says when it binds. The version comes first in each of them.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Hello {
@@ -66,6 +71,17 @@ impl CallHeader {
     }
 }
 
+/// What is said of a call that is repeated.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Again {
+    /// Of the call.
+    pub(crate) number: u64,
+    /// Not later than when it was sent for the first time, in nanoseconds of the monotonic clock; 0 when a call of the session
+    /// was answered before, so that the server must know it.
+    pub(crate) since_ns: u64,
+}
+
 /// What precedes the result.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
@@ -86,22 +102,60 @@ impl Refusal {
     }
 }
 
-/// Forgets all regions but the last `count`: the others were of a call that was given up. `None` when there are not so many.
-pub(crate) fn keep_last(regions: &mut Vec<Region>, count: u64) -> Option<()> {
-    let others = regions.len().checked_sub(usize::try_from(count).ok()?)?;
-    regions.drain(..others);
-    Some(())
+/// Regions that have come ahead of a call, or of an answer; those among them that could not be had are named by the error.
+#[derive(Debug, Default)]
+pub(crate) struct Luggage(Vec<Result<Region, RegionError>>);
+
+/// Why a call or an answer has not got its regions.
+#[derive(Debug)]
+pub(crate) enum Unclaimed {
+    /// There are not so many.
+    Nonsense,
+    /// There was no descriptor or no memory left for one of them.
+    Shortage(RegionError),
 }
 
-/// Takes up a region for the call, or the answer, that comes behind it. `None` when it, or one more, can't be had.
-#[cold]
-pub(crate) fn take_region(message: &Message<'_>, regions: &mut Vec<Region>) -> Option<()> {
-    if regions.len() == 2 * MOST_REGIONS {
-        // More are of calls that were given up.
-        regions.drain(..MOST_REGIONS);
+impl Luggage {
+    /// Takes up the region that the message names. `None` when it is nonsense.
+    #[cold]
+    pub(crate) fn take(&mut self, message: &Message<'_>) -> Option<()> {
+        if self.0.len() == 2 * MOST_REGIONS {
+            // More are of calls that were given up.
+            self.0.drain(..MOST_REGIONS);
+        }
+        let region = message.region();
+        if region.as_ref().is_err_and(|error| !is_shortage(error)) {
+            return None;
+        }
+        self.0.push(region);
+        Some(())
     }
-    regions.push(message.region().ok()?);
-    Some(())
+
+    /// Gives the last `count`, and forgets the others, which were of calls that were given up.
+    #[inline]
+    pub(crate) fn claim(&mut self, count: u64, regions: &mut Vec<Region>) -> Result<(), Unclaimed> {
+        let others = usize::try_from(count).ok().and_then(|count| self.0.len().checked_sub(count));
+        let claimed = self.0.drain(..).skip(others.ok_or(Unclaimed::Nonsense)?);
+        regions.clear();
+        for region in claimed {
+            regions.push(region.map_err(Unclaimed::Shortage)?);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a region could not be sent, or taken, because this process or the system has too little of something.
+pub(crate) fn is_shortage(error: &RegionError) -> bool {
+    matches!(
+        error,
+        RegionError::Link(LinkError::NoDescriptor { .. } | LinkError::Os { .. })
+            | RegionError::Segment(
+                SegmentError::NoDescriptor { .. }
+                    | SegmentError::NoDescriptorInSystem { .. }
+                    | SegmentError::NoMemory { .. }
+                    | SegmentError::Os { .. }
+            )
+    )
 }
 
 /// Sends what goes ahead of a call or of an answer.
@@ -110,19 +164,20 @@ pub(crate) fn send_regions(
     sender: &mut Sender,
     regions: &[Region],
     deadline: Deadline,
-) -> Result<(), SendError> {
-    for region in regions {
-        let sent = match deadline.instant() {
-            None => sender.send_region(region),
-            Some(instant) => sender.send_region_deadline(region, instant),
-        };
-        sent.map_err(|error| match error {
-            RegionError::Send(error) => error,
-            // The other end has hung up.
-            _ => SendError::Disconnected,
-        })?;
+) -> Result<(), RegionError> {
+    regions.iter().try_for_each(|region| match deadline.instant() {
+        None => sender.send_region(region),
+        Some(instant) => sender.send_region_deadline(region, instant),
+    })
+}
+
+/// What became of a message, if not for want of something, when its regions could not be sent.
+pub(crate) fn as_message(error: RegionError) -> SendError {
+    match error {
+        RegionError::Send(error) => error,
+        // The other end has hung up.
+        _ => SendError::Disconnected,
     }
-    Ok(())
 }
 
 /// Takes a message apart: a copy of its header, and of what follows.

@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, Line};
+use common::{Child, FAR, Line};
 use ringpost::{Duplex, Region, RegionMut};
 use ringpost_rpc::{
     BindError, Binding, CallError, Context, Description, Done, Event, Refusal, Semantics, Server, registry,
@@ -159,7 +159,9 @@ fn child_process() {
     match words[..] {
         // Tells of each call that it gives up, and of each client that is gone.
         ["serve", path, ref how @ ..] => {
-            let server = Server::on(ringpost::unnamed().capacity(1 << 20).listen(path).unwrap());
+            let server = Server::on(
+                ringpost::unnamed().capacity(1 << 20).handshake_timeout(FAR).listen(path).unwrap(),
+            );
             line.tell(0);
             let line = Arc::new(Mutex::new(line));
             if how == ["loud"] {
@@ -326,7 +328,7 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
         &[(0xffff, vec![0; 16])],
         &[(0xffff, vec![])],
     ];
-    for (kind, bytes) in [(0, vec![]), (0xff00, vec![1; 7]), (0xff00, hello(2)), (7, hello(1))] {
+    for (kind, bytes) in [(0, vec![]), (0xff00, vec![1; 3]), (0xff00, hello(1)[..31].into()), (7, hello(1))] {
         let mut link = ringpost::connect_duplex(&place.0).unwrap();
         link.sender.send_kind(kind, &bytes).unwrap();
         assert!(link.recv().is_err());
@@ -358,7 +360,7 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
 #[test]
 fn a_server_that_says_nonsense_is_an_error_for_its_client() {
     let place = Place::new();
-    let listener = ringpost::listen(&place.0).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&place.0).unwrap();
     let answers =
         [(0, vec![]), (2, vec![0; 5]), (9999, vec![1; 16]), (0, vec![1; 16]), (0xffff, vec![0; 16])];
     let number = answers.len();

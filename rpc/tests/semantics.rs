@@ -3,9 +3,9 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, long};
+use common::{Child, FAR, long};
 use ringpost_rpc::{
-    Binding, CallError, Context, Done, Durable, DurableError, Event, Refusal, Semantics, Server,
+    Binding, CallError, Context, Description, Done, Durable, DurableError, Event, Refusal, Semantics, Server,
 };
 use rustix::process::{Signal, getpid, kill_process};
 use std::{
@@ -19,6 +19,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     thread,
+    time::{Duration, Instant},
 };
 use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
@@ -31,6 +32,8 @@ trait Effects {
     fn have_and_panic(&mut self, which: u8);
     fn count(&self, which: u8) -> u64;
     fn block(&self, context: &Context, bytes: u64) -> Vec<u8>;
+    /// Has the effect, and gives so many bytes.
+    fn have_and_block(&mut self, which: u8, bytes: u64) -> Vec<u8>;
 }
 
 /// The steps of a call at which its server is killed, in their order.
@@ -119,6 +122,11 @@ impl Effects for InFile {
     fn block(&self, _: &Context, bytes: u64) -> Vec<u8> {
         vec![1; bytes as usize]
     }
+
+    fn have_and_block(&mut self, which: u8, bytes: u64) -> Vec<u8> {
+        self.have(which);
+        vec![1; bytes as usize]
+    }
 }
 
 /// Effects that are the state.
@@ -151,6 +159,11 @@ impl Effects for InState {
     fn block(&self, _: &Context, bytes: u64) -> Vec<u8> {
         vec![1; bytes as usize]
     }
+
+    fn have_and_block(&mut self, which: u8, bytes: u64) -> Vec<u8> {
+        self.have(which);
+        vec![1; bytes as usize]
+    }
 }
 
 /// That of this process: state is plain old data and can't hold it.
@@ -167,12 +180,19 @@ fn child_process() {
     let directory = Path::new(directory);
     let state = || Durable::open::<EffectsInterface>(directory.join("state"), &InState::default());
     match kind {
-        "volatile" | "durable" => {
-            let server = Server::on(ringpost::listen(directory.join("socket")).unwrap());
+        "volatile" | "durable" | "forgetful" | "narrow" => {
+            let longest = if kind == "narrow" { 256 } else { 4096 };
+            let builder =
+                ringpost::unnamed().capacity(1 << 16).longest_message(longest).handshake_timeout(FAR);
+            let server = Server::on(builder.listen(directory.join("socket")).unwrap());
             let server = server.observe(observe(death().cloned()));
             line.tell(0);
             match kind {
-                "durable" => server.serve_exactly_once::<EffectsServer<_>>(state().unwrap()),
+                "durable" | "narrow" => server.serve_exactly_once::<EffectsServer<_>>(state().unwrap()),
+                "forgetful" => {
+                    let state = state().unwrap().forget_after(Duration::ZERO);
+                    server.serve_exactly_once::<EffectsServer<_>>(state)
+                }
                 _ => server.serve(EffectsServer(InFile {
                     file: directory.join("effects"),
                     death: death().cloned(),
@@ -326,6 +346,141 @@ fn an_answer_that_can_not_be_remembered_is_refused() {
     let mut client = world.bind(Semantics::ExactlyOnce);
     assert_eq!(client.block(1000).unwrap().len(), 1000);
     assert!(matches!(client.block(1024), Err(CallError::Refused(Refusal::AnswerTooLong))));
+}
+
+#[test]
+fn a_call_whose_answer_is_too_long_has_done_nothing() {
+    // Too long for what is remembered, and for the link.
+    for (kind, bytes) in [("durable", 1024), ("narrow", 250)] {
+        let world = World::new();
+        let mut server = world.start(kind, None);
+        let mut client = world.bind(Semantics::ExactlyOnce);
+        assert_eq!(client.have(1).unwrap(), 1);
+        let error = client.have_and_block(2, bytes).unwrap_err();
+        assert!(matches!(error, CallError::Refused(Refusal::AnswerTooLong)), "{kind}: {error}");
+        assert_eq!(client.count(2).unwrap(), 0, "{kind}");
+        assert_eq!(client.have_and_block(3, 100).unwrap().len(), 100);
+        server.kill();
+        let _successor = world.start(kind, None);
+        assert_eq!((client.count(2).unwrap(), client.have(4).unwrap()), (0, 3), "{kind}");
+    }
+}
+
+const HELLO: u16 = 0xff00;
+const WELCOME: u16 = 0xff02;
+const AGAIN: u16 = 0xff06;
+/// The answer of a server that has forgotten.
+const FORGOTTEN: u16 = 9;
+
+/// A session of exactly once by hand: its first call is that for the effect. What is said of it before, and how it was answered.
+fn call_by_hand(world: &World, session: u128, again: Option<[u64; 2]>, which: u8) -> u16 {
+    let mut link = ringpost::connect_duplex(world.0.join("socket")).unwrap();
+    let interface = Description::of::<EffectsInterface>().hash().to_ne_bytes();
+    let exactly_once = (Semantics::ExactlyOnce as u32).to_ne_bytes();
+    let hello = [&1u32.to_ne_bytes()[..], &exactly_once, &interface, &session.to_ne_bytes()].concat();
+    link.sender.send_kind(HELLO, &hello).unwrap();
+    assert_eq!(link.recv().unwrap().kind(), WELCOME);
+    if let Some(again) = again {
+        link.sender.send_kind(AGAIN, &again.map(u64::to_ne_bytes).concat()).unwrap();
+    }
+    let call = [&[1u64, 0, 0].map(u64::to_ne_bytes).concat()[..], &[which]].concat();
+    link.sender.send_kind(0, &call).unwrap();
+    link.recv().unwrap().kind()
+}
+
+/// As many sessions as are remembered, whose goodbye was lost; this process lives.
+fn strand(world: &World) {
+    (1..=256).for_each(|session| assert_eq!(call_by_hand(world, session, None, 5), 0));
+}
+
+#[test]
+fn a_session_whose_goodbye_is_lost_gives_its_place_up_after_a_time_and_not_before() {
+    let (patient, forgetful) = (World::new(), World::new());
+    let _servers = [patient.start("durable", None), forgetful.start("forgetful", None)];
+    let of_both = [&patient, &forgetful].map(|world| {
+        strand(world);
+        world.bind(Semantics::ExactlyOnce)
+    });
+    let [mut waits, mut more] = of_both;
+    assert!(matches!(waits.have(3), Err(CallError::Refused(Refusal::TooManySessions))));
+    let start = Instant::now();
+    // The server notices the end of each link in its own time.
+    while let Err(error) = more.have(3) {
+        assert!(matches!(error, CallError::Refused(Refusal::TooManySessions)), "{error}");
+        assert!(start.elapsed() < FAR, "none was forgotten");
+    }
+    assert_eq!((more.count(3).unwrap(), more.count(5).unwrap()), (1, 256));
+    // Those that come back within the time are known: their call is not done again.
+    assert_eq!(call_by_hand(&patient, 7, Some([1, 0]), 5), 0);
+    drop(waits);
+}
+
+#[test]
+fn a_repeated_call_of_a_session_that_may_be_forgotten_is_not_done() {
+    let now = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    };
+    let (patient, forgetful) = (World::new(), World::new());
+    let _servers = [patient.start("durable", None), forgetful.start("forgetful", None)];
+    let mut judges = [&patient, &forgetful].map(|world| world.bind(Semantics::ExactlyOnce));
+    // It had an answer before, so it must have been forgotten.
+    assert_eq!(call_by_hand(&patient, 1, Some([1, 0]), 2), FORGOTTEN);
+    // It was sent so short a time ago that it would be known if it had been done.
+    assert_eq!(call_by_hand(&patient, 2, Some([1, now()]), 2), 0);
+    assert_eq!(call_by_hand(&forgetful, 1, Some([1, now()]), 2), FORGOTTEN);
+    // What is said of another call is not said of this one.
+    assert_eq!(call_by_hand(&forgetful, 2, Some([9, 0]), 2), 0);
+    assert_eq!(judges.each_mut().map(|judge| judge.count(2).unwrap()), [1, 1]);
+}
+
+/// A server in PID and mount namespaces of its own, whose `/proc` shows no other process. `None` where the system forbids that.
+fn start_inside(world: &World) -> Option<Child> {
+    let map = format!("0 {} 1", rustix::process::geteuid().as_raw());
+    let enter = move || {
+        let fail = || Err(std::io::Error::last_os_error());
+        let spaces = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+        // SAFETY: between fork and exec there is one thread; the call changes this process alone.
+        if unsafe { libc::unshare(spaces) } != 0 {
+            return fail();
+        }
+        fs::write("/proc/self/uid_map", &map)?;
+        // SAFETY: both processes go on with system calls only.
+        match unsafe { libc::fork() } {
+            0 => {
+                let proc = c"proc".as_ptr();
+                // SAFETY: strings that live for ever; the mount is of this namespace alone.
+                let mounted = unsafe { libc::mount(proc, c"/proc".as_ptr(), proc, 0, std::ptr::null()) };
+                if mounted == 0 { Ok(()) } else { fail() }
+            }
+            // SAFETY: closes what the child alone is to have, waits for it, and ends.
+            child => unsafe {
+                libc::close_range(0, u32::MAX, 0);
+                libc::waitpid(child, std::ptr::null_mut(), 0);
+                libc::_exit(0)
+            },
+        }
+    };
+    // SAFETY: `enter` makes system calls, and takes no lock that another thread could have held.
+    let child = Child::try_start_with(&format!("durable {}", world.0.display()), |command| unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, enter)
+    });
+    let child = child.map_err(|error| eprintln!("not tested, no user namespaces here: {error}")).ok()?;
+    assert_eq!(child.hear(), 0);
+    Some(child)
+}
+
+#[test]
+fn a_server_that_does_not_see_the_processes_of_its_sessions_takes_none_for_dead() {
+    let world = World::new();
+    let mut server = world.start("durable", None);
+    strand(&world);
+    server.kill();
+    let Some(inside) = start_inside(&world) else { return };
+    let mut client = world.bind(Semantics::ExactlyOnce);
+    let error = client.have(1).unwrap_err();
+    assert!(matches!(error, CallError::Refused(Refusal::TooManySessions)), "{error}");
+    drop(inside);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::Child;
+use common::{Child, FAR};
 use futures::StreamExt;
 use ringpost_rpc::tarpc::transport;
-use std::{future::Future, path::PathBuf};
+use std::{future::Future, path::PathBuf, time::Duration};
 use tarpc::{
     client,
     context::{self, Context},
@@ -41,8 +41,11 @@ fn wait<T>(task: impl Future<Output = T>) -> T {
 fn child_process() {
     let Some((words, line)) = common::role() else { return };
     let [role, path] = &words[..] else { panic!("no such role: {words:?}") };
+    if role == "idle" {
+        return idle(path);
+    }
     assert_eq!(role, "serve");
-    let listener = ringpost::listen(path).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let link = listener.accept_duplex().unwrap();
     wait(async {
@@ -51,6 +54,42 @@ fn child_process() {
     });
     // The client has closed.
     line.tell(1);
+}
+
+/// The threads of this process that have such a name, and how often they went to sleep of themselves: so often were they awake.
+fn sleeps_of(threads: &str) -> Vec<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let named = tasks.filter(|task| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim().starts_with(threads))
+    });
+    let count = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    named.filter_map(|task| std::fs::read_to_string(task.join("status")).ok()).map(count).collect()
+}
+
+/// Has a transport and nothing to do; then it is dropped.
+fn idle(path: &str) {
+    let link = ringpost::connect_duplex(path).unwrap();
+    wait(async {
+        let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
+        let dispatch = tokio::task::spawn_local(client.dispatch);
+        assert_eq!(client.client.double(context::current(), 4).await.unwrap(), 8);
+        // They get there.
+        std::thread::sleep(Duration::from_millis(200));
+        let before: u64 = sleeps_of("ringpost-").iter().sum();
+        std::thread::sleep(Duration::from_millis(3200));
+        let after: u64 = sleeps_of("ringpost-").iter().sum();
+        assert!(after - before <= 1, "woken {} times while nothing came", after - before);
+        assert_eq!(sleeps_of("ringpost-recv").len(), 1);
+        drop(client.client);
+        dispatch.await.unwrap().unwrap();
+    });
+    // The other end lives on, and says nothing.
+    while !sleeps_of("ringpost-recv").is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 struct Place(PathBuf);
@@ -88,6 +127,15 @@ fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
         drop(client);
         dispatch.await.unwrap().unwrap();
     });
+    assert_eq!(server.hear_before_the_end(), Some(1));
+    server.finish();
+}
+
+#[test]
+fn a_transport_that_has_nothing_to_do_sleeps_until_it_is_dropped() {
+    let place = place("idle");
+    let server = serve(&place);
+    Child::start(&format!("idle {}", place.0.display())).finish();
     assert_eq!(server.hear_before_the_end(), Some(1));
     server.finish();
 }

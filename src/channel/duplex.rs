@@ -69,6 +69,7 @@ impl Builder {
         let (meeting, offer) = self.approach(path.as_ref(), Ways::Both)?;
         let sender = meeting.join(offer)?;
         let receiver = meeting.offer(alike(&sender.inner().header))?;
+        meeting.hear_conclusion()?;
         Ok(Duplex { sender, receiver })
     }
 }
@@ -96,6 +97,7 @@ impl Listener {
         self.meet(Ways::Both, allow, |meeting, header| {
             let receiver = meeting.offer(header)?;
             let sender = meeting.join_alike(meeting.hear_offer()?, &receiver.inner().header)?;
+            meeting.conclude()?;
             Ok(Duplex { sender, receiver })
         })
     }

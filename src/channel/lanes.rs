@@ -129,7 +129,7 @@ impl<P: Trust> Lanes<P> {
     /// [`LanesError::TooMany`], [`LanesError::Forked`]; the receiver is closed then.
     pub fn add(&mut self, receiver: Receiver<P>) -> Result<LaneId, LanesError> {
         let berth = receiver.berth();
-        self.round.add(receiver, Some(berth)).map(LaneId).map_err(|refusal| match refusal {
+        self.round.add(|_| receiver, Some(berth)).map(LaneId).map_err(|refusal| match refusal {
             Refusal::TooMany => LanesError::TooMany { most: MOST_BELLS },
             Refusal::Forked => LanesError::Forked,
         })

@@ -104,7 +104,8 @@ impl Region {
     ///
     /// # Errors
     /// [`SegmentError::NotRegular`] when it is no memfd of ordinary pages, [`SegmentError::NotSealed`] when somebody can
-    /// still write to it or change its size, [`SegmentError::Holes`] when not all its memory is there.
+    /// still write to it or change its size, [`SegmentError::Holes`] when not all its memory is there: a page that was
+    /// allocated and never written or mapped counts as a hole.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, SegmentError> {
         Ok(Self(Arc::new(FrozenBlock::take(fd)?)))
     }

@@ -35,7 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Which source of a [`Select`] has something. Never used again for another of the same value.
+/// Which source of a [`Select`] has something. Never used again in this process, by this value or another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SourceId(u64);
 
@@ -160,10 +160,12 @@ impl Select {
     fn add_ring<S: Wait + 'static>(&mut self, source: S) -> Result<Key<S>, SelectError> {
         let berth = source.berth();
         let id =
-            self.round.add(Entry::Ring(Box::new(source)), Some(berth)).map_err(|refusal| match refusal {
-                Refusal::TooMany => SelectError::TooMany { most: MOST_BELLS },
-                Refusal::Forked => SelectError::Forked,
-            })?;
+            self.round.add(|_| Entry::Ring(Box::new(source)), Some(berth)).map_err(
+                |refusal| match refusal {
+                    Refusal::TooMany => SelectError::TooMany { most: MOST_BELLS },
+                    Refusal::Forked => SelectError::Forked,
+                },
+            )?;
         Ok(Key { id: SourceId(id), source: PhantomData })
     }
 
@@ -180,8 +182,7 @@ impl Select {
         if self.signal.is_none() {
             self.signal = Some(Arc::new(Signal::new()?));
         }
-        let id = self.round.next_id();
-        self.round.add(Entry::Descriptor(id), None).map_err(|_| SelectError::Forked)?;
+        let id = self.round.add(Entry::Descriptor, None).map_err(|_| SelectError::Forked)?;
         self.descriptors.insert(id, Descriptor { fd: Box::new(fd), interest, ready: Cell::new(false) });
         Ok(Key { id: SourceId(id), source: PhantomData })
     }

@@ -1,7 +1,15 @@
 //! What the calling process is, and what it passes on.
 
 use super::segment::SegmentError;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// A number that this process has not given before.
+pub(crate) fn unique_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // ORDERING: Relaxed, of one process; each exchange takes another number, and nothing else is told by it.
+    NEXT.fetch_add(1, Relaxed)
+}
 
 /// Bytes of a memory page.
 pub(crate) fn page_bytes() -> usize {

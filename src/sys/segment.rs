@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
-    fcntl_get_seals, fstatvfs, ftruncate, linkat, memfd_create,
+    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom, fallocate, fchmod,
+    fcntl_add_seals, fcntl_get_seals, fstatvfs, ftruncate, linkat, memfd_create, seek,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
@@ -308,6 +308,21 @@ impl Segment {
             Err(Errno::INVAL) => Ok(SealFlags::empty()),
             known => known.map_err(|errno| SegmentError::os("read the seals of the descriptor", errno)),
         }
+    }
+
+    /// Size of the file in bytes, all of which are in memory or in swap. To be asked once it is sealed: then both stay so.
+    ///
+    /// The number of its blocks would prove nothing: some may lie behind its end. A hole would be filled when it is read,
+    /// at the reader's cost, and by a signal where no memory is left. A page that was allocated and that nobody has written
+    /// or mapped yet counts as a hole, because the kernel does not tell the two apart. Moves the position of the open file.
+    fn length_without_holes(&self) -> Result<u64, SegmentError> {
+        let needed = self.metadata()?.len();
+        let found = match seek(&self.file, SeekFrom::Hole(0)) {
+            // It is empty.
+            Err(Errno::NXIO) => 0,
+            hole => hole.map_err(|errno| SegmentError::os("look for holes in what was passed", errno))?,
+        };
+        if found < needed { Err(SegmentError::Holes { found, needed }) } else { Ok(needed) }
     }
 
     fn metadata(&self) -> Result<fs::Metadata, SegmentError> {

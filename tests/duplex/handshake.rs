@@ -64,6 +64,7 @@ pub fn connect_up_to(step: &str, path: &Path, line: &Line) {
             assert_eq!(raw.hear().1.len(), 1);
             if step == "done" {
                 raw.say(&message(WELCOME, 0), &[]);
+                assert_eq!(raw.hear().0, message(WELCOME, 0));
             }
             raw
         }
@@ -86,9 +87,13 @@ pub fn listen_up_to(step: &str, path: &Path, line: &Line) {
         raw.say(&message(OFFER, 0), &[half_with(&head, FIRST).as_fd()]);
         raw.hear();
     }
-    if step == "welcomed" {
+    if step == "welcomed" || step == "joined" {
         raw.say(&message(WELCOME, 0), &[]);
-        raw.hear();
+        let offered = header(&raw.hear().1.pop().unwrap());
+        if step == "joined" {
+            raw.say(&message(JOIN, 0), &[own_half().0.as_fd()]);
+            assert_eq!((raw.hear().0, offered.len()), (message(WELCOME, 0), 128));
+        }
     }
     line.tell(0);
     line.hear();
@@ -157,7 +162,8 @@ fn who_is_not_allowed_is_refused() {
 #[test]
 fn what_the_builders_say_must_agree_on_both_rings() {
     let place = Place::new();
-    let listener = ringpost::unnamed().capacity(4096).fixed::<u64>().listen(&*place).unwrap();
+    let listener =
+        ringpost::unnamed().capacity(4096).fixed::<u64>().handshake_timeout(FAR).listen(&*place).unwrap();
     thread::scope(|scope| {
         let client = scope.spawn(|| ringpost::unnamed().capacity(8192).connect_duplex(&*place).unwrap_err());
         listener.accept_duplex().unwrap_err();
@@ -212,7 +218,7 @@ fn nonsense_after_the_first_ring_is_refused_and_the_next_client_is_not() {
 fn a_ring_back_that_is_larger_than_the_one_there_is_refused() {
     let place = Place::new();
     // It says nothing of the capacity, and would believe the other side.
-    let listener = ringpost::unnamed().listen(&*place).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
     let refused = fares(&listener, &place, || {
         let ring = ringpost::unnamed().capacity(1 << 30).memfd().unwrap();
         let mut large = [0; 128];
@@ -256,14 +262,43 @@ fn a_client_that_dies_in_between_is_noticed_and_the_next_one_gets_its_link() {
 #[test]
 fn a_client_that_is_silent_in_between_is_given_up_after_the_deadline() {
     let place = Place::new();
-    let listener = place.listen();
+    let listener = ringpost::unnamed().capacity(4096).listen(&*place).unwrap();
     let silent = fares(&listener, &place, || halfway(&place));
     assert!(matches!(silent, OpenError::Link(LinkError::TimedOut { .. })), "{silent}");
 }
 
 #[test]
+fn who_has_connected_was_not_given_up() {
+    let rounds = if super::common::long() { 20_000 } else { 300 };
+    let mut counts = [0, 0];
+    for round in 0..rounds {
+        let place = Place::new();
+        // Sometimes enough, and sometimes not: so it is given up at each step.
+        let patience = std::time::Duration::from_micros(100 + 50 * (round % 40));
+        let builder = ringpost::unnamed().capacity(4096).handshake_timeout(patience);
+        let listener = builder.listen(&*place).unwrap();
+        let accepting = thread::spawn(move || listener.accept_duplex());
+        let connected = ringpost::connect_duplex(&*place);
+        counts[usize::from(connected.is_ok())] += 1;
+        let accepted = accepting.join().unwrap();
+        match (connected, accepted) {
+            (Ok(mut here), Ok(mut there)) => {
+                here.send(b"are you there?").unwrap();
+                assert_eq!(there.recv_timeout(FAR).unwrap().to_vec(), b"are you there?");
+            }
+            (Ok(_), Err(error)) => panic!("round {round}: a link to nobody: {error}"),
+            (Err(OpenError::Link(LinkError::TooSlow)), Err(error)) => {
+                assert!(matches!(error, OpenError::Link(LinkError::TimedOut { .. })), "{error}");
+            }
+            (Err(error), accepted) => panic!("round {round}: {error}, {accepted:?}"),
+        }
+    }
+    eprintln!("{counts:?} given up, connected");
+}
+
+#[test]
 fn a_listener_that_dies_in_between_is_noticed() {
-    for step in ["hello", "offered", "welcomed"] {
+    for step in ["hello", "offered", "welcomed", "joined"] {
         let place = Place::new();
         let mut child = place.child("listen-up-to", step);
         child.hear();

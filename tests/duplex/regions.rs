@@ -9,7 +9,7 @@ use rustix::{
 };
 use std::{
     fs::File,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
     thread,
     time::Duration,
@@ -40,7 +40,7 @@ fn check(region: &Region, number: usize, length: usize) {
 
 /// Both ends in this process.
 fn pair(place: &Place) -> (Duplex, Duplex) {
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(&**place).unwrap();
+    let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(&**place).unwrap();
     let path = place.to_path_buf();
     let connecting = thread::spawn(move || ringpost::connect_duplex(path).unwrap());
     (listener.accept_duplex().unwrap(), connecting.join().unwrap())
@@ -210,7 +210,7 @@ fn the_death_of_a_receiver_that_takes_no_regions_wakes_the_sender() {
 
 /// Accepts, and leaves a child that has inherited all there is.
 pub fn host_with_heir(path: &Path, line: &Line) {
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(path).unwrap();
+    let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let _duplex = listener.accept_duplex().unwrap();
     // SAFETY: the child only sleeps, and ends when it is killed.
@@ -241,6 +241,17 @@ fn only_memory_that_nobody_can_change_is_a_region() {
     assert!(matches!(Region::from_fd(memfd(5000, future)), Err(SegmentError::NotSealed { .. })));
     let hollow = raw::sealed(raw::hollow(1 << 20), all);
     assert!(matches!(Region::from_fd(hollow), Err(SegmentError::Holes { .. })));
+    // As many blocks as pages, and none of them before its end.
+    let deceiving = raw::hollow(1 << 20);
+    fallocate(&deceiving, FallocateFlags::KEEP_SIZE, 1 << 20, 1 << 20).unwrap();
+    let hole = Region::from_fd(raw::sealed(deceiving, all));
+    assert!(matches!(hole, Err(SegmentError::Holes { found: 0, needed: 0x10_0000 })), "{hole:?}");
+    // One page is missing, the last.
+    let deceiving = raw::memory(8192);
+    ftruncate(&deceiving, 12288).unwrap();
+    fallocate(&deceiving, FallocateFlags::KEEP_SIZE, 12288, 4096).unwrap();
+    let hole = Region::from_fd(raw::sealed(deceiving, all));
+    assert!(matches!(hole, Err(SegmentError::Holes { found: 8192, needed: 12288 })), "{hole:?}");
     let empty = raw::sealed(raw::hollow(0), all);
     assert!(matches!(Region::from_fd(empty), Err(SegmentError::TooShort { .. })));
     let (read, _write) = std::io::pipe().unwrap();
@@ -253,6 +264,129 @@ fn only_memory_that_nobody_can_change_is_a_region() {
         fcntl_add_seals(&huge, all).unwrap();
         assert!(matches!(Region::from_fd(huge), Err(SegmentError::NotRegular { .. })));
     }
+}
+
+#[test]
+fn what_was_never_written_is_memory_all_the_same_when_it_was_made_here() {
+    let region = RegionMut::new(3 * MIB + 5).unwrap().freeze().unwrap();
+    assert!(region.iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_region_is_as_long_as_it_was_when_it_was_sealed() {
+    let all = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
+    for (before, after) in [(4096, 8192), (8192, 4096), (4096, 5000)] {
+        let memory = raw::memory(before);
+        let theirs = memory.try_clone().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let receiving = thread::spawn(move || {
+            tell.send(hold_up_the_look_at_seals()).unwrap();
+            Region::from_fd(memory)
+        });
+        // Its owner changes it until the last moment: while it is asked whether that is still possible.
+        told.recv().unwrap().at_the_look(|| {
+            ftruncate(&theirs, after).unwrap();
+            pwrite(&theirs, &[1; 8192][..after as usize], 0).unwrap();
+            fcntl_add_seals(&theirs, all).unwrap();
+        });
+        let region = receiving.join().unwrap().unwrap();
+        assert_eq!(region.len() as u64, after);
+        assert!(region.iter().all(|&byte| byte == 1));
+    }
+}
+
+/// Where the kernel asks what is to become of a call (`SECCOMP_RET_USER_NOTIF`).
+struct HeldUp(OwnedFd);
+
+/// From now on this thread's look at the seals of a file waits until somebody has said that it goes on.
+fn hold_up_the_look_at_seals() -> HeldUp {
+    const F_GET_SEALS: u32 = 1034;
+    let program = [
+        load(0),
+        unless_equal(libc::SYS_fcntl as u32, 3),
+        load(24),
+        unless_equal(F_GET_SEALS, 1),
+        answer(libc::SECCOMP_RET_USER_NOTIF),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let listener = filter(&program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    // SAFETY: the kernel has just opened it.
+    HeldUp(unsafe { OwnedFd::from_raw_fd(listener as i32) })
+}
+
+impl HeldUp {
+    /// Waits for the call, does something, and lets it go on.
+    fn at_the_look(&self, act: impl FnOnce()) {
+        /// `_IOWR('!', 0, struct seccomp_notif)`.
+        const RECEIVE: libc::c_ulong = 0xc050_2100;
+        /// `_IOWR('!', 1, struct seccomp_notif_resp)`.
+        const SEND: libc::c_ulong = 0xc018_2101;
+        // SAFETY: integers.
+        let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes such a structure.
+        assert_eq!(unsafe { libc::ioctl(self.0.as_raw_fd(), RECEIVE, &raw mut asked) }, 0);
+        act();
+        let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+        let mut goes_on = libc::seccomp_notif_resp { id: asked.id, val: 0, error: 0, flags };
+        // SAFETY: the kernel reads such a structure.
+        assert_eq!(unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw mut goes_on) }, 0);
+    }
+}
+
+#[test]
+fn a_region_that_the_system_has_refused_to_receive_puts_none_out_of_step() {
+    let place = Place::new();
+    let (mut here, mut there) = pair(&place);
+    (0..3).for_each(|number| here.send_region(&region(number, 100)).unwrap());
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            refuse(libc::SYS_recvmsg, Errno::NOMEM);
+            there.recv().unwrap().region().unwrap_err()
+        });
+        let error = refused.join().unwrap();
+        assert!(matches!(error, RegionError::Link(LinkError::Os { .. })), "{error}");
+    });
+    check(&there.recv().unwrap().region().unwrap(), 1, 100);
+    check(&there.recv().unwrap().region().unwrap(), 2, 100);
+}
+
+/// From now on the call fails so, in this thread.
+fn refuse(call: libc::c_long, error: Errno) {
+    let refusal = libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32;
+    let program = [load(0), unless_equal(call as u32, 1), answer(refusal), answer(libc::SECCOMP_RET_ALLOW)];
+    filter(&program, 0);
+}
+
+/// The 32 bits at this place of what is known of a call: its number at 0, its second argument at 24.
+fn load(at: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: at }
+}
+
+/// Passes over so many steps unless they are that.
+fn unless_equal(value: u32, steps: u8) -> libc::sock_filter {
+    libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: steps,
+        k: value,
+    }
+}
+
+fn answer(answer: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: answer }
+}
+
+/// Has the kernel ask this program about each call of this thread, from now on.
+fn filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> libc::c_long {
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    let (operation, program) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
+    // SAFETY: the program lives until both calls have returned, and is only read.
+    let result = unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        libc::syscall(libc::SYS_seccomp, operation, flags, program)
+    };
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    result
 }
 
 /// Over the socket: with a region's descriptor.
@@ -328,7 +462,7 @@ pub fn lie(path: &Path, line: &Line) {
 
 /// Receives what a liar passes, and loses no descriptor.
 pub fn be_lied_to(path: &Path, line: &Line) {
-    let listener = ringpost::listen(path).unwrap();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let mut duplex = listener.accept_duplex().unwrap();
     let mut open = None;

@@ -10,7 +10,7 @@ use super::{
 };
 use ringpost::{LinkError, OpenError, RecvError, SegmentError};
 use rustix::{
-    fs::SealFlags,
+    fs::{FallocateFlags, SealFlags, fallocate},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use std::{
@@ -22,7 +22,7 @@ use std::{
 };
 
 /// How an attempt to make a link ends, as a word. Its place in this list goes over the line.
-const OUTCOMES: [&str; 15] = [
+const OUTCOMES: [&str; 16] = [
     "made",
     "not accepted",
     "refused",
@@ -37,6 +37,7 @@ const OUTCOMES: [&str; 15] = [
     "holes",
     "no descriptor",
     "no ring",
+    "too slow",
     "other",
 ];
 
@@ -52,6 +53,7 @@ fn outcome<T>(result: &Result<T, OpenError>) -> &'static str {
             LinkError::HungUp { .. } => "hung up",
             LinkError::Malformed { .. } => "malformed",
             LinkError::NoDescriptor { .. } => "no descriptor",
+            LinkError::TooSlow => "too slow",
             _ => "other",
         },
         Err(OpenError::Segment(error)) => match error {
@@ -182,6 +184,10 @@ fn memory_that_is_not_a_half_is_refused_and_no_descriptor_is_lost() {
     assert_eq!(join(vec![sealed(memory(SECOND - 4096), SEALS)]), "too short");
     assert_eq!(join(vec![sealed(memory(SECOND + 4096), SEALS)]), "too long");
     assert_eq!(join(vec![sealed(hollow(SECOND), SEALS)]), "holes");
+    // As many blocks as a half has, behind its end.
+    let deceiving = hollow(SECOND);
+    fallocate(&deceiving, FallocateFlags::KEEP_SIZE, SECOND, SECOND).unwrap();
+    assert_eq!(join(vec![sealed(deceiving, SEALS)]), "holes");
     assert_eq!(join(vec![File::open("/dev/null").unwrap().into()]), "not regular");
     assert_eq!(join(vec![File::open("/proc/self/exe").unwrap().into()]), "not sealed");
     let (read, _write) = std::io::pipe().unwrap();
@@ -215,6 +221,27 @@ fn whoever_is_silent_is_given_up_after_the_deadline() {
     assert_eq!(host.accepts(|| Raw::connect(&place)), "timed out");
     assert_eq!(host.accepts(|| Raw::greeted(&place)), "timed out");
     host.goes_on(&place);
+}
+
+#[test]
+fn who_is_given_up_for_being_slow_is_told_so_at_each_step() {
+    let place = Place::new();
+    let patience = std::time::Duration::from_millis(1);
+    let listener = ringpost::unnamed().capacity(4096).handshake_timeout(patience).listen(&*place).unwrap();
+    let accepting = thread::spawn(move || (0..2).map(|_| listener.accept().map(|_| ())).collect::<Vec<_>>());
+    // It has 1 ms for all of it, so the offer may come or not.
+    for words in [vec![], message(HELLO, SENDS)] {
+        let raw = Raw::connect(&place);
+        if !words.is_empty() {
+            raw.say(&words, &[]);
+        }
+        // Before it there may be an offer, or the word that not all was listened to.
+        assert!((0..3).any(|_| raw.hear().0 == message(5, 8)));
+    }
+    for given_up in accepting.join().unwrap() {
+        let error = given_up.unwrap_err();
+        assert!(matches!(error, OpenError::Link(LinkError::TimedOut { .. })), "{error}");
+    }
 }
 
 /// A client that goes up to a step, says so, and waits to be killed.
@@ -286,6 +313,7 @@ fn a_listener_that_lies_is_found_out_and_no_descriptor_is_lost() {
     assert_eq!(fares_with(&|raw| raw.say(b"nonsense", &[])), "malformed");
     assert_eq!(fares_with(&|raw| raw.say(&versioned([9, 1], 5, 1), &[])), "mismatch");
     assert_eq!(fares_with(&|raw| raw.say(&message(5, 2), &[])), "refused");
+    assert_eq!(fares_with(&|raw| raw.say(&message(5, 8), &[])), "too slow");
     assert_eq!(fares_with(&|raw| raw.say(&message(OFFER, 0), &[])), "malformed");
     assert_eq!(fares_with(&|_| ()), "timed out");
     assert_eq!(fares_with(&offer(memory(FIRST))), "not sealed");

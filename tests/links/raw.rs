@@ -2,7 +2,7 @@
 
 use rustix::{
     fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create},
-    io::Errno,
+    io::{Errno, pwrite},
     mm::{MapFlags, ProtFlags, mmap},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -112,6 +112,8 @@ pub const SEALS: SealFlags =
 pub fn memory(length: u64) -> OwnedFd {
     let fd = memfd_create("raw", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     fallocate(&fd, FallocateFlags::empty(), 0, length).unwrap();
+    // What nobody has written yet the kernel calls a hole.
+    assert_eq!(pwrite(&fd, &vec![0; length as usize], 0).unwrap() as u64, length);
     fd
 }
 

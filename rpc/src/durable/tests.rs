@@ -110,6 +110,53 @@ fn a_kill_after_any_store_of_the_making_leaves_a_state_that_is_made_anew_or_whol
 }
 
 #[test]
+fn memory_is_asked_for_in_steps_and_again_when_a_signal_comes() {
+    let (mut steps, mut signals) = (Vec::new(), 0);
+    allocate(20 << 20, |offset, length| {
+        signals += 1;
+        if signals % 3 != 0 {
+            return Err(Errno::INTR);
+        }
+        steps.push((offset >> 20, length >> 20));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((steps, signals), (vec![(0, 8), (8, 8), (16, 4)], 9));
+    assert_eq!(allocate(1, |_, _| Err(Errno::NOSPC)), Err(Errno::NOSPC));
+}
+
+#[test]
+fn a_file_that_is_there_in_part_is_made_anew_when_it_is_of_a_killed_server_and_refused_else() {
+    let file = File::new("part");
+    drop(file.open());
+    let whole = fs::metadata(&file.0).unwrap().len();
+    for length in [0, 1, 64, 4096, 5000, whole / 2, whole - 1] {
+        fs::write(&file.0, vec![0; length as usize]).unwrap();
+        let mut durable = file.open();
+        assert_eq!(durable.state(), [7; 3], "{length} bytes");
+        commit(&mut durable, A, 1, 10, "of A");
+        drop(durable);
+        let durable = file.open();
+        assert_eq!((durable.state(), recall(&durable, A, 1).as_deref()), ([10; 3], Some("of A")));
+        drop(durable);
+        let found = fs::metadata(&file.0).unwrap();
+        assert_eq!(found.len(), whole);
+        for at in (0..length).step_by(1000).chain(length.checked_sub(1)) {
+            let mut other = vec![0; length as usize];
+            other[at as usize] = 1;
+            fs::write(&file.0, &other).unwrap();
+            let refused = Durable::open::<Nothing>(&file.0, &[7; 3]);
+            assert!(matches!(refused, Err(DurableError::Mismatch)), "{length} bytes, one at {at}");
+            assert_eq!(fs::read(&file.0).unwrap(), other, "it is left alone");
+        }
+    }
+    // As long as it should be, and nothing there.
+    fs::write(&file.0, []).unwrap();
+    fs::File::options().write(true).open(&file.0).unwrap().set_len(whole).unwrap();
+    assert_eq!(file.open().state(), [7; 3]);
+}
+
+#[test]
 fn the_other_copy_keeps_what_the_commit_before_has_changed() {
     let file = File::new("copies");
     let mut durable = file.open();

@@ -10,7 +10,10 @@
 //! OFFER    with the first half         ->
 //!                                      <-    JOIN     with the second half
 //! WELCOME                              ->
+//!                                      <-    WELCOME
 //! ```
+//!
+//! The listening side has the last word in either case: so who connects has a link that the other side has not given up.
 //!
 //! Instead of its next message either side may say REFUSAL, with the reason. Where it is both ways the connection stays
 //! open, and each side may say REGION, with a descriptor.
@@ -96,6 +99,7 @@ pub(super) enum Reason {
     Resources = 5,
     OneWay = 6,
     BothWays = 7,
+    TooSlow = 8,
 }
 
 impl Reason {
@@ -112,6 +116,7 @@ impl Reason {
             }
             OpenError::Link(LinkError::NotAccepted { .. }) => Self::User,
             OpenError::Link(LinkError::Malformed { .. }) => Self::Malformed,
+            OpenError::Link(LinkError::TimedOut { .. }) => Self::TooSlow,
             OpenError::Segment(
                 SegmentError::NotSealed { .. }
                 | SegmentError::NotRegular { .. }
@@ -133,6 +138,7 @@ impl Reason {
             5 => "it lacks memory, descriptors or the kernel's help",
             6 => return LinkError::OneWay,
             7 => return LinkError::BothWays,
+            8 => return LinkError::TooSlow,
             _ => "for a reason that this version does not know",
         };
         LinkError::Refused { why }

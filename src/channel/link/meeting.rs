@@ -71,6 +71,16 @@ impl<'a> Meeting<'a> {
         self.hear(Step::Offer)
     }
 
+    /// The last word of a link in both directions, to the connecting side: the listener has not given it up meanwhile.
+    pub(in super::super) fn conclude(&self) -> Result<(), OpenError> {
+        say(&self.connection, Step::Welcome, 0, None, self.deadline)
+    }
+
+    /// Hears that.
+    pub(in super::super) fn hear_conclusion(&self) -> Result<(), OpenError> {
+        self.hear(Step::Welcome).map(|_| ())
+    }
+
     fn hear(&self, step: Step) -> Result<Heard, OpenError> {
         handshake::hear(&self.connection, step, self.deadline)
     }
@@ -87,7 +97,10 @@ impl<'a> Meeting<'a> {
         let theirs = OtherHalf::new(join.fd()?)?;
         let (halves, _) = ours.join(&theirs)?;
         let receiver = Receiver::new(Attachment::receiver(self.linked(header, halves))?);
-        say(&self.connection, Step::Welcome, 0, None, self.deadline)?;
+        if let Err(error) = say(&self.connection, Step::Welcome, 0, None, self.deadline) {
+            // Whoever hangs up here has said why.
+            return Err(self.hear(Step::Welcome).err().unwrap_or(error));
+        }
         Ok(receiver)
     }
 

@@ -56,6 +56,10 @@ impl Wire {
             if let Err(OpenError::Link(LinkError::TimedOut { .. } | LinkError::HungUp { .. })) = next {
                 return missing();
             }
+            if let Err(OpenError::Link(error @ LinkError::Os { .. })) = next {
+                // The system has refused to look: the descriptor is still there, to be taken or passed over later.
+                return Err(error.into());
+            }
             let at = *heard;
             *heard += 1;
             if at == number {

@@ -2,7 +2,7 @@
 
 use super::{super::ring::Inner, berth::Berth};
 use crate::{
-    sys::{clock::Deadline, fork::Generation},
+    sys::{clock::Deadline, fork::Generation, process},
     wait::{self, Look, MOST_BELLS, Spin, WaitStrategy, Word},
 };
 use std::sync::Arc;
@@ -12,8 +12,6 @@ pub(crate) struct Round<S> {
     seats: Vec<Seat<S>>,
     /// The seat that is looked at first.
     next: usize,
-    /// Sources that there ever were.
-    made: u64,
     spin: Spin,
     generation: Generation,
 }
@@ -39,11 +37,15 @@ pub(crate) enum Refusal {
 impl<S> Round<S> {
     pub(crate) fn new() -> Self {
         let spin = Inner::spin_as(WaitStrategy::default());
-        Self { seats: Vec::new(), next: 0, made: 0, spin, generation: Generation::current() }
+        Self { seats: Vec::new(), next: 0, spin, generation: Generation::current() }
     }
 
-    /// Adds a source, and gives its number, which no other gets.
-    pub(crate) fn add(&mut self, source: S, berth: Option<Berth>) -> Result<u64, Refusal> {
+    /// Adds a source that is made with its number, and gives that: no other of this process gets it, in whichever round.
+    pub(crate) fn add(
+        &mut self,
+        source: impl FnOnce(u64) -> S,
+        berth: Option<Berth>,
+    ) -> Result<u64, Refusal> {
         if self.seats.is_empty() {
             self.generation = Generation::current();
         }
@@ -53,15 +55,9 @@ impl<S> Round<S> {
         if berth.is_some() && self.berths().count() == MOST_BELLS {
             return Err(Refusal::TooMany);
         }
-        let id = self.made;
-        self.made += 1;
-        self.seats.push(Seat { id, source, berth: berth.map(Arc::new), passed_over: 0 });
+        let id = process::unique_number();
+        self.seats.push(Seat { id, source: source(id), berth: berth.map(Arc::new), passed_over: 0 });
         Ok(id)
-    }
-
-    /// The number of the next source.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.made
     }
 
     /// Whether this process has added the sources, and not the one from which it was forked.

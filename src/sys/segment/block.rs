@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SealFlags, fcntl_add_seals, fstatfs};
 
 use super::mapping::{Access, Range};
-use super::{FIXED_SIZE, Segment, SegmentError, allocated, from_io};
+use super::{FIXED_SIZE, Segment, SegmentError, from_io};
 use crate::sys::fork::Generation;
 
 /// Nobody writes to such a file, and no mapping is left through which somebody could: the kernel refuses the seal else.
@@ -75,6 +75,10 @@ impl Drop for Block {
 }
 
 /// Memory whose bytes nobody changes any more, mapped to read only.
+///
+/// Reading it never raises SIGBUS. When it was taken each of its pages was in memory or in swap; a page leaves the file only
+/// when it is truncated or a hole is punched, which the seals forbid. (A swap device that can't be read, or memory that is
+/// broken, is nothing that a process can be spared.)
 #[derive(Debug)]
 pub(crate) struct FrozenBlock {
     file: File,
@@ -84,6 +88,7 @@ pub(crate) struct FrozenBlock {
 
 impl FrozenBlock {
     /// Takes what somebody passed: only a memfd that is sealed against writing and any change of size, and has no holes.
+    /// Moves the position of the open file, which nothing here depends on.
     pub(crate) fn take(fd: OwnedFd) -> Result<Self, SegmentError> {
         let segment = Segment { file: fd.into() };
         let is_memory = fstatfs(&segment.file).is_ok_and(|system| system.f_type == TMPFS);
@@ -97,14 +102,10 @@ impl FrozenBlock {
             return Err(SegmentError::NotSealed { missing });
         }
         // Only now: before it was sealed its owner could still change it.
-        let meta = segment.metadata()?;
-        let Some(length) = usize::try_from(meta.len()).ok().and_then(NonZeroUsize::new) else {
-            return Err(SegmentError::TooShort { found: meta.len(), needed: 1 });
+        let found = segment.length_without_holes()?;
+        let Some(length) = usize::try_from(found).ok().and_then(NonZeroUsize::new) else {
+            return Err(SegmentError::TooShort { found, needed: 1 });
         };
-        // With these seals it stays as it is.
-        if allocated(&meta) < meta.len() {
-            return Err(SegmentError::Holes { found: allocated(&meta), needed: meta.len() });
-        }
         let range = Range::whole(&segment.file, length, Access::Frozen)?;
         Ok(Self { file: segment.file, length, range })
     }

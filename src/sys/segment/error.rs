@@ -133,9 +133,9 @@ pub enum SegmentError {
         /// Bytes that it should have.
         needed: u64,
     },
-    /// Not all of the memory that was passed is allocated: reading it could fail later.
+    /// Not all of the memory that was passed is there: reading it could fail later.
     Holes {
-        /// Bytes that are allocated.
+        /// Bytes that are allocated; in what came over a link, those before the first hole.
         found: u64,
         /// Bytes that should be.
         needed: u64,
@@ -287,7 +287,7 @@ impl fmt::Display for SegmentError {
                 write!(f, "the memory that was passed has {found} bytes and should have {needed}")
             }
             Self::Holes { found, needed } => {
-                write!(f, "of the memory that was passed {found} bytes are allocated, and {needed} should be")
+                write!(f, "of the memory that was passed {found} bytes are there, and {needed} should be")
             }
             Self::Unaligned { control_len, capacity, page } => write!(
                 f,

@@ -13,7 +13,7 @@ use rustix::fs::{SealFlags, fcntl_add_seals};
 use rustix::param::page_size;
 
 use super::mapping::{Access, Range};
-use super::{FIXED_SIZE, Segment, SegmentError, allocated};
+use super::{FIXED_SIZE, Segment, SegmentError};
 
 /// Nobody writes to such a file but through the mappings that there are.
 const ONE_WAY: SealFlags = FIXED_SIZE.union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
@@ -132,8 +132,7 @@ impl OtherHalf {
     /// Checks what was passed.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, SegmentError> {
         let segment = Segment { file: fd.into() };
-        let meta = segment.metadata()?;
-        if !meta.is_file() {
+        if !segment.metadata()?.is_file() {
             return Err(SegmentError::NotRegular { path: None });
         }
         let seals = segment.seals()?;
@@ -146,9 +145,7 @@ impl OtherHalf {
         if let Some(&(_, missing)) = missing.iter().find(|(seal, _)| !seals.contains(*seal)) {
             return Err(SegmentError::NotSealed { missing });
         }
-        if allocated(&meta) < meta.len() {
-            return Err(SegmentError::Holes { found: allocated(&meta), needed: meta.len() });
-        }
+        segment.length_without_holes()?;
         Ok(Self(segment))
     }
 

@@ -53,6 +53,9 @@ pub enum LinkError {
         /// Why.
         why: &'static str,
     },
+    /// This side was too slow for the listener ([`Builder::handshake_timeout`](crate::Builder::handshake_timeout)), which has
+    /// given it up. It may try again.
+    TooSlow,
     /// The other side makes links in one direction only, and this side asked for both.
     OneWay,
     /// The other side makes links in both directions, and this side asked for one.
@@ -151,6 +154,10 @@ impl fmt::Display for LinkError {
                 write!(f, "user {found} listens there, not user {expected} as expected")
             }
             Self::Refused { why } => write!(f, "the listener has refused: {why}"),
+            Self::TooSlow => f.write_str(
+                "the listener has given this process up, which was too slow for it: try again, or give it a longer \
+                 `handshake_timeout`",
+            ),
             Self::OneWay => f.write_str(
                 "the other side makes links in one direction only: `connect` goes with `accept`, `connect_duplex` with \
                  `accept_duplex`",

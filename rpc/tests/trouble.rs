@@ -1,0 +1,258 @@
+//! Calls where something is short, slow, lost again and again, or of another version.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use common::{Child, FAR};
+use ringpost::{LinkError, OpenError, Region, RegionError, RegionMut};
+use ringpost_rpc::{BindError, Binding, CallError, Client, Done, Refusal, Semantics, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+#[ringpost_rpc::interface]
+trait Pairs {
+    fn join(&self, first: Region, last: Region) -> Region;
+    /// Leaves the server so many descriptors.
+    fn leave(&self, free: u32);
+    fn nothing(&self);
+}
+
+#[derive(Clone)]
+struct Work;
+
+impl Pairs for Work {
+    fn join(&self, first: Region, last: Region) -> Region {
+        region(first[0] + last[0])
+    }
+
+    fn leave(&self, free: u32) {
+        leave_descriptors(free as usize);
+    }
+
+    fn nothing(&self) {}
+}
+
+/// What the descriptors of this process are used up by.
+static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// Leaves this process so many descriptors, of a few hundred.
+fn leave_descriptors(free: usize) {
+    let mut hoard = HOARD.lock().unwrap();
+    hoard.clear();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(200), ..getrlimit(Resource::Nofile) }).unwrap();
+    hoard.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+    let kept = hoard.len() - free;
+    hoard.truncate(kept);
+}
+
+fn region(byte: u8) -> Region {
+    let mut memory = RegionMut::new(5000).unwrap();
+    memory.fill(byte);
+    memory.freeze().unwrap()
+}
+
+const PLENTY: u32 = 50;
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["serve", path] => {
+            let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap());
+            line.tell(0);
+            server.serve(PairsServer(Work));
+        }
+        // Has no descriptor for what comes back, and then none to bind to a successor.
+        ["short", path] => {
+            let binding = Binding::path(path).semantics(Semantics::AtLeastOnce).timeout(FAR);
+            let mut client = PairsClient::bind(binding).unwrap();
+            let (first, last) = (region(1), region(2));
+            leave_descriptors(0);
+            let error = client.join(first.clone(), last.clone()).unwrap_err();
+            let is_told = matches!(
+                error,
+                CallError::Shortage {
+                    done: Done::Yes,
+                    error: RegionError::Link(LinkError::NoDescriptor { .. })
+                }
+            );
+            assert!(is_told, "{error}");
+            client.nothing().unwrap();
+            leave_descriptors(10);
+            assert_eq!(client.join(first, last).unwrap()[4999], 3);
+            line.tell(0);
+            line.hear();
+            client.client.set_timeout(Some(Duration::from_millis(1)));
+            // Until its link is gone, too: then nothing can be sent any more.
+            while !matches!(client.nothing().unwrap_err(), CallError::TimedOut { done: Done::No }) {}
+            leave_descriptors(0);
+            client.client.set_timeout(Some(FAR));
+            let error = client.nothing().unwrap_err();
+            let none_left = matches!(
+                error,
+                CallError::Unbound(BindError::Open(OpenError::Link(LinkError::NoDescriptor { .. })))
+            );
+            assert!(none_left, "{error}");
+        }
+        _ => panic!("no such role: {words:?}"),
+    }
+}
+
+/// A path for a socket that no other test has, gone with this value.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let file = format!("ringpost-rpc-trouble-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        Self(std::env::temp_dir().join(file))
+    }
+
+    fn serve(&self) -> Child {
+        let server = Child::start(&format!("serve {}", self.0.display()));
+        assert_eq!(server.hear(), 0);
+        server
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_server_without_a_descriptor_refuses_the_call_and_goes_on() {
+    let place = Place::new();
+    let _server = place.serve();
+    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce).timeout(FAR / 4);
+    let mut client = PairsClient::bind(binding).unwrap();
+    let (first, last) = (region(1), region(2));
+    for _ in 0..2 {
+        for free in [0, 1] {
+            client.leave(free).unwrap();
+            let error = client.join(first.clone(), last.clone()).unwrap_err();
+            assert!(matches!(error, CallError::Refused(Refusal::Shortage)), "{free} left: {error}");
+        }
+        client.leave(PLENTY).unwrap();
+        assert_eq!(client.join(first.clone(), last.clone()).unwrap()[..], [3; 5000]);
+    }
+}
+
+#[test]
+fn a_client_without_a_descriptor_is_told_so_and_goes_on() {
+    let place = Place::new();
+    let mut server = place.serve();
+    let client = Child::start(&format!("short {}", place.0.display()));
+    assert_eq!(client.hear(), 0);
+    server.kill();
+    client.tell(0);
+    client.finish();
+}
+
+const HELLO: u16 = 0xff00;
+const WELCOME: u16 = 0xff02;
+const OTHER_VERSION: u16 = 0xff05;
+
+/// Accepts links until one greets with nothing; has `answer` answer the greetings of the others, each with its number.
+fn accept_each(
+    path: &Path,
+    mut answer: impl FnMut(u32, ringpost::Duplex) + Send + 'static,
+) -> thread::JoinHandle<u32> {
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
+    thread::spawn(move || {
+        for number in 0.. {
+            // Whoever connects may give up at any time.
+            let Ok(mut link) = listener.accept_duplex() else { continue };
+            let Ok(greeting) = link.recv() else { continue };
+            if greeting.kind() != HELLO {
+                return number;
+            }
+            drop(greeting);
+            answer(number, link);
+        }
+        unreachable!()
+    })
+}
+
+/// Ends that, and gives how many links there were.
+fn links_of(accepting: thread::JoinHandle<u32>, path: &Path) -> u32 {
+    let mut last = ringpost::connect_duplex(path).unwrap();
+    last.sender.send_kind(7, &[]).unwrap();
+    accepting.join().unwrap()
+}
+
+#[test]
+fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
+    let place = Place::new();
+    let accepting = accept_each(&place.0, |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        // The call has come; whoever made it is left alone with it.
+        let _ = link.recv();
+    });
+    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce);
+    let mut client = PairsClient::bind(binding).unwrap();
+    client.client.set_timeout(Some(Duration::from_millis(300)));
+    let error = client.nothing().unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    drop(client);
+    // It pauses for 1, 2, 4, 8, 16, 32, and then 50 ms each.
+    let links = links_of(accepting, &place.0);
+    assert!((1..=14).contains(&links), "{links} links");
+}
+
+#[test]
+fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
+    let place = Place::new();
+    let accepting = accept_each(&place.0, |number, mut link| match number {
+        0..3 => {}
+        _ => link.sender.send_kind(WELCOME, &[]).unwrap(),
+    });
+    drop(PairsClient::bind(Binding::path(&place.0).timeout(FAR)).unwrap());
+    assert_eq!(links_of(accepting, &place.0), 4);
+    let accepting = accept_each(&place.0, |_, _| {});
+    let patience = Duration::from_millis(20);
+    let error = PairsClient::bind(Binding::path(&place.0).timeout(patience)).unwrap_err();
+    let is_told =
+        matches!(error, BindError::Lost | BindError::TimedOut | BindError::Open(OpenError::Link(_)));
+    assert!(is_told, "{error}");
+    assert!(links_of(accepting, &place.0) >= 1);
+}
+
+#[test]
+fn each_side_is_told_the_version_of_the_other() {
+    let place = Place::new();
+    let _server = place.serve();
+    // Whatever another version says behind its number.
+    for length in [4, 32, 100] {
+        let mut link = ringpost::connect_duplex(&place.0).unwrap();
+        let mut hello = vec![9; length];
+        hello[..4].copy_from_slice(&9u32.to_ne_bytes());
+        link.sender.send_kind(HELLO, &hello).unwrap();
+        let answer = link.recv().unwrap();
+        assert_eq!((answer.kind(), answer.to_vec()), (OTHER_VERSION, 1u32.to_ne_bytes().to_vec()));
+        drop(answer);
+        assert!(link.recv().is_err());
+    }
+    let other = Place::new();
+    let accepting = accept_each(&other.0, |number, mut link| {
+        let words: &[u8] = if number == 0 { &[9, 0, 0, 0] } else { &[9] };
+        link.sender.send_kind(OTHER_VERSION, words).unwrap();
+    });
+    let bind = || Client::bind::<PairsInterface>(Binding::path(&other.0)).unwrap_err();
+    let error = bind();
+    assert!(matches!(error, BindError::Version { ours: 1, theirs: 9 }), "{error}");
+    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 1"), "{error}");
+    assert!(matches!(bind(), BindError::Protocol));
+    assert_eq!(links_of(accepting, &other.0), 2);
+}
