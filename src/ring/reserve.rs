@@ -18,8 +18,8 @@ pub struct Reserved {
 
 /// Longest payload, in bytes, of a record that prefetches: behind longer ones the processor sees the pattern by itself.
 const PREFETCH_UP_TO: u32 = 1024;
-/// Units from a record to the line that it prefetches: 6 lines.
-const PREFETCH_AHEAD: u64 = 48;
+/// Units from a record to the line that it prefetches: 16 lines.
+const PREFETCH_AHEAD: u64 = 128;
 
 /// How much is to be reserved.
 #[derive(Clone, Copy, Debug)]
