@@ -103,7 +103,7 @@ mod tests {
     use crate::{
         channel::builder::{mapped, unnamed},
         ring::{
-            reserve::{Full, Produce},
+            reserve::{Full, Need, Produce},
             spsc,
         },
         sync::Ordering::*,
@@ -147,7 +147,7 @@ mod tests {
             let memory = Arc::new(memory.with_elastic(Elastic::new(Elastic::chunk_bytes(CEILING), pages)));
             itself.set(Arc::downgrade(&memory)).unwrap();
             let mut sender = spsc::Producer::attach(Arc::clone(&memory), true);
-            assert!(matches!(sender.reserve(0), Err(Full)), "the ring counts as full");
+            assert!(matches!(sender.reserve(Need::Record(0)), Err(Full)), "the ring counts as full");
         }
     }
 }
