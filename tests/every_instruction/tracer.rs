@@ -38,17 +38,19 @@ impl Traced {
         self.wait_for_trap();
     }
 
-    /// Lets it execute instruction by instruction up to its next mark, and calls `at` after each. A system call counts as
-    /// one.
-    pub fn step_to_mark(&self, mut at: impl FnMut()) {
+    /// Lets it execute instruction by instruction up to its next mark, as long as `at` says so, which is called after each. A
+    /// system call counts as one. True when it is at the mark.
+    pub fn step_to_mark(&self, mut at: impl FnMut() -> bool) -> bool {
         loop {
             ptrace::step(self.0, None).unwrap();
             self.wait_for_trap();
             // SI_KERNEL: by the instruction of a mark; TRAP_TRACE: by the step.
             if ptrace::getsiginfo(self.0).unwrap().si_code == libc::SI_KERNEL {
-                return;
+                return true;
             }
-            at();
+            if !at() {
+                return false;
+            }
         }
     }
 
