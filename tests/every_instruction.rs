@@ -6,7 +6,7 @@
 //! not must be passed over, and the ring must be as good as new. Instructions that change nothing shared leave the same
 //! pages, and these are judged once.
 //!
-//! Mailboxes, broadcasts and handing over have a file each in `every_instruction/`. There living processes are at the other end
+//! Mailboxes, broadcasts, handing over and elastic rings have a file each in `every_instruction/`. There living processes are at the other end
 //! as well: a victim is stopped, or really killed, behind each change that it makes.
 //!
 //! Short form: about a million instructions. Long form, more than ten million:
@@ -20,6 +20,8 @@
 #[path = "every_instruction/broadcast.rs"]
 mod broadcast;
 mod common;
+#[path = "every_instruction/elastic.rs"]
+mod elastic;
 #[path = "every_instruction/handing_over.rs"]
 mod handing_over;
 #[path = "every_instruction/judge.rs"]
