@@ -2,13 +2,13 @@
 //! gives some back, at each instruction.
 
 use super::{
-    common,
+    common::{self, FAR},
     judge::{self, Dead, MANY},
     study::{Study, study},
     victim::{LENGTHS, OWN, Operation, kind, message},
 };
 use ringpost::{Receiver, RecvError, Ring, SendError, Sender, SenderKind, Untrusted};
-use std::{fs::File, os::unix::fs::MetadataExt};
+use std::{fs::File, os::unix::fs::MetadataExt, time::Instant};
 
 const CEILING: u64 = 256 << 10;
 /// What memory comes and goes in.
@@ -97,12 +97,13 @@ fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, progress: &mut P
     let mut receiver = ring.receiver().unwrap();
     let known: Vec<_> =
         (1..=scene.before).map(|number| (number, LENGTH)).chain(scene.operation.sends()).collect();
-    let mut numbers = received(&mut receiver, &known);
-    while scene.many && receiver.next_death().is_none() && !scene.operation.sends().is_empty() {
+    let begun = Instant::now();
+    while scene.many && !scene.operation.sends().is_empty() && receiver.next_death().is_none() {
         // What it had reserved is passed over once its death is known.
+        assert!(begun.elapsed() < FAR, "nobody told of the death");
         std::thread::yield_now();
     }
-    numbers.extend(received(&mut receiver, &known));
+    let numbers = received(&mut receiver, &known);
     let sent = numbers.last() == Some(&OWN);
     let released = scene.before + u64::from(sent) - numbers.len() as u64;
     assert!(sent || !progress.sent, "what was there is gone");

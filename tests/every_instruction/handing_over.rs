@@ -2,7 +2,7 @@
 //! at whichever instruction: both sides say the same of the message.
 
 use super::{
-    common::{FAR, Line},
+    common::{self, FAR, Line},
     judge::{self, CAPACITY, Dead, MANY},
     starts,
     study::{Study, study},
@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const LENGTH: usize = 70;
+const LENGTH: usize = 20;
 
 /// What the victim does between its marks, after it has attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +103,13 @@ fn ring(many: bool, rendezvous: bool, start: u64) -> Ring {
     let builder = ringpost::unnamed().capacity(8 * CAPACITY).start_position(start);
     let builder = if many { builder.many_senders(MANY) } else { builder };
     if rendezvous { builder.rendezvous() } else { builder }.memfd().unwrap()
+}
+
+/// Each of these in a ring with one sender, and in one with many: the first one alone, unless the long form is asked for.
+fn both<T: Copy, const N: usize>(all: [T; N]) -> impl Iterator<Item = (bool, T)> {
+    let with_many = if common::long() { N } else { 1 };
+    let many = all.into_iter().take(with_many).map(|one| (true, one));
+    all.map(|one| (false, one)).into_iter().chain(many)
 }
 
 /// What there is to receive: numbers of messages, each byte of which is checked.
@@ -275,7 +282,7 @@ fn meet(mut receiver: Receiver, meanwhile: Meanwhile, go_on: impl FnOnce() -> To
 fn both_sides_of_a_rendezvous_agree_wherever_the_sender_is_stopped() {
     let meanwhiles = [Meanwhile::Release, Meanwhile::Hold, Meanwhile::Close, Meanwhile::CloseHolding];
     let mut study = Study::new("rendezvous");
-    for (many, meanwhile) in [false, true].into_iter().flat_map(|many| meanwhiles.map(|what| (many, what))) {
+    for (many, meanwhile) in both(meanwhiles) {
         for nth in 0.. {
             let ring = ring(many, true, starts(nth)[0]);
             let receiver = ring.receiver().unwrap();
@@ -298,7 +305,7 @@ fn both_sides_of_a_rendezvous_agree_wherever_the_sender_is_stopped() {
 #[test]
 fn a_waiting_sender_and_the_successor_agree_wherever_the_receiver_of_a_rendezvous_is_killed() {
     let acts = [(Act::Receive, Told::Taken), (Act::Leak, Told::InHand), (Act::Hush, Told::TakenBack)];
-    for (many, (act, in_the_end)) in [false, true].into_iter().flat_map(|many| acts.map(|act| (many, act))) {
+    for (many, (act, in_the_end)) in both(acts) {
         for nth in 0.. {
             let ring = ring(many, true, starts(nth)[0]);
             let sender = send_in_a_thread(&ring, OWN);
@@ -333,9 +340,7 @@ fn acknowledged(ring: &Ring) -> Receipt {
 #[test]
 fn a_receipt_and_the_successor_agree_wherever_the_receiver_is_killed() {
     let gone = |taken: Result<_, _>| matches!(taken, Err(NotTaken::PeerDied { .. } | NotTaken::Disconnected));
-    for (many, act) in
-        [false, true].into_iter().flat_map(|many| [Act::Receive, Act::Leak, Act::Hush].map(|act| (many, act)))
-    {
+    for (many, act) in both([Act::Receive, Act::Leak, Act::Hush]) {
         for nth in 0.. {
             let ring = ring(many, false, starts(nth)[0]);
             let receipt = acknowledged(&ring);
