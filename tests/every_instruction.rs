@@ -192,7 +192,7 @@ fn lengths(chance: u64) -> Vec<u64> {
 
 #[test]
 fn a_sender_is_killed_at_every_instruction() {
-    study("senders", "victim", |study, chance| {
+    study("senders", "victim", 5, |study, chance| {
         for many in [false, true] {
             for start in starts(chance) {
                 for length in lengths(chance) {
@@ -239,7 +239,7 @@ fn a_sender_is_killed_at_every_instruction() {
 
 #[test]
 fn a_receiver_is_killed_at_every_instruction() {
-    study("receivers", "victim", |study, chance| {
+    study("receivers", "victim", 5, |study, chance| {
         for many in [false, true] {
             for start in starts(chance) {
                 let some = vec![(1, 40), (2, 0), (3, (chance >> 16) as usize % 300), (4, 1)];
@@ -268,7 +268,7 @@ fn a_receiver_is_killed_at_every_instruction() {
 
 #[test]
 fn whoever_attaches_is_killed_at_every_instruction() {
-    study("attaching", "victim", |study, chance| {
+    study("attaching", "victim", 5, |study, chance| {
         for many in [false, true] {
             let start = starts(chance)[0];
             // It takes long to find out that a process lives.

@@ -350,7 +350,7 @@ fn behind_a_fallen_sender(start: u64, operation: Operation) -> Scene {
 
 #[test]
 fn a_sender_to_many_readers_is_killed_at_every_instruction() {
-    study("broadcast senders", "broadcast", |study, chance| {
+    study("broadcast senders", "broadcast", 1, |study, chance| {
         for start in starts(chance) {
             for length in lengths(chance).into_iter().skip(usize::from(!common::long())) {
                 let operations = [
@@ -379,7 +379,7 @@ fn a_sender_to_many_readers_is_killed_at_every_instruction() {
 
 #[test]
 fn a_reader_of_many_is_killed_at_every_instruction() {
-    study("broadcast readers", "broadcast", |study, chance| {
+    study("broadcast readers", "broadcast", 1, |study, chance| {
         for start in starts(chance) {
             for operation in [Operation::Receive, Operation::Leak, Operation::Hush] {
                 study.cast(&Scene { past: chance % 60, ..Scene::new(start, operation) });
@@ -391,7 +391,7 @@ fn a_reader_of_many_is_killed_at_every_instruction() {
 
 #[test]
 fn whoever_comes_to_a_broadcast_is_killed_at_every_instruction() {
-    study("broadcast attaching", "broadcast", |study, chance| {
+    study("broadcast attaching", "broadcast", 1, |study, chance| {
         let start = starts(chance)[0];
         study.cast(&behind_a_fallen_sender(start, Operation::Join));
         // It takes long to find out that a process lives.

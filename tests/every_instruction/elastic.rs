@@ -159,7 +159,7 @@ fn who_puts_memory_under_a_ring_or_takes_it_is_killed_at_every_instruction() {
         8 * ringpost::record_size(LENGTH) + ringpost::record_size(LENGTHS[OWN_LENGTH as usize])
             > CHUNK as usize
     );
-    study("elastic", "victim", |study, chance| {
+    study("elastic", "victim", 1, |study, chance| {
         let laps = if common::long() { chance % 50 * (CHUNK / 8) } else { 0 };
         for many in [false, true] {
             let send = Operation::Send(OWN_LENGTH);

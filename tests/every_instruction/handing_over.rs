@@ -203,7 +203,7 @@ fn offered(many: bool, bytes: &[u8], victim: u32, dead: &Dead, all: bool) -> boo
 
 #[test]
 fn a_sender_of_a_rendezvous_is_killed_at_every_instruction() {
-    study("offering", "rendezvous", |study, chance| {
+    study("offering", "rendezvous", 1, |study, chance| {
         for start in starts(chance) {
             for many in [false, true] {
                 let ring = ring(many, true, start);

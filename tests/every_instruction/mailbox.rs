@@ -446,7 +446,7 @@ impl Study {
 
 #[test]
 fn a_sender_to_a_mailbox_is_killed_at_every_instruction() {
-    study("mail senders", "mailbox", |study, chance| {
+    study("mail senders", "mailbox", 1, |study, chance| {
         for act in [Act::SendLow, Act::SendHigh, Act::Reserve, Act::Commit, Act::Abandon, Act::Leave] {
             study.mail(&Scene { held: 1, past: chance % 16, ..Scene::new(act, &[2, 3]) });
             if common::long() {
@@ -462,7 +462,7 @@ fn a_sender_to_a_mailbox_is_killed_at_every_instruction() {
 
 #[test]
 fn a_receiver_of_a_mailbox_is_killed_at_every_instruction() {
-    study("mail receivers", "mailbox", |study, chance| {
+    study("mail receivers", "mailbox", 1, |study, chance| {
         let acts = [
             Act::Take,
             Act::Receive,
@@ -488,7 +488,7 @@ fn a_receiver_of_a_mailbox_is_killed_at_every_instruction() {
 
 #[test]
 fn who_puts_a_mailbox_in_order_is_killed_at_every_instruction() {
-    study("mail recovery", "mailbox", |study, chance| {
+    study("mail recovery", "mailbox", 1, |study, chance| {
         // It takes long to find out that a process lives.
         let has_left = !common::long() || chance % 2 == 0;
         let held = if has_left { 0 } else { 1 };

@@ -139,10 +139,10 @@ impl Study {
     }
 }
 
-/// Does it once in the short form, and as often as makes millions of instructions in the long one.
-pub fn study(what: &str, role: &str, mut round: impl FnMut(&mut Study, u64)) {
+/// Does it once in the short form, and as often as makes so many million instructions in the long one.
+pub fn study(what: &str, role: &str, millions: u64, mut round: impl FnMut(&mut Study, u64)) {
     let mut study = Study::new(role);
-    let enough = if common::long() { 5_000_000 } else { 1 };
+    let enough = if common::long() { millions * 1_000_000 } else { 1 };
     let mut number = 0;
     while study.tally.instructions() < enough {
         round(&mut study, scatter(number));
