@@ -61,13 +61,15 @@ pub struct Study {
     child: Child,
     pub dead: Dead,
     tally: Tally,
+    /// Whether a victim that was stopped has come to its mark.
+    is_at_its_mark: bool,
 }
 
 impl Study {
     pub fn new(role: &str) -> Self {
         let child = Child::start(role);
         let thread = Traced::attach(child.hear());
-        Self { thread, child, dead: Dead::new(), tally: Tally::default() }
+        Self { thread, child, dead: Dead::new(), tally: Tally::default(), is_at_its_mark: false }
     }
 
     /// Lets the victim carry out an order at a ring, as far as its first mark; `meanwhile` happens when it is ready, if it says so.
@@ -93,7 +95,7 @@ impl Study {
         mut judge: impl FnMut(&[u8], u32, &Dead),
     ) -> u64 {
         self.begin(order, ring, meanwhile);
-        let Self { thread, child, dead, tally } = self;
+        let Self { thread, child, dead, tally, .. } = self;
         let (pid, mut watched) = (child.id(), Watched::new(ring));
         let (mut instructions, mut states) = (0, 0);
         let mut look = || {
@@ -124,13 +126,25 @@ impl Study {
             left -= u64::from(watched.change().is_some());
             left > 0
         };
-        let at_its_mark = nth > 0 && self.thread.step_to_mark(go_on);
-        !at_its_mark
+        self.is_at_its_mark = nth > 0 && self.thread.step_to_mark(go_on);
+        !self.is_at_its_mark
+    }
+
+    /// Steps a victim that was stopped on by so many instructions. False when it has changed the ring by then, or come to its mark.
+    pub fn step_on(&mut self, instructions: u64, ring: &Ring) -> bool {
+        let (mut watched, mut left) = (Watched::new(ring), instructions);
+        watched.change();
+        let go_on = || {
+            left -= 1;
+            left > 0 && watched.change().is_none()
+        };
+        self.is_at_its_mark = instructions > 0 && self.thread.step_to_mark(go_on);
+        !self.is_at_its_mark && left == 0
     }
 
     /// Lets a victim that was stopped so go on to its end, and gives what it says then.
-    pub fn finish(&mut self, is_at_its_mark: bool) -> u64 {
-        if !is_at_its_mark {
+    pub fn finish(&mut self) -> u64 {
+        if !self.is_at_its_mark {
             self.thread.go_on();
             self.thread.run_to_mark();
         }
