@@ -64,9 +64,8 @@ impl Traced {
         loop {
             match waitpid(self.0, Some(WaitPidFlag::__WALL)).unwrap() {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => return,
-                WaitStatus::Stopped(_, Signal::SIGSTOP) | WaitStatus::PtraceEvent(_, Signal::SIGSTOP, _) => {
-                    again()
-                }
+                WaitStatus::Stopped(_, Signal::SIGSTOP | Signal::SIGCONT)
+                | WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_STOP) => again(),
                 other => panic!("{other:?}"),
             }
         }
