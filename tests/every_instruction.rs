@@ -6,6 +6,9 @@
 //! not must be passed over, and the ring must be as good as new. Instructions that change nothing shared leave the same
 //! pages, and these are judged once.
 //!
+//! Mailboxes, broadcasts, handing over and elastic rings have a file each in `every_instruction/`. There living processes are at the other end
+//! as well: a victim is stopped, or really killed, behind each change that it makes.
+//!
 //! Short form: about a million instructions. Long form, more than ten million:
 //!
 //! ```text
@@ -14,25 +17,38 @@
 
 #![cfg(target_arch = "x86_64")]
 
+#[path = "every_instruction/broadcast.rs"]
+mod broadcast;
 mod common;
+#[path = "every_instruction/elastic.rs"]
+mod elastic;
+#[path = "every_instruction/handing_over.rs"]
+mod handing_over;
 #[path = "every_instruction/judge.rs"]
 mod judge;
+#[path = "every_instruction/mailbox.rs"]
+mod mailbox;
+#[path = "every_instruction/study.rs"]
+mod study;
 #[path = "every_instruction/tracer.rs"]
 mod tracer;
 #[path = "every_instruction/victim.rs"]
 mod victim;
 
-use common::{Child, stream::scatter};
-use judge::{CAPACITY, Dead, MANY, Progress, Shared, judge};
+use judge::{CAPACITY, MANY, Progress, Shared, judge};
 use ringpost::{MultiSender, Ring, Sender, SenderKind, Untrusted, record_size};
-use std::{cell::Cell, collections::BTreeMap};
-use tracer::Traced;
+use study::{Study, study};
 use victim::{LENGTHS, Operation, kind, message};
 
 #[test]
 fn child_process() {
-    let Some((_, line)) = common::role() else { return };
-    victim::serve(&line);
+    let Some((words, line)) = common::role() else { return };
+    match words[0].as_str() {
+        "mailbox" => mailbox::serve(&line),
+        "broadcast" => broadcast::serve(&line),
+        "rendezvous" => handing_over::serve(&line),
+        _ => victim::serve(&line),
+    }
 }
 
 /// What lies in a ring, and what the victim does with it.
@@ -78,38 +94,6 @@ impl Scene {
     }
 }
 
-/// Instructions stopped at and states judged, by operation.
-#[derive(Default)]
-struct Tally(BTreeMap<String, (u64, u64)>);
-
-impl Tally {
-    fn count(&mut self, operation: Operation, instructions: u64, states: u64) {
-        let name = format!("{operation:?}");
-        let entry = self.0.entry(name.split('(').next().unwrap().to_owned()).or_default();
-        *entry = (entry.0 + instructions, entry.1 + states);
-    }
-
-    fn instructions(&self) -> u64 {
-        self.0.values().map(|&(instructions, _)| instructions).sum()
-    }
-
-    fn print(&self, what: &str) {
-        for (operation, (instructions, states)) in &self.0 {
-            println!("{what}: {operation:<12} {instructions:>9} instructions {states:>7} states");
-        }
-        println!("{what}: {:<12} {:>9} instructions", "all", self.instructions());
-    }
-}
-
-/// A victim, and what was seen of it.
-struct Study {
-    /// Dropped before its process.
-    thread: Traced,
-    child: Child,
-    dead: Dead,
-    tally: Tally,
-}
-
 fn put<K: SenderKind>(sender: &mut Sender<Untrusted, K>, messages: &[(u64, usize)]) {
     for &(number, length) in messages {
         let mut reservation = sender.try_reserve(length).unwrap();
@@ -120,12 +104,6 @@ fn put<K: SenderKind>(sender: &mut Sender<Untrusted, K>, messages: &[(u64, usize
 }
 
 impl Study {
-    fn new() -> Self {
-        let child = Child::start("victim");
-        let thread = Traced::attach(child.hear());
-        Self { thread, child, dead: Dead::new(), tally: Tally::default() }
-    }
-
     fn run(&mut self, scene: &Scene) {
         let builder = ringpost::unnamed().capacity(8 * CAPACITY).start_position(scene.start);
         if scene.many {
@@ -167,8 +145,10 @@ impl Study {
         if scene.open {
             std::mem::forget(other.try_reserve(40).unwrap());
         }
+        let mut other = Some(other).filter(|_| scene.living > 0);
         self.step(scene, ring, || {
-            put(&mut other, &scene.behind);
+            let Some(other) = &mut other else { return };
+            put(other, &scene.behind);
             if scene.open_behind {
                 std::mem::forget(other.try_reserve(40).unwrap());
             }
@@ -177,45 +157,19 @@ impl Study {
 
     /// Steps the victim through the operation; `meanwhile` happens while it stands in a reservation.
     fn step(&mut self, scene: &Scene, ring: &Ring, meanwhile: impl FnOnce()) {
-        let Self { child, thread, dead, tally } = self;
-        let pid = child.id();
-        child.tell(scene.operation.code());
-        child.pass(ring.fd().unwrap());
-        if scene.operation.reserves_before() {
-            child.hear();
-            meanwhile();
-            child.tell(0);
-        }
-        thread.run_to_mark();
-        let shared = Shared::of(ring);
-        let (mut now, mut before) = (Vec::new(), Vec::new());
-        let (instructions, states) = (Cell::new(0), Cell::new(0));
         let mut progress = [Progress::default(), Progress::default()];
-        let mut look = || {
-            shared.copy_to(&mut now);
-            if now == before {
-                return;
-            }
-            states.set(states.get() + 1);
+        let name = format!("{:?}", scene.operation);
+        let meanwhile = scene.operation.reserves_before().then_some(meanwhile);
+        self.watch(&name, scene.operation.code(), ring, meanwhile, |bytes, pid, dead| {
             for (all, progress) in [true, false].into_iter().zip(&mut progress) {
                 if all || scene.many {
-                    judge(scene, now.clone(), pid, dead, all, progress);
+                    judge(scene, bytes.to_vec(), pid, dead, all, progress);
                 }
             }
-            std::mem::swap(&mut now, &mut before);
-        };
-        look();
-        thread.step_to_mark(|| {
-            instructions.set(instructions.get() + 1);
-            look();
         });
-        look();
         let [end, _] = progress;
         assert_eq!(end.sent, !scene.full && !scene.operation.sends().is_empty(), "{scene:?}");
         assert_eq!(end.released, scene.releases, "{scene:?}");
-        thread.go_on();
-        child.hear();
-        tally.count(scene.operation, instructions.get(), states.get());
     }
 }
 
@@ -236,21 +190,9 @@ fn lengths(chance: u64) -> Vec<u64> {
     all[..if common::long() { 6 } else { 2 }].to_vec()
 }
 
-/// Does it once in the short form, and as often as makes millions of instructions in the long one.
-fn study(what: &str, mut round: impl FnMut(&mut Study, u64)) {
-    let mut study = Study::new();
-    let enough = if common::long() { 5_000_000 } else { 1 };
-    let mut number = 0;
-    while study.tally.instructions() < enough {
-        round(&mut study, scatter(number));
-        number += 1;
-    }
-    study.tally.print(what);
-}
-
 #[test]
 fn a_sender_is_killed_at_every_instruction() {
-    study("senders", |study, chance| {
+    study("senders", "victim", 5, |study, chance| {
         for many in [false, true] {
             for start in starts(chance) {
                 for length in lengths(chance) {
@@ -297,7 +239,7 @@ fn a_sender_is_killed_at_every_instruction() {
 
 #[test]
 fn a_receiver_is_killed_at_every_instruction() {
-    study("receivers", |study, chance| {
+    study("receivers", "victim", 5, |study, chance| {
         for many in [false, true] {
             for start in starts(chance) {
                 let some = vec![(1, 40), (2, 0), (3, (chance >> 16) as usize % 300), (4, 1)];
@@ -326,13 +268,15 @@ fn a_receiver_is_killed_at_every_instruction() {
 
 #[test]
 fn whoever_attaches_is_killed_at_every_instruction() {
-    study("attaching", |study, chance| {
+    study("attaching", "victim", 5, |study, chance| {
         for many in [false, true] {
             let start = starts(chance)[0];
+            // It takes long to find out that a process lives.
+            let living = if common::long() { 1 } else { 0 };
             for operation in [Operation::Join, Operation::Listen] {
                 let before = vec![(1, 40), (2, 0)];
                 let fallen = many && operation == Operation::Listen;
-                study.run(&Scene { before, fallen, ..Scene::new(many, start, operation) });
+                study.run(&Scene { before, fallen, living, ..Scene::new(many, start, operation) });
             }
         }
     });

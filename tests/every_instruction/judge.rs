@@ -45,12 +45,25 @@ impl Shared {
         self.0.read_exact_at(bytes, 0).unwrap();
     }
 
-    /// Gives a sender's slot to the dead, with its alarm as the kernel leaves it.
+    /// Gives a slot to the dead, with its alarm as the kernel leaves it.
     pub fn bury(&self, slot: u64, dead: &Dead) {
-        let (mut claim, offset) = ([0; 8], SLOTS + SLOT * (slot - 1));
+        let offset = SLOTS + SLOT * (slot - 1);
+        self.give(offset, dead);
+        self.0.write_all_at(&OWNER_DIED.to_ne_bytes(), offset + ALARM).unwrap();
+    }
+
+    /// Gives the place of which there is one to the dead. Its alarms are those of nobody.
+    pub fn bury_the_one(&self, dead: &Dead) {
+        self.give(RECEIVER_CLAIM, dead);
+        for number in 0..u64::from(MANY) {
+            self.0.write_all_at(&OWNER_DIED.to_ne_bytes(), RECEIVER_ALARMS + 8 * number).unwrap();
+        }
+    }
+
+    fn give(&self, offset: u64, dead: &Dead) {
+        let mut claim = [0; 8];
         self.0.read_exact_at(&mut claim, offset).unwrap();
         self.0.write_all_at(&dead.instead_of(claim), offset).unwrap();
-        self.0.write_all_at(&OWNER_DIED.to_ne_bytes(), offset + ALARM).unwrap();
     }
 }
 
@@ -78,7 +91,7 @@ impl Dead {
 
 /// Makes the process `pid` in these bytes the dead one, with its alarms as the kernel leaves them. True when it held a
 /// sender's slot.
-fn kill(bytes: &mut [u8], pid: u32, dead: &Dead) -> bool {
+pub fn kill(bytes: &mut [u8], pid: u32, dead: &Dead) -> bool {
     let slots = (0..u64::from(MANY)).map(|number| {
         let slot = SLOTS + SLOT * number;
         (slot, slot + COMING, vec![slot + ALARM])
@@ -111,7 +124,7 @@ fn kill(bytes: &mut [u8], pid: u32, dead: &Dead) -> bool {
 }
 
 /// A ring of these bytes.
-fn ring_of(bytes: &[u8]) -> Ring {
+pub fn ring_of(bytes: &[u8]) -> Ring {
     let fd: OwnedFd = memfd_create("copy", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     let file = File::from(fd);
     file.write_all_at(bytes, 0).unwrap();

@@ -35,20 +35,23 @@ impl Traced {
 
     /// Lets it run to its next mark.
     pub fn run_to_mark(&self) {
-        self.wait_for_trap();
+        self.wait_for_trap(|| self.go_on());
     }
 
-    /// Lets it execute instruction by instruction up to its next mark, and calls `at` after each. A system call counts as
-    /// one.
-    pub fn step_to_mark(&self, mut at: impl FnMut()) {
+    /// Lets it execute instruction by instruction up to its next mark, as long as `at` says so, which is called after each. A
+    /// system call counts as one. True when it is at the mark.
+    pub fn step_to_mark(&self, mut at: impl FnMut() -> bool) -> bool {
         loop {
-            ptrace::step(self.0, None).unwrap();
-            self.wait_for_trap();
+            let step = || ptrace::step(self.0, None).unwrap();
+            step();
+            self.wait_for_trap(step);
             // SI_KERNEL: by the instruction of a mark; TRAP_TRACE: by the step.
             if ptrace::getsiginfo(self.0).unwrap().si_code == libc::SI_KERNEL {
-                return;
+                return true;
             }
-            at();
+            if !at() {
+                return false;
+            }
         }
     }
 
@@ -56,9 +59,16 @@ impl Traced {
         ptrace::cont(self.0, None).unwrap();
     }
 
-    fn wait_for_trap(&self) {
-        let status = waitpid(self.0, Some(WaitPidFlag::__WALL)).unwrap();
-        assert_eq!(status, WaitStatus::Stopped(self.0, Signal::SIGTRAP));
+    /// Whoever stops processes for a while may stop this one too: then it goes on `again`.
+    fn wait_for_trap(&self, again: impl Fn()) {
+        loop {
+            match waitpid(self.0, Some(WaitPidFlag::__WALL)).unwrap() {
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => return,
+                WaitStatus::Stopped(_, Signal::SIGSTOP | Signal::SIGCONT)
+                | WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_STOP) => again(),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 

@@ -77,7 +77,7 @@ impl Operation {
         verb << 8 | length
     }
 
-    fn of(code: u64) -> Self {
+    pub fn of(code: u64) -> Self {
         let length = code & 0xff;
         match code >> 8 {
             0 => Self::Join,
@@ -113,12 +113,27 @@ impl Operation {
     }
 }
 
-/// Serves one scenario after the other, until the parent has no more.
-pub fn serve(line: &Line) {
+/// Serves one scenario after the other, until the parent has no more: tells it what `play` gives.
+pub fn serve_each(line: &Line, play: impl Fn(u64, &Ring) -> u64) {
     // SAFETY: a number of this thread.
     line.tell(unsafe { libc::gettid() } as u64);
     while let Some(code) = line.next() {
-        let (operation, ring) = (Operation::of(code), open("pass", line));
+        let ring = open("pass", line);
+        line.tell(play(code, &ring));
+    }
+}
+
+/// The victim has prepared what it is to be stepped through: tells, and waits until the parent has prepared its own.
+pub fn ready(line: &Line) {
+    line.tell(0);
+    line.hear();
+    mark();
+}
+
+/// The victim at a ring with one receiver.
+pub fn serve(line: &Line) {
+    serve_each(line, |code, ring| {
+        let operation = Operation::of(code);
         match operation {
             Operation::Listen => {
                 mark();
@@ -131,11 +146,11 @@ pub fn serve(line: &Line) {
             | Operation::Leak
             | Operation::Sleep
             | Operation::Hush => listen(operation, ring.receiver().unwrap()),
-            _ if ring.info().many_senders.is_some() => many(operation, &ring, line),
-            _ => single(operation, &ring, line),
+            _ if ring.info().many_senders.is_some() => many(operation, ring, line),
+            _ => single(operation, ring, line),
         }
-        line.tell(0);
-    }
+        0
+    });
 }
 
 fn single(operation: Operation, ring: &Ring, line: &Line) {
@@ -160,7 +175,7 @@ fn many(operation: Operation, ring: &Ring, line: &Line) {
     send(operation, sender, line);
 }
 
-fn send<K: SenderKind>(operation: Operation, mut sender: Sender<ringpost::Untrusted, K>, line: &Line) {
+pub fn send<K: SenderKind>(operation: Operation, mut sender: Sender<ringpost::Untrusted, K>, line: &Line) {
     match operation {
         Operation::Send(length) => {
             let bytes = message(OWN, LENGTHS[length as usize]);
@@ -181,9 +196,7 @@ fn send<K: SenderKind>(operation: Operation, mut sender: Sender<ringpost::Untrus
         Operation::Commit(length) | Operation::Discard(length) | Operation::Shorten(length) => {
             let bytes = message(OWN, LENGTHS[length as usize]);
             let mut reservation = sender.try_reserve(bytes.len()).unwrap();
-            line.tell(0);
-            line.hear();
-            mark();
+            ready(line);
             if let Operation::Discard(_) = operation {
                 drop(reservation);
             } else {
