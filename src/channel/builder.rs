@@ -39,7 +39,7 @@ use std::{
 
 /// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
 /// enough for sixteen rings in a container's 64 MB of shared memory.
-const DEFAULT_CAPACITY: u64 = 4 << 20;
+pub(super) const DEFAULT_CAPACITY: u64 = 4 << 20;
 
 /// File names of named rings begin with this.
 pub(crate) const PREFIX: &str = "ringpost.";
@@ -49,7 +49,7 @@ pub(super) const HOSTED: OpenError =
     OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" };
 
 /// Longest name, in bytes: a file name has at most 255.
-const LONGEST_NAME: usize = 255 - PREFIX.len();
+pub(super) const LONGEST_NAME: usize = 255 - PREFIX.len();
 
 /// What becomes of a name when the process that made the ring drops its last handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

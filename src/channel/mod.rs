@@ -9,6 +9,7 @@ mod elastic;
 mod iter;
 mod lanes;
 mod leftover;
+pub mod limits;
 mod link;
 mod mailbox;
 mod message;
