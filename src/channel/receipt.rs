@@ -6,6 +6,7 @@ use super::{
     attach,
     receiver::Patience,
     ring::Inner,
+    select::Berth,
     sender::{OneReceiver, Sender, SenderKind, has_closed},
     trust::Trust,
     vigil::LOOK_AFTER,
@@ -96,7 +97,7 @@ impl Receipt {
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> Result<(), NotTaken> {
-        if !self.generation.lasts() {
+        if !self.is_own() {
             return Err(NotTaken::Forked);
         }
         // The sender, which watches for deaths, may sleep at the same time in another thread, or have gone: so this looks
@@ -107,17 +108,36 @@ impl Receipt {
             Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
         let mut next_look = Deadline::after(LOOK_AFTER / 2);
         let found = sleeper.until_release(&mut inner.spin(), deadline, |look| {
-            let gone = if look == Look::Spinning { None } else { gone(inner, self.before) };
             // Who polls for ever is never idle: then by the clock.
             let due = look == Look::Idle || look == Look::BeforeSleep && next_look.passed();
             if due {
                 next_look = Deadline::after(LOOK_AFTER / 2);
             }
-            let gone = gone.or_else(|| if due { died(inner) } else { None });
-            // After the look at who has gone: what that one has released counts.
-            if self.is_taken() { Some(Ok(())) } else { gone.map(Err) }
+            self.look(if due { Look::Idle } else { look })
         });
         found.unwrap_or(Err(NotTaken::TimedOut))
+    }
+
+    /// What has become of the message, if it is known.
+    pub(super) fn look(&self, why: Look) -> Option<Result<(), NotTaken>> {
+        let gone = match why {
+            Look::Spinning => None,
+            Look::BeforeSleep => gone(&self.inner, self.before),
+            Look::Idle => gone(&self.inner, self.before).or_else(|| died(&self.inner)),
+        };
+        // After the look at who has gone: what that one has released counts.
+        if self.is_taken() { Some(Ok(())) } else { gone.map(Err) }
+    }
+
+    /// Where a task sleeps that waits for it.
+    pub(super) fn berth(&self) -> Berth {
+        let scope = self.inner.scope;
+        Berth::of_release(&self.inner.memory, scope, (scope == Scope::Shared).then_some(LOOK_AFTER))
+    }
+
+    /// Whether this process has sent the message, and not the one from which it was forked.
+    pub(super) fn is_own(&self) -> bool {
+        self.generation.lasts()
     }
 }
 

@@ -163,7 +163,7 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
 }
 
 /// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release.
-const PATIENCE: Duration = Duration::from_millis(2);
+pub(super) const PATIENCE: Duration = Duration::from_millis(2);
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
@@ -403,7 +403,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     /// Room, as `reserve` takes it from the ring.
     #[inline]
-    fn room(
+    pub(super) fn room(
         &mut self,
         patience: Patience,
         reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
