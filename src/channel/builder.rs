@@ -5,7 +5,7 @@ mod hosted;
 mod mailbox;
 
 use super::{
-    attach, copy, elastic,
+    attach, checksum, copy, elastic,
     ring::{Home, Inner, Ring},
     trust::Trusted,
 };
@@ -84,6 +84,7 @@ pub struct Builder {
     item: Option<Item>,
     pub(super) rendezvous: bool,
     pub(super) elastic: bool,
+    pub(super) checksummed: bool,
     mode: u32,
     owner: Option<u32>,
     lifetime: Lifetime,
@@ -109,6 +110,7 @@ pub fn builder(name: impl Into<String>) -> Builder {
         item: None,
         rendezvous: false,
         elastic: false,
+        checksummed: false,
         mode: 0o600,
         owner: None,
         lifetime: Lifetime::default(),
@@ -329,7 +331,7 @@ impl Builder {
         let geometry = Geometry::new(capacity, mirrored);
         let most = match shape {
             Some(shape) => shape.longest.into(),
-            None => header::longest_message(geometry, self.elastic),
+            None => header::longest_message(geometry, self.elastic, self.checksummed),
         };
         let longest = self.longest.unwrap_or(most);
         if longest > most {
@@ -346,6 +348,9 @@ impl Builder {
         let kind = self.kind();
         if self.elastic {
             elastic::check(kind, capacity, mirrored)?;
+        }
+        if self.checksummed {
+            checksum::check(kind, mirrored, self.rendezvous)?;
         }
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
@@ -378,6 +383,7 @@ impl Builder {
             asymmetric: barrier::register(),
             rendezvous: self.rendezvous,
             elastic: self.elastic,
+            checksummed: self.checksummed,
             control_length: layout::control_length(slots, page) as u32,
             longest: longest as u32,
             item: self.item,
@@ -442,6 +448,9 @@ impl Builder {
         }
         if self.elastic && !found.elastic {
             return Err(mismatch("memory", "all there from the start", "elastic"));
+        }
+        if self.checksummed && !found.checksummed {
+            return Err(mismatch("checksum of each message", "none", "CRC-32C"));
         }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{NotTaken, RecvError, SendError},
-    ring::reserve::{Produce, Reserved},
+    ring::reserve::Reserved,
     sys::{
         clock::Deadline,
         porter::{self, Armed, Signal},
@@ -253,7 +253,7 @@ fn room<P: Trust, K: SenderKind>(
     sender: &mut Sender<P, K>,
     length: u32,
 ) -> Option<Result<Reserved, SendError>> {
-    match sender.room(Patience::None, |producer| producer.reserve(length)) {
+    match sender.room_for(length, Patience::None) {
         Err(SendError::Full | SendError::AtCeiling { .. }) => None,
         found => Some(found),
     }

@@ -3,6 +3,7 @@
 mod attach;
 mod batch;
 mod builder;
+mod checksum;
 mod copy;
 mod duplex;
 mod elastic;

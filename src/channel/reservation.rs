@@ -105,7 +105,10 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     {
         let at = self.reserved.start;
         let geometry = self.sender.memory().geometry();
-        let receipt = Receipt::new(self.sender, at.plus(geometry.size_units(at, self.length as u64)));
+        let receipt = Receipt::new(
+            self.sender,
+            at.plus(geometry.size_units(at, (self.length + self.sender.trailer) as u64)),
+        );
         self.commit();
         receipt
     }

@@ -3,6 +3,7 @@
 use super::{
     attach::Attachment,
     batch::{self, Batch},
+    checksum,
     receiver::Patience,
     reservation::{self, Reservation},
     ring::Inner,
@@ -155,6 +156,8 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     pub(super) waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
+    /// Bytes behind each message that guard it.
+    pub(super) trailer: u32,
     pub(super) scope: Scope,
     pub(super) generation: Generation,
     pub(super) spin: Spin,
@@ -180,8 +183,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let inner = &attachment.inner;
         let (longest, scope, spin) = (inner.header.longest, inner.scope, inner.spin());
         let waker = Waker::new(inner.header.asymmetric);
-        let generation = Generation::current();
-        Self { producer, attachment, before, waker, longest, scope, generation, spin, marker: PhantomData }
+        let (generation, trailer) = (Generation::current(), checksum::trailer(&inner.header));
+        let marker = PhantomData;
+        Self { producer, attachment, before, waker, longest, trailer, scope, generation, spin, marker }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -286,8 +290,15 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         patience: Patience,
     ) -> Result<Reservation<'_, P, K>, SendError> {
         let length = self.check_length(length)?;
-        let reserved = self.room(patience, |producer| producer.reserve(length))?;
+        let reserved = self.room_for(length, patience)?;
         Ok(Reservation::new(self, reserved, length))
+    }
+
+    /// Room for a message of this length, which was checked, and what guards it.
+    #[inline]
+    pub(super) fn room_for(&mut self, length: u32, patience: Patience) -> Result<Reserved, SendError> {
+        let bytes = length + self.trailer;
+        self.room(patience, |producer| producer.reserve(bytes))
     }
 
     /// Room for several messages that are published at once; waits while the ring is full. Each message takes
@@ -403,7 +414,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     /// Room, as `reserve` takes it from the ring.
     #[inline]
-    pub(super) fn room(
+    fn room(
         &mut self,
         patience: Patience,
         reserve: impl Fn(&mut K::Producer) -> Result<Reserved, Full>,
@@ -471,7 +482,11 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[inline]
     pub(super) fn publish_one(&mut self, reserved: Reserved, room: u32, length: u32, kind: u16) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
-        reservation::publish_one(producer, reserved, room, length, kind);
+        let trailer = self.trailer;
+        if trailer != 0 {
+            checksum::write(producer.memory(), reserved.start, length);
+        }
+        reservation::publish_one(producer, reserved, room + trailer, length + trailer, kind);
         self.published(1, length as u64);
     }
 
