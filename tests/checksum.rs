@@ -314,7 +314,7 @@ fn the_longest_message_leaves_room_for_its_checksum() {
 #[test]
 fn who_asks_for_checksums_gets_them_or_is_refused() {
     let refused = |ring: Result<Ring, OpenError>| {
-        let error = ring.err().expect("it can't have checksums");
+        let error = ring.expect_err("it can't have checksums");
         assert!(
             matches!(error, OpenError::Mismatch { .. }) && error.to_string().contains("checksum"),
             "{error}"
