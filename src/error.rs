@@ -476,6 +476,12 @@ pub enum RecvError {
     },
     /// The bytes of the message are no value of the receiver's type. It was released.
     NotAValue,
+    /// The bytes of the message are not those that were committed: its checksum differs. It was released, and counts as received;
+    /// the next call goes on behind it. Only from a ring [with checksums](crate::Builder::checksummed).
+    Damaged {
+        /// Its sequence number.
+        sequence: u64,
+    },
     /// A sender wrote what no sender of ringpost writes. Nothing more can be received from this ring.
     Corrupt {
         /// Sequence number where it stands.
@@ -506,6 +512,12 @@ impl fmt::Display for RecvError {
                 write!(f, "the next message has {length} bytes, more than the buffer")
             }
             Self::NotAValue => f.write_str("the message is no value of the receiver's type"),
+            Self::Damaged { sequence } => {
+                write!(
+                    f,
+                    "the message at {sequence} was damaged after it was committed: its checksum differs"
+                )
+            }
             Self::Corrupt { sequence, length } => {
                 write!(
                     f,
@@ -528,9 +540,10 @@ impl From<RecvError> for io::Error {
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::NotTheReceiver { .. } => io::ErrorKind::PermissionDenied,
-            RecvError::Missed { .. } | RecvError::NotAValue | RecvError::Corrupt { .. } => {
-                io::ErrorKind::InvalidData
-            }
+            RecvError::Missed { .. }
+            | RecvError::NotAValue
+            | RecvError::Damaged { .. }
+            | RecvError::Corrupt { .. } => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, error)
     }

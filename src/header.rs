@@ -24,6 +24,10 @@ const MIRRORED: u32 = 1;
 const ASYMMETRIC: u32 = 2;
 const RENDEZVOUS: u32 = 4;
 const ELASTIC: u32 = 8;
+const CHECKSUMMED: u32 = 16;
+
+/// Bytes of the checksum behind each message of a ring that has them.
+pub(crate) const CHECKSUM_LENGTH: u32 = 4;
 
 /// Smallest capacity, in bytes.
 pub(crate) const LEAST_CAPACITY: u64 = 4096;
@@ -34,10 +38,11 @@ pub(crate) const MOST_CAPACITY: u64 = 1 << 40;
 pub(crate) const LEAST_CEILING: u64 = 256 << 10;
 
 /// Most bytes that a message of a ring can have. That of an elastic one fits beside the chunk that is being received.
-pub(crate) fn longest_message(geometry: Geometry, elastic: bool) -> u64 {
+pub(crate) fn longest_message(geometry: Geometry, elastic: bool, checksummed: bool) -> u64 {
     let capacity = geometry.capacity();
     let beside = capacity.saturating_sub(Elastic::chunk_bytes(capacity) + HEADER_UNITS * UNIT);
-    geometry.longest_payload().min(if elastic { beside } else { u64::MAX })
+    let payload = geometry.longest_payload().min(if elastic { beside } else { u64::MAX });
+    payload - if checksummed { CHECKSUM_LENGTH.into() } else { 0 }
 }
 
 /// How many senders and readers a ring is made for.
@@ -89,6 +94,8 @@ pub(crate) struct Header {
     pub(crate) rendezvous: bool,
     /// Only what is in use has memory; the capacity is the ceiling.
     pub(crate) elastic: bool,
+    /// Behind each message stand four bytes that guard it.
+    pub(crate) checksummed: bool,
     /// Bytes before the data area.
     pub(crate) control_length: u32,
     /// Longest message in bytes, at most what the geometry can hold.
@@ -136,12 +143,13 @@ impl Header {
         let asymmetric = if self.asymmetric { ASYMMETRIC } else { 0 };
         let rendezvous = if self.rendezvous { RENDEZVOUS } else { 0 };
         let elastic = if self.elastic { ELASTIC } else { 0 };
+        let checksummed = if self.checksummed { CHECKSUMMED } else { 0 };
         let item = self.item.unwrap_or(Item { size: 0, align: 0 });
         bytes.put(&MAGIC);
         bytes.put(&VERSION.to_ne_bytes());
         bytes.put(&BYTE_ORDER.to_ne_bytes());
         bytes.put(&kind.to_ne_bytes());
-        bytes.put(&(mirrored | asymmetric | rendezvous | elastic).to_ne_bytes());
+        bytes.put(&(mirrored | asymmetric | rendezvous | elastic | checksummed).to_ne_bytes());
         bytes.put(&self.geometry.capacity().to_ne_bytes());
         bytes.put(&self.control_length.to_ne_bytes());
         bytes.put(&slots.to_ne_bytes());
@@ -196,7 +204,7 @@ impl Header {
             (4, _) => mailbox(slots)?,
             _ => return Err(OpenError::NotARing { why: "its header names no known kind of ring" }),
         };
-        if flags & !(MIRRORED | ASYMMETRIC | RENDEZVOUS | ELASTIC) != 0 {
+        if flags & !(MIRRORED | ASYMMETRIC | RENDEZVOUS | ELASTIC | CHECKSUMMED) != 0 {
             return Err(OpenError::NotARing { why: "its header has flags that this version does not know" });
         }
         if flags & RENDEZVOUS != 0 && matches!(kind, Kind::Broadcast(_)) {
@@ -214,7 +222,14 @@ impl Header {
         if elastic && !can_be_elastic {
             return Err(OpenError::NotARing { why: "its header makes a ring elastic that can't be" });
         }
-        if longest as u64 > longest_message(geometry, elastic) {
+        let checksummed = flags & CHECKSUMMED != 0;
+        let to_one = matches!(kind, Kind::Single | Kind::Many(_)) && flags & RENDEZVOUS == 0;
+        if checksummed && !(geometry.mirrored() && to_one) {
+            return Err(OpenError::NotARing {
+                why: "its header gives checksums to a ring that can't have them",
+            });
+        }
+        if longest as u64 > longest_message(geometry, elastic, checksummed) {
             return Err(OpenError::NotARing { why: "its header has a message longer than the ring" });
         }
         if !page.is_power_of_two()
@@ -238,6 +253,7 @@ impl Header {
             asymmetric: flags & ASYMMETRIC != 0,
             rendezvous: flags & RENDEZVOUS != 0,
             elastic,
+            checksummed,
             control_length,
             longest,
             item: item.then_some(Item { size, align }),
@@ -333,6 +349,7 @@ mod tests {
             asymmetric: true,
             rendezvous: true,
             elastic: false,
+            checksummed: false,
             control_length: layout::control_length(7, 4096) as u32,
             longest: 4000,
             item: Some(Item { size: 24, align: 8 }),

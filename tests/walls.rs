@@ -56,6 +56,7 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "crate::sys",
             "crate::wait",
             "crate::SegmentError",
+            "crc32c",
             "shared_memory",
             "zerocopy",
         ],
@@ -63,8 +64,8 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates whose use is the business of a few files, however their items are brought in.
-const CRATES: [&str; 8] =
-    ["rustix", "nix", "libc", "memmap2", "atomic_wait", "shared_memory", "zerocopy", "loom"];
+const CRATES: [&str; 9] =
+    ["rustix", "nix", "libc", "memmap2", "atomic_wait", "crc32c", "shared_memory", "zerocopy", "loom"];
 
 /// Who uses the hardware's atomics besides `sync.rs`, for what is no part of the protocol; the comments there say what.
 /// Directories end in a slash.
@@ -74,11 +75,12 @@ const OWN_ATOMICS: [&str; 5] = ["sync.rs", "layout.rs", "wait.rs", "channel/vigi
 const BOTH_ATOMICS: [&str; 2] = ["layout.rs", "wait.rs"];
 
 /// The files with unsafe code. All else is safe Rust.
-const UNSAFE: [&str; 25] = [
+const UNSAFE: [&str; 26] = [
     "channel/attach.rs",
     "channel/batch.rs",
     "channel/builder.rs",
     "channel/builder/hosted.rs",
+    "channel/checksum.rs",
     "channel/copy.rs",
     "channel/link/meeting.rs",
     "channel/mailbox/letter.rs",

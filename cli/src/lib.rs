@@ -8,6 +8,7 @@ mod delivery;
 mod ending;
 mod framing;
 mod input;
+mod limits;
 mod ls;
 mod meter;
 mod output;
@@ -43,6 +44,7 @@ enum Verb {
     Stat(stat::StatArguments),
     Unlink(unlink::UnlinkArguments),
     Clean(clean::CleanArguments),
+    Limits(limits::LimitsArguments),
 }
 
 /// What the program does.
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Stat(arguments) => stat::run(&arguments),
         Verb::Unlink(arguments) => unlink::run(&arguments),
         Verb::Clean(arguments) => clean::run(&arguments),
+        Verb::Limits(arguments) => limits::run(&arguments),
     };
     ending::exit_code(result)
 }

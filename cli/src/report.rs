@@ -36,6 +36,8 @@ pub struct RingReport {
     pub rendezvous: bool,
     /// Whether its memory grows with the backlog; the capacity is the ceiling then.
     pub elastic: bool,
+    /// Whether each message is guarded by a checksum.
+    pub checksummed: bool,
     /// Bytes of each message, where all have the same type.
     pub item_size: Option<usize>,
     /// Process that made it.
@@ -151,6 +153,7 @@ impl RingReport {
             }),
             rendezvous: info.rendezvous,
             elastic: info.elastic,
+            checksummed: info.checksummed,
             item_size: info.item_size,
             creator: info.creator,
             created_ns: info.created_ns,

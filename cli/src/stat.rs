@@ -52,6 +52,7 @@ fn show(ring: &RingReport) -> String {
             "messages",
             ring.item_size.map_or("of any bytes".into(), |size| format!("of a type of {size} bytes")),
         ),
+        ("checksum", if ring.checksummed { "behind each message" } else { "none" }.into()),
         ("memory", if ring.elastic { "grows up to the capacity" } else { "all there" }.into()),
         (
             "senders",

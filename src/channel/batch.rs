@@ -1,7 +1,7 @@
 //! Several messages that are published at once.
 
 use super::{
-    copy,
+    checksum, copy,
     receipt::Receipt,
     sender::{OneReceiver, Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
@@ -42,7 +42,8 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
         self.messages == 0
     }
 
-    /// Bytes of the batch's room that are left, of which a message takes 16 and its length, rounded up to 8.
+    /// Bytes of the batch's room that are left, of which a message takes 16 and its length, rounded up to 8; and 4 more in a ring with
+    /// checksums.
     pub fn room(&self) -> usize {
         ((self.reserved.units - self.next.since(self.reserved.start)) * UNIT) as usize
     }
@@ -64,16 +65,20 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     #[inline]
     fn place(&self, length: usize) -> Result<(Position, u32), SendError> {
         let length = self.sender.check_length(length)?;
-        let units = self.sender.memory().geometry().size_units(self.next, length as u64);
+        let bytes = length + self.sender.trailer;
+        let units = self.sender.memory().geometry().size_units(self.next, bytes as u64);
         let left = self.reserved.units - self.next.since(self.reserved.start);
         if units > left { Err(SendError::Full) } else { Ok((self.next, length)) }
     }
 
     #[inline]
     fn take(&mut self, at: Position, length: u32, kind: u16) {
-        let memory = self.sender.memory();
-        self.reserved.place(memory, at, length, kind);
-        self.next = at.plus(memory.geometry().size_units(at, length as u64));
+        let (memory, trailer) = (self.sender.memory(), self.sender.trailer);
+        if trailer != 0 {
+            checksum::write(memory, at, length);
+        }
+        self.reserved.place(memory, at, length + trailer, kind);
+        self.next = at.plus(memory.geometry().size_units(at, (length + trailer) as u64));
         self.messages += 1;
         self.bytes += length as u64;
     }
@@ -136,7 +141,8 @@ impl<P: Trust, K: SenderKind> fmt::Debug for Batch<'_, P, K> {
     }
 }
 
-/// Bytes of a batch's room that a message of `length` bytes takes: its 16-byte header and its length, rounded up to 8.
+/// Bytes of a batch's room that a message of `length` bytes takes: its 16-byte header and its length, rounded up to 8. In a ring
+/// with checksums it takes as much as one that is 4 bytes longer.
 pub const fn record_size(length: usize) -> usize {
     (length + 16).next_multiple_of(8)
 }

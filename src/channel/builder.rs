@@ -5,7 +5,7 @@ mod hosted;
 mod mailbox;
 
 use super::{
-    attach, copy, elastic,
+    attach, checksum, copy, elastic,
     ring::{Home, Inner, Ring},
     trust::Trusted,
 };
@@ -39,7 +39,7 @@ use std::{
 
 /// Capacity of a ring whose builder does not say: large enough that neither side waits for the other's cache, small
 /// enough for sixteen rings in a container's 64 MB of shared memory.
-const DEFAULT_CAPACITY: u64 = 4 << 20;
+pub(super) const DEFAULT_CAPACITY: u64 = 4 << 20;
 
 /// File names of named rings begin with this.
 pub(crate) const PREFIX: &str = "ringpost.";
@@ -49,7 +49,7 @@ pub(super) const HOSTED: OpenError =
     OpenError::NotARing { why: "it is hosted in a segment of the shared_memory crate" };
 
 /// Longest name, in bytes: a file name has at most 255.
-const LONGEST_NAME: usize = 255 - PREFIX.len();
+pub(super) const LONGEST_NAME: usize = 255 - PREFIX.len();
 
 /// What becomes of a name when the process that made the ring drops its last handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,6 +84,7 @@ pub struct Builder {
     item: Option<Item>,
     pub(super) rendezvous: bool,
     pub(super) elastic: bool,
+    pub(super) checksummed: bool,
     mode: u32,
     owner: Option<u32>,
     lifetime: Lifetime,
@@ -109,6 +110,7 @@ pub fn builder(name: impl Into<String>) -> Builder {
         item: None,
         rendezvous: false,
         elastic: false,
+        checksummed: false,
         mode: 0o600,
         owner: None,
         lifetime: Lifetime::default(),
@@ -334,7 +336,7 @@ impl Builder {
         let geometry = Geometry::new(capacity, mirrored);
         let most = match shape {
             Some(shape) => shape.longest.into(),
-            None => header::longest_message(geometry, self.elastic),
+            None => header::longest_message(geometry, self.elastic, self.checksummed),
         };
         let longest = self.longest.unwrap_or(most);
         if longest > most {
@@ -351,6 +353,9 @@ impl Builder {
         let kind = self.kind();
         if self.elastic {
             elastic::check(kind, self.rendezvous, capacity, mirrored)?;
+        }
+        if self.checksummed {
+            checksum::check(kind, mirrored, self.rendezvous)?;
         }
         let slots = kind.slots();
         let most = layout::MOST_SLOTS.into();
@@ -383,6 +388,7 @@ impl Builder {
             asymmetric: barrier::register(),
             rendezvous: self.rendezvous,
             elastic: self.elastic,
+            checksummed: self.checksummed,
             control_length: layout::control_length(slots, page) as u32,
             longest: longest as u32,
             item: self.item,
@@ -447,6 +453,9 @@ impl Builder {
         }
         if self.elastic && !found.elastic {
             return Err(mismatch("memory", "all there from the start", "elastic"));
+        }
+        if self.checksummed && !found.checksummed {
+            return Err(mismatch("checksum of each message", "none", "CRC-32C"));
         }
         if found.asymmetric && !barrier::register() {
             return Err(OpenError::Unsupported { what: "membarrier(GLOBAL_EXPEDITED)" });

@@ -48,6 +48,13 @@ pub enum LanesError {
         /// As from [`Receiver::recv`].
         error: RecvError,
     },
+    /// A message of a lane was damaged and is gone: [`RecvError::Damaged`]. The lane goes on.
+    Damaged {
+        /// Which.
+        lane: LaneId,
+        /// Sequence number of the message.
+        sequence: u64,
+    },
     /// A lane belongs to the process that this one was forked from.
     Forked,
 }
@@ -61,6 +68,9 @@ impl fmt::Display for LanesError {
             Self::NoSuchLane { lane: LaneId(lane) } => write!(f, "there is no lane {lane} (any more)"),
             Self::TooMany { most } => write!(f, "there are {most} lanes already, and one wait takes no more"),
             Self::Ended { lane: LaneId(lane), error } => write!(f, "lane {lane} has ended: {error}"),
+            Self::Damaged { lane: LaneId(lane), sequence } => {
+                write!(f, "lane {lane}: {}", RecvError::Damaged { sequence: *sequence })
+            }
             Self::Forked => f.write_str("a lane is the parent process's: attach anew after a fork"),
         }
     }
@@ -83,6 +93,7 @@ impl From<LanesError> for io::Error {
             LanesError::NoLanes | LanesError::NoSuchLane { .. } => io::ErrorKind::NotConnected,
             LanesError::TooMany { .. } => io::ErrorKind::ResourceBusy,
             LanesError::Ended { error, .. } => return error.into(),
+            LanesError::Damaged { .. } => io::ErrorKind::InvalidData,
             LanesError::Forked => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)
@@ -275,6 +286,9 @@ impl<P: Trust> Lanes<P> {
             Ok(record) => {
                 let (id, receiver) = self.round.source(index);
                 Ok((LaneId(id), Message::new(receiver, record)))
+            }
+            Err(RecvError::Damaged { sequence }) => {
+                Err(LanesError::Damaged { lane: LaneId(self.round.source(index).0), sequence })
             }
             Err(error) => Err(LanesError::Ended { lane: LaneId(self.round.take_out(index).0), error }),
         }

@@ -2,6 +2,7 @@
 
 mod desk;
 mod letter;
+mod notify;
 mod picking;
 pub mod posix;
 pub mod sysv;

@@ -293,6 +293,7 @@ impl<'a, P: Trust> Messages<'a, P> {
         while count < most {
             let next = match receive::look_at(memory, end) {
                 Ok(Look::Message(record)) => {
+                    let Some(record) = receiver.opened(record) else { break };
                     count += 1;
                     bytes += record.length() as u64;
                     record.end
@@ -329,6 +330,7 @@ impl<'a, P: Trust> Messages<'a, P> {
                     Ok(Look::Message(record)) => {
                         at = record.end;
                         left -= 1;
+                        let record = self.receiver.reopened(record)?;
                         return Some(BatchedMessage {
                             view: View::new(self.receiver, record),
                             trust: PhantomData,

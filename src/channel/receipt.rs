@@ -6,6 +6,7 @@ use super::{
     attach,
     receiver::Patience,
     ring::Inner,
+    select::Berth,
     sender::{OneReceiver, Sender, SenderKind, has_closed},
     trust::Trust,
     vigil::{LOOK_AFTER, Looks},
@@ -96,7 +97,7 @@ impl Receipt {
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> Result<(), NotTaken> {
-        if !self.generation.lasts() {
+        if !self.is_own() {
             return Err(NotTaken::Forked);
         }
         // The sender, which watches for deaths, may sleep at the same time in another thread, or have gone: so this looks
@@ -105,15 +106,34 @@ impl Receipt {
         let slice = (inner.scope == Scope::Shared).then_some(LOOK_AFTER);
         let sleeper =
             Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
-        // After the look at who has gone: what that one has released counts.
-        let outcome = |gone: Option<NotTaken>| if self.is_taken() { Some(Ok(())) } else { gone.map(Err) };
         let mut looks = Looks::after(LOOK_AFTER / 2);
         let found = sleeper.until_release(&mut inner.spin(), deadline, |look| {
-            let gone = if look == Look::Spinning { None } else { gone(inner, self.before) };
-            outcome(gone.or_else(|| if looks.is_due(look) { died(inner) } else { None }))
+            self.look(if looks.is_due(look) { Look::Idle } else { look })
         });
         // Whoever asks again and again, and never waits for long, learns of a death, too.
-        found.or_else(|| outcome(died(inner))).unwrap_or(Err(NotTaken::TimedOut))
+        found.or_else(|| self.look(Look::Idle)).unwrap_or(Err(NotTaken::TimedOut))
+    }
+
+    /// What has become of the message, if it is known.
+    pub(super) fn look(&self, why: Look) -> Option<Result<(), NotTaken>> {
+        let gone = match why {
+            Look::Spinning => None,
+            Look::BeforeSleep => gone(&self.inner, self.before),
+            Look::Idle => gone(&self.inner, self.before).or_else(|| died(&self.inner)),
+        };
+        // After the look at who has gone: what that one has released counts.
+        if self.is_taken() { Some(Ok(())) } else { gone.map(Err) }
+    }
+
+    /// Where a task sleeps that waits for it.
+    pub(super) fn berth(&self) -> Berth {
+        let scope = self.inner.scope;
+        Berth::of_release(&self.inner.memory, scope, (scope == Scope::Shared).then_some(LOOK_AFTER))
+    }
+
+    /// Whether this process has sent the message, and not the one from which it was forked.
+    pub(super) fn is_own(&self) -> bool {
+        self.generation.lasts()
     }
 }
 

@@ -1,6 +1,9 @@
 //! The receiving end.
 
 mod fallen;
+mod news;
+
+pub use news::{Death, Stall};
 
 use super::{
     attach::Attachment,
@@ -54,6 +57,8 @@ struct Listening {
     waker: Waker,
     scope: Scope,
     generation: Generation,
+    /// Whether a checksum stands behind each message.
+    checksummed: bool,
     /// Senders that died, in slots that nobody has taken since.
     fallen: Vec<Fallen>,
     /// Somebody has died, and no end was reported since.
@@ -64,26 +69,6 @@ struct Listening {
     standing: Option<(Position, Instant)>,
     /// At the senders, where nobody tells of a death.
     looks: Looks,
-}
-
-/// A sender that died without closing. From [`Receiver::next_death`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Death {
-    /// Who died.
-    pub sender: SenderId,
-    /// Bytes of the ring, header included, that it had reserved and not committed, and that were passed over so far.
-    pub unfinished: u64,
-}
-
-/// A reservation that holds up the ring. From [`Receiver::stalled`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Stall {
-    /// Whose it is. The process lives: perhaps it was stopped, or waits for something else before it commits.
-    pub sender: SenderId,
-    /// How long this receiver has stood before it. The reservation is at least as old.
-    pub age: Duration,
 }
 
 /// How long a call may wait for a message.
@@ -107,6 +92,7 @@ impl<P: Trust> Receiver<P> {
             waker,
             scope,
             generation,
+            checksummed: inner.header.checksummed,
             fallen: Vec::new(),
             end_is_owed: false,
             ended: None,
@@ -322,18 +308,20 @@ impl<P: Trust> Receiver<P> {
         if !self.ring.generation.lasts() {
             return Err(RecvError::Forked);
         }
-        match self.ring.consumer.look() {
-            Ok(Some(record)) => Ok(record),
-            Ok(None) => self.wait_for_message(patience),
-            Err(violation) => Err(corrupt(violation)),
-        }
+        let record = match self.ring.consumer.look() {
+            Ok(Some(record)) => record,
+            Ok(None) => self.wait_for_message(patience)?,
+            Err(violation) => return Err(corrupt(violation)),
+        };
+        if self.ring.checksummed { self.verified(record) } else { Ok(record) }
     }
 
     /// What there is now: a message, the end, or nothing yet. For who receives from several.
     #[inline]
     pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
         self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
-        self.ring.look(&self.attachment, why)
+        let found = self.ring.look(&self.attachment, why)?;
+        Some(if self.ring.checksummed { found.and_then(|record| self.verified(record)) } else { found })
     }
 
     /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.

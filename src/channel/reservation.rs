@@ -40,7 +40,8 @@ pub struct Reservation<'a, P: Trust = Untrusted, K: SenderKind = Single> {
 impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     #[inline]
     pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
-        Self { sender, info: reserved.info, trust: PhantomData }
+        let length = reserved.info.length() - sender.trailer;
+        Self { sender, info: reserved.info.with_length(length), trust: PhantomData }
     }
 
     /// Bytes of the message.
@@ -105,7 +106,8 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     {
         let at = self.sender.open().start;
         let geometry = self.sender.memory().geometry();
-        let receipt = Receipt::new(self.sender, at.plus(geometry.size_units(at, self.info.length() as u64)));
+        let length = self.info.length() + self.sender.trailer;
+        let receipt = Receipt::new(self.sender, at.plus(geometry.size_units(at, length as u64)));
         self.commit();
         receipt
     }

@@ -133,6 +133,8 @@ pub struct RingInfo {
     pub rendezvous: bool,
     /// Whether its memory grows with the backlog; the capacity is the ceiling then.
     pub elastic: bool,
+    /// Whether each message is guarded by a checksum.
+    pub checksummed: bool,
     /// Size in bytes of the type of every message, when it has one.
     pub item_size: Option<usize>,
     /// The process that made it.
@@ -288,6 +290,7 @@ impl<P: Trust> Ring<P> {
             },
             rendezvous: header.rendezvous,
             elastic: header.elastic,
+            checksummed: header.checksummed,
             item_size: self.inner.item_size(),
             creator: header.creator,
             created_ns: header.created_ns,

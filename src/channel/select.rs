@@ -7,7 +7,7 @@ mod readiness;
 mod round;
 mod source;
 
-pub(crate) use berth::Berth;
+pub(crate) use berth::{Berth, Post};
 pub use dispatcher::{Dispatcher, Stop};
 pub use error::SelectError;
 pub use readiness::Readiness;
@@ -22,7 +22,6 @@ use crate::{
     },
     wait::{BLIND, Look, MOST_BELLS, WaitStrategy, Word},
 };
-use berth::Post;
 use source::Wait;
 use std::{
     any::Any,

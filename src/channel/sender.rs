@@ -3,6 +3,7 @@
 use super::{
     attach::Attachment,
     batch::{self, Batch},
+    checksum,
     receiver::Patience,
     reservation::{self, Reservation},
     ring::Inner,
@@ -156,6 +157,8 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     pub(super) waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
+    /// Bytes behind each message that guard it.
+    pub(super) trailer: u32,
     pub(super) scope: Scope,
     pub(super) generation: Generation,
     pub(super) spin: Spin,
@@ -164,7 +167,7 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
 }
 
 /// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release.
-const PATIENCE: Duration = Duration::from_millis(2);
+pub(super) const PATIENCE: Duration = Duration::from_millis(2);
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
@@ -181,8 +184,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let inner = &attachment.inner;
         let (longest, scope, spin) = (inner.header.longest, inner.scope, inner.spin());
         let waker = Waker::new(inner.header.asymmetric);
-        let generation = Generation::current();
-        Self { producer, attachment, before, waker, longest, scope, generation, spin, marker: PhantomData }
+        let (generation, trailer) = (Generation::current(), checksum::trailer(&inner.header));
+        let marker = PhantomData;
+        Self { producer, attachment, before, waker, longest, trailer, scope, generation, spin, marker }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -287,8 +291,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         patience: Patience,
     ) -> Result<Reservation<'_, P, K>, SendError> {
         let length = self.check_length(length)?;
-        let reserved = self.room(patience, Need::Record(length))?;
+        let reserved = self.room_for(length, patience)?;
         Ok(Reservation::new(self, reserved))
+    }
+
+    /// Room for a message of this length, which was checked, and what guards it.
+    #[inline(always)]
+    pub(super) fn room_for(&mut self, length: u32, patience: Patience) -> Result<Reserved, SendError> {
+        self.room(patience, Need::Record(length + self.trailer))
     }
 
     /// Room for several messages that are published at once; waits while the ring is full. Each message takes
@@ -475,8 +485,12 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[inline(always)]
     pub(super) fn publish_one(&mut self, info: Info) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
-        reservation::publish_one(producer, info);
-        self.published(1, info.length() as u64);
+        let (length, trailer) = (info.length(), self.trailer);
+        if trailer != 0 {
+            checksum::write(producer.memory(), producer.open().start, length);
+        }
+        reservation::publish_one(producer, info.with_length(length + trailer));
+        self.published(1, length as u64);
     }
 
     #[inline]

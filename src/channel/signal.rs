@@ -118,7 +118,7 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
             return Err(SendError::Disconnected);
         }
         let producer = sender.producer.as_mut().ok_or(SendError::Forked)?;
-        let Ok(reserved) = producer.reserve(Need::Record(length)) else {
+        let Ok(reserved) = producer.reserve(Need::Record(length + sender.trailer)) else {
             if let Some(counts) = K::counts(producer.memory(), producer.slot()) {
                 counts.refused.add(1);
             }

@@ -139,7 +139,7 @@ impl<P: Trust> Subscriber<P> {
     }
 
     #[inline]
-    fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
+    pub(super) fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
         if !self.ring.generation.lasts() {
             return Err(RecvError::Forked);
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A record that is there to be delivered. Private copy of its header, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Record {
+pub struct Record {
     pub(crate) position: Position,
     /// Position behind it.
     pub(crate) end: Position,

@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod segment;
 pub(crate) mod socket;
+pub(crate) mod support;
 #[cfg(all(test, not(miri)))]
 mod testing;
 pub(crate) mod watch;

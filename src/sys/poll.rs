@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::Waker;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::clock::Deadline;
+use super::{clock::Deadline, porter};
 
 /// What is waited for at a descriptor. An error or a hang-up there ends either wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,5 +70,16 @@ impl Signal {
 impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl porter::Signal for Signal {
+    fn raise(&self) -> Option<Waker> {
+        self.raise();
+        None
+    }
+
+    fn clear(&self) {
+        self.clear();
     }
 }

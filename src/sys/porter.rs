@@ -1,14 +1,16 @@
-//! A thread that sleeps on futex words for others, and raises a descriptor when one of the words calls.
+//! A thread that sleeps on futex words for others, and raises a descriptor, or wakes a task, when one of the words calls.
 //!
-//! Who rings a bell in shared memory knows of words alone, and an event loop sleeps on descriptors alone. The porter stands
-//! between them: it is started when somebody first needs it, is the same for all of the process (one for every 127 words
+//! Who rings a bell in shared memory knows of words alone, and an event loop sleeps on descriptors alone, a task until its waker
+//! is called. The porter stands between them: it is started when somebody first needs it, is the same for all of the process (one for every 127 words
 //! that are slept on at a time), and sleeps without end while nobody does.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     ptr::NonNull,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
     thread,
     time::Duration,
 };
@@ -17,7 +19,6 @@ use super::{
     clock::Deadline,
     fork::Generation,
     futex::{self, Scope},
-    poll::Signal,
 };
 
 /// What a porter sleeps on for somebody.
@@ -32,6 +33,15 @@ pub(crate) trait Watched: Send + Sync {
     fn answered(&self);
 }
 
+/// How a porter says that something has called.
+pub(crate) trait Signal: Send + Sync {
+    /// Says so; or gives the task to be woken, which is done once nothing is locked: it may do anything.
+    fn raise(&self) -> Option<Waker>;
+
+    /// Nobody is interested any more.
+    fn clear(&self);
+}
+
 /// Most words of one porter: it has one itself.
 const MOST: usize = futex::MOST_WATCHED - 1;
 
@@ -43,7 +53,7 @@ struct Watch {
     all: Vec<Box<dyn Watched>>,
     /// When to raise the signal although nothing has called.
     until: Option<Deadline>,
-    signal: Arc<Signal>,
+    signal: Arc<dyn Signal>,
 }
 
 impl Watch {
@@ -87,16 +97,22 @@ impl Porter {
 
     /// Raises the signals of all that call, and gives the others.
     fn call(&self) -> Vec<Arc<Watch>> {
-        let mut watches = self.lock();
+        let (mut watches, mut tasks) = (self.lock(), Vec::new());
         watches.retain(|watch| {
             let due = watch.is_due();
             if due {
                 watch.all.iter().for_each(|watched| watched.answered());
-                watch.signal.raise();
+                tasks.extend(watch.signal.raise());
             }
             !due
         });
-        watches.clone()
+        let others = watches.clone();
+        drop(watches);
+        for task in tasks {
+            // What an executor does wrong is told where it happens; the others are woken all the same.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| task.wake()));
+        }
+        others
     }
 
     /// Takes it on if there is room.
@@ -189,11 +205,11 @@ pub(crate) fn start() -> io::Result<()> {
 pub(crate) fn watch(
     all: Vec<Box<dyn Watched>>,
     until: Option<Deadline>,
-    signal: &Arc<Signal>,
+    signal: &Arc<impl Signal + 'static>,
 ) -> io::Result<Armed> {
     assert!(all.len() <= MOST, "{} words at once", all.len());
     let lodge = Lodge::here();
-    let watch = Arc::new(Watch { all, until, signal: Arc::clone(signal) });
+    let watch = Arc::new(Watch { all, until, signal: signal.clone() });
     let mut porters = lodge.lock();
     let porter = match porters.iter().copied().find(|porter| porter.take_on(&watch)) {
         Some(porter) => porter,

@@ -111,14 +111,16 @@ pub(crate) fn sleep_on(words: &[Word<'_>], end: Option<Deadline>) {
 }
 
 /// Announces a sleep that another thread sleeps for this handle, on [`Sleeper::word`] with the number that this gives; it
-/// must also look at [`Sleeper::is_called`]. The announcement stands until [`Sleeper::is_back`].
+/// must also look at [`Sleeper::is_called`]. The announcement stands until [`Sleeper::is_back`]. It asks to be woken as soon as
+/// anything changes when `eager_after` is zero.
 ///
 /// `None` when `look` has found something.
 pub(crate) fn arm(sleeper: &Sleeper<'_>, mut look: impl FnMut(Look) -> bool) -> Option<u32> {
     let why = if sleeper.slice.is_some() { Look::Idle } else { Look::BeforeSleep };
+    let eager = sleeper.eager_after == Some(Duration::ZERO);
     loop {
         sleeper.news.hear();
-        let ticket = sleeper.call.announce(false);
+        let ticket = sleeper.call.announce(eager);
         if look(why) {
             sleeper.is_back();
             return None;

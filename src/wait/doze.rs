@@ -80,6 +80,25 @@ impl Dormitory<'_> {
         }
     }
 
+    /// Wakes each who sleeps for what `wants` says, but for the one of this bit. True when such a one sleeps.
+    pub(crate) fn wake_others(&self, bit: u64, mut wants: impl FnMut(u64) -> bool) -> bool {
+        // ORDERING: G2, as in `wake_one`; and G1, when the one of this bit sleeps.
+        fence(SeqCst);
+        // ORDERING: Acquire G4; as there.
+        let mask = self.mask.load(Acquire) & !bit;
+        let mut found = false;
+        for slot in (0..64).filter_map(|number| self.asleep_at(mask, number)) {
+            // ORDERING: Relaxed; as there.
+            if wants(slot.pick.load(Relaxed)) {
+                found = true;
+                if !self.grant(slot) {
+                    futex::wake_all(&slot.bed, self.scope);
+                }
+            }
+        }
+        found
+    }
+
     /// The slot of a seat whose holder sleeps. The bit of a holder who died stays until another takes the seat, which wakes all
     /// then; and so does whoever closes the seat for the dead.
     fn asleep_at(&self, mask: u64, number: u8) -> Option<&Slot> {

@@ -162,6 +162,13 @@ pub(super) fn plan(header: &Header) -> Result<Plan, OpenError> {
     if header.elastic {
         return Err(mismatch("memory", "elastic", "all there from the start, as in every link"));
     }
+    if header.checksummed {
+        return Err(mismatch(
+            "ring with checksums",
+            "a link's",
+            "one between processes, to one receiver, with a buffer",
+        ));
+    }
     if header.rendezvous {
         // There the receiver would have to write where only the sender does.
         return Err(mismatch(

@@ -46,6 +46,13 @@ impl<P: Trust> Mailbox<P> {
         self.clerk.find(area, pick).is_some() || mailbox::is_closed(area) || !self.desk.is_ours()
     }
 
+    /// Calls others for what this handle may have been called for and has not taken.
+    pub(in crate::channel) fn pass_on(&mut self) {
+        if self.desk.is_ours() {
+            super::pass_on(&self.desk, &mut self.clerk);
+        }
+    }
+
     /// This handle, as a source of [`Select`](crate::Select), [`Dispatcher`](crate::Dispatcher) or
     /// [`Readiness`](crate::Readiness): of the messages that `pick` takes. The handle itself is one of [`Pick::Any`].
     pub fn picking(self, pick: Pick) -> Picking<P> {

@@ -1,4 +1,4 @@
-//! A mailbox in the shape of POSIX message queues: `mq_open`, `mq_send`, `mq_receive`, `mq_getattr`, `mq_unlink`, so that a
+//! A mailbox in the shape of POSIX message queues: `mq_open`, `mq_send`, `mq_receive`, `mq_getattr`, `mq_notify`, `mq_unlink`, so that a
 //! program moves over line by line.
 //!
 //! What is different: priorities go up to 31, as POSIX asks for at least; up to 63 processes have a queue open at a time; errors are
@@ -18,13 +18,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use super::{Envelope, Mailbox, Pick};
+use super::{Envelope, Mailbox, Pick, notify::Notification};
 use crate::{
     channel::builder,
     error::{OpenError, RecvError, SendError},
     ring::mailbox::MOST_LEVELS,
+    sys::process,
 };
 use std::{
+    fmt,
     io::{Error, ErrorKind, Result},
     time::Duration,
 };
@@ -67,6 +69,21 @@ impl Default for MqAttr {
 pub struct Mqd {
     mailbox: Mailbox,
     flags: i32,
+    notification: Option<Notification>,
+}
+
+impl Drop for Mqd {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl Mqd {
+    fn give_up(&mut self) {
+        if let Some(notification) = self.notification.take() {
+            notification.give_up(&self.mailbox);
+        }
+    }
 }
 
 /// Name of the mailbox for the queue of this name.
@@ -98,7 +115,7 @@ pub fn mq_open(name: &str, flags: i32, mode: u32, attributes: Option<&MqAttr>) -
         (true, false) => builder.open_or(make),
         (false, _) => builder.open(),
     }?;
-    Ok(Mqd { mailbox: ring.mailbox()?, flags })
+    Ok(Mqd { mailbox: ring.mailbox()?, flags, notification: None })
 }
 
 /// Sends a message; waits while the queue is full, unless it was opened with [`O_NONBLOCK`].
@@ -176,6 +193,55 @@ pub fn mq_getattr(queue: &Mqd) -> MqAttr {
         mq_msgsize: queue.mailbox.longest_message() as u32,
         mq_curmsgs: occupancy.waiting,
     }
+}
+
+/// How a process is told by [`mq_notify`].
+#[non_exhaustive]
+pub enum SigEvent {
+    /// By this signal, one with a name (`SIGEV_SIGNAL`).
+    Signal(i32),
+    /// By a call of this, in a thread of its own, in which all signals are blocked (`SIGEV_THREAD`).
+    Thread(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for SigEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(number) => f.debug_tuple("Signal").field(number).finish(),
+            Self::Thread(_) => f.write_str("Thread"),
+        }
+    }
+}
+
+/// Registers to be told, once, when a message comes to the queue while that is empty and nobody receives; `None` takes the
+/// registration back. Where the queue is not empty now, it must become so first. Closing the queue takes it back, too. Never blocks.
+///
+/// POSIX lets one process be registered at a time. Here each queue that is open has a registration of its own; of several that wait
+/// at least one is told, and perhaps all. One takes a seat, and a thread that sleeps.
+///
+/// # Errors
+/// `ResourceBusy` (`EBUSY`) when this queue is registered already; `InvalidInput` (`EINVAL`) for what is no signal; what the system
+/// says that has no thread left, or the mailbox that has no seat.
+pub fn mq_notify(queue: &mut Mqd, how: Option<SigEvent>) -> Result<()> {
+    let Some(how) = how else {
+        queue.give_up();
+        return Ok(());
+    };
+    if queue.notification.as_ref().is_some_and(Notification::waits) {
+        return Err(Error::new(ErrorKind::ResourceBusy, "this queue is registered already"));
+    }
+    let tell: Box<dyn FnOnce() + Send> = match how {
+        SigEvent::Thread(call) => call,
+        SigEvent::Signal(number) if process::is_signal(number) => Box::new(move || {
+            // It was a signal before: nothing is refused to a process that signals itself.
+            let _ = process::signal_self(number);
+        }),
+        SigEvent::Signal(number) => {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("there is no signal {number}")));
+        }
+    };
+    queue.notification = Some(Notification::begin(queue.mailbox.try_clone()?, tell)?);
+    Ok(())
 }
 
 /// Takes the name away. Who has the queue open goes on using it.

@@ -36,6 +36,13 @@ enum Bed {
         pick: Pick,
     },
     Flag(Arc<Flag>),
+    /// For what the receiver releases, beside the sender's own.
+    Release {
+        memory: Arc<Memory>,
+        scope: Scope,
+        news: News,
+        counts: Counts,
+    },
 }
 
 impl Berth {
@@ -59,6 +66,13 @@ impl Berth {
         Self { bed: Bed::Flag(Arc::clone(flag)), generation: Generation::current(), slice: None }
     }
 
+    /// Of who waits for the receiver to release something, and looks for its death himself, as often as that.
+    pub(crate) fn of_release(memory: &Arc<Memory>, scope: Scope, slice: Option<Duration>) -> Self {
+        let (memory, news, counts) = (Arc::clone(memory), News::default(), Counts::default());
+        let bed = Bed::Release { memory, scope, news, counts };
+        Self { bed, generation: Generation::current(), slice }
+    }
+
     /// Whether the handle is this process's, and not that of the one from which it was forked.
     pub(crate) fn is_own(&self) -> bool {
         self.generation.lasts()
@@ -67,6 +81,9 @@ impl Berth {
     pub(crate) fn sleeper(&self) -> Sleeper<'_> {
         let (call, news, counts) = match &self.bed {
             Bed::Flag(flag) => (flag.bell().into(), &flag.news, &flag.counts),
+            Bed::Release { memory, scope, news, counts } => {
+                (Bell::of_senders(memory, *scope).into(), news, counts)
+            }
             Bed::Ring { memory, deaths, scope, slot } => match memory.slot(*slot) {
                 Some(slot) => (Bell::of_senders(memory, *scope).into(), &deaths.news, &slot.counts),
                 None => (Bell::of_receiver(memory, *scope).into(), &deaths.news, &memory.receiver().counts),
@@ -84,9 +101,9 @@ impl Berth {
 }
 
 /// A berth and the number of an announcement there: for a thread that sleeps for others.
-pub(super) struct Post {
-    pub(super) berth: Arc<Berth>,
-    pub(super) ticket: u32,
+pub(crate) struct Post {
+    pub(crate) berth: Arc<Berth>,
+    pub(crate) ticket: u32,
 }
 
 impl Watched for Post {

@@ -2,19 +2,24 @@
 
 use super::{
     super::{
+        futures::Receiving,
         mailbox::{Letter, Mailbox, Picking},
         message::{Delivery, Message},
-        receiver::Receiver,
+        receiver::{Patience, Receiver},
         subscriber::Subscriber,
         trust::Trust,
     },
     berth::{Berth, Flag},
 };
-use crate::{error::RecvError, ring::mailbox::Pick, wait::Look};
+use crate::{
+    error::RecvError,
+    ring::{mailbox::Pick, receive::Record},
+    wait::Look,
+};
 use std::sync::Arc;
 
 mod sealed {
-    use super::{Berth, Look};
+    use super::{Berth, Look, RecvError};
 
     /// How a source is waited for.
     pub trait Wait: Send {
@@ -24,13 +29,25 @@ mod sealed {
         /// Whether the next look at it, without waiting, gives something. Takes nothing and tells nobody.
         fn is_ready(&mut self, why: Look) -> bool;
     }
+
+    /// A source, apart from the borrow that what it gives has of it.
+    pub trait Find: Wait {
+        /// What is to be given.
+        type Found;
+
+        /// What there is now, or `Empty`.
+        fn find(&mut self) -> Result<Self::Found, RecvError>;
+
+        /// Nobody sleeps for it any more, who perhaps was called and took nothing: others are called in its stead.
+        fn leave(&mut self) {}
+    }
 }
 
-pub(super) use sealed::Wait;
+pub(in crate::channel) use sealed::{Find, Wait};
 
 /// What [`Select`](super::Select), [`Dispatcher`](super::Dispatcher) and [`Readiness`](super::Readiness) wait for:
 /// [`Receiver`], [`Subscriber`], [`Mailbox`], and a mailbox for [some of its messages](Mailbox::picking).
-pub trait Source: Wait + 'static {
+pub trait Source: Find + 'static {
     /// What it gives.
     type Given<'a>;
 
@@ -39,6 +56,18 @@ pub trait Source: Wait + 'static {
     /// # Errors
     /// [`RecvError::Empty`]; any other is its end.
     fn try_next(&mut self) -> Result<Self::Given<'_>, RecvError>;
+
+    /// The next one, as a future of whatever runtime; see [`Receiving`].
+    fn received(&mut self) -> Receiving<'_, Self>
+    where
+        Self: Sized,
+    {
+        Receiving::new(self)
+    }
+
+    /// Gives what was found just now.
+    #[doc(hidden)]
+    fn give(&mut self, found: Self::Found) -> Self::Given<'_>;
 }
 
 impl<P: Trust> Wait for Receiver<P> {
@@ -56,6 +85,18 @@ impl<P: Trust> Source for Receiver<P> {
 
     fn try_next(&mut self) -> Result<Message<'_, P>, RecvError> {
         self.try_recv()
+    }
+
+    fn give(&mut self, found: Record) -> Message<'_, P> {
+        Message::new(self, found)
+    }
+}
+
+impl<P: Trust> Find for Receiver<P> {
+    type Found = Record;
+
+    fn find(&mut self) -> Result<Record, RecvError> {
+        self.next(Patience::None)
     }
 }
 
@@ -75,6 +116,18 @@ impl<P: Trust> Source for Subscriber<P> {
     fn try_next(&mut self) -> Result<Delivery<'_, P>, RecvError> {
         self.try_recv()
     }
+
+    fn give(&mut self, found: Record) -> Delivery<'_, P> {
+        Delivery::new(self, found)
+    }
+}
+
+impl<P: Trust> Find for Subscriber<P> {
+    type Found = Record;
+
+    fn find(&mut self) -> Result<Record, RecvError> {
+        self.next(Patience::None)
+    }
 }
 
 impl<P: Trust> Wait for Mailbox<P> {
@@ -93,6 +146,22 @@ impl<P: Trust> Source for Mailbox<P> {
     fn try_next(&mut self) -> Result<Letter<P>, RecvError> {
         self.try_recv(Pick::Any)
     }
+
+    fn give(&mut self, found: Letter<P>) -> Letter<P> {
+        found
+    }
+}
+
+impl<P: Trust> Find for Mailbox<P> {
+    type Found = Letter<P>;
+
+    fn find(&mut self) -> Result<Letter<P>, RecvError> {
+        self.try_recv(Pick::Any)
+    }
+
+    fn leave(&mut self) {
+        self.pass_on();
+    }
 }
 
 impl<P: Trust> Wait for Picking<P> {
@@ -110,6 +179,22 @@ impl<P: Trust> Source for Picking<P> {
 
     fn try_next(&mut self) -> Result<Letter<P>, RecvError> {
         self.try_recv()
+    }
+
+    fn give(&mut self, found: Letter<P>) -> Letter<P> {
+        found
+    }
+}
+
+impl<P: Trust> Find for Picking<P> {
+    type Found = Letter<P>;
+
+    fn find(&mut self) -> Result<Letter<P>, RecvError> {
+        self.try_recv()
+    }
+
+    fn leave(&mut self) {
+        self.mailbox.pass_on();
     }
 }
 

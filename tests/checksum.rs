@@ -1,0 +1,337 @@
+//! Rings with a checksum behind each message. Who sends is another process; what is damaged, is so by this one, between commit and
+//! receive, through the file.
+
+mod common;
+
+use common::{
+    Child, FAR, Line,
+    rings::{Attach, Shared, Way, child_at, open},
+};
+use ringpost::{
+    Builder, Lanes, LanesError, Many, OpenError, Receiver, RecvError, Ring, Select, Sender, SignalSender,
+    Single, Source,
+};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["one", ring, way] => say_all::<Single>(ring, way, &line),
+        ["many", ring, way] => say_all::<Many>(ring, way, &line),
+        _ => panic!("no such role: {words:?}"),
+    }
+}
+
+/// Sends a message of each length that it hears, and answers.
+fn say_all<K: Attach + ringpost::OneReceiver>(ring: &str, way: &str, line: &Line) {
+    let mut sender: Sender<_, K> = K::attach(&open(ring, line)).unwrap();
+    line.tell(sender.longest_message() as u64);
+    while let Some(length) = line.next() {
+        let message = message(length as usize);
+        match way {
+            "send" => sender.send(&message).unwrap(),
+            "place" => {
+                // Cut to what is needed.
+                let room = (message.len() + 100).min(sender.longest_message());
+                let mut reservation = sender.reserve(room).unwrap();
+                reservation.write_at(0, &message);
+                reservation.truncate(message.len());
+                reservation.commit();
+            }
+            "acknowledge" => {
+                let receipt = sender.send_acknowledged(&message).unwrap();
+                line.tell(0);
+                receipt.wait_timeout(FAR).unwrap();
+            }
+            "batch" => {
+                let room = 3 * ringpost::record_size(message.len() + 4);
+                let mut batch = sender.batch(room).unwrap();
+                (0..3).for_each(|kind| batch.push(kind, &message).unwrap());
+                batch.commit();
+            }
+            "handle" => {
+                let handler = SignalSender::new(sender).unwrap();
+                handler.try_send(0, &message).unwrap();
+                sender = handler.take().unwrap();
+            }
+            _ => panic!("no such way: {way}"),
+        }
+        line.tell(0);
+    }
+}
+
+/// Each byte depends on where it stands, and on the length.
+fn message(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 7 + length) as u8).collect()
+}
+
+fn guarded(builder: Builder) -> Builder {
+    builder.capacity(1 << 16).checksummed()
+}
+
+/// A ring of each kind, and which sender it is for.
+fn guarded_rings() -> [(Shared, &'static str); 3] {
+    [
+        (Shared::new(Way::Name, guarded), "one"),
+        (Shared::new(Way::Pass, |builder| guarded(builder).many_senders(3)), "many"),
+        (Shared::new(Way::Inherit, |builder| guarded(builder).elastic(1 << 18)), "one"),
+    ]
+}
+
+fn sending(ring: &Shared, kind: &str, way: &str) -> (Child, usize) {
+    let child = child_at(ring, kind, way);
+    let longest = child.hear() as usize;
+    (child, longest)
+}
+
+#[test]
+fn messages_of_all_lengths_arrive_whole_however_they_are_sent_and_received() {
+    for way in ["send", "place", "acknowledge", "batch", "handle"] {
+        for (ring, kind) in guarded_rings() {
+            if way == "handle" && ring.ring.info().elastic {
+                continue;
+            }
+            let (child, longest) = sending(&ring, kind, way);
+            let mut receiver = ring.ring.receiver().unwrap();
+            let (mut count, mut bytes) = (0, 0);
+            let few = [0, 1, 3, 4, 5, 7, 8, 9, 511, 512, 513, 1024, 5000];
+            let lengths = few.into_iter().chain([longest].into_iter().filter(|_| way != "batch"));
+            for length in lengths {
+                child.tell(length as u64);
+                child.hear();
+                let copies = if way == "batch" { 3 } else { 1 };
+                if length % 2 == 0 {
+                    let messages = receiver.recv_many(9).unwrap();
+                    assert_eq!(messages.len(), copies);
+                    assert!(messages.iter().all(|found| found.to_vec() == message(length)));
+                    assert_eq!(messages.iter().count(), copies);
+                } else {
+                    let mut buffer = vec![0; length];
+                    for _ in 1..copies {
+                        assert_eq!(receiver.recv_into(&mut buffer), Ok(length));
+                        assert_eq!(buffer, message(length));
+                    }
+                    let found = receiver.recv_timeout(FAR).unwrap();
+                    assert_eq!((found.len(), found.to_vec()), (length, message(length)));
+                }
+                if way == "acknowledge" {
+                    child.hear();
+                }
+                (count, bytes) = (count + copies, bytes + copies * length);
+            }
+            let statistics = ring.ring.statistics();
+            assert_eq!((statistics.pending_messages(), statistics.pending_bytes()), (0, 0));
+            let received = &statistics.receiver;
+            assert_eq!((received.messages, received.bytes), (count as u64, bytes as u64), "{way}");
+            child.hang_up();
+            child.finish();
+        }
+    }
+}
+
+/// The file of a ring, to be damaged.
+struct Bytes {
+    file: File,
+    data: u64,
+    capacity: u64,
+}
+
+impl Bytes {
+    fn of(ring: &Ring) -> Self {
+        let file = File::from(ring.fd().unwrap().try_clone_to_owned().unwrap());
+        let mut length = [0; 4];
+        file.read_exact_at(&mut length, 32).unwrap();
+        Self { file, data: u32::from_ne_bytes(length).into(), capacity: ring.info().capacity }
+    }
+
+    /// Changes one bit of the payload, or of what stands behind it, of the message at `sequence`.
+    fn flip(&self, sequence: u64, bit: u64) {
+        let at = self.data + (sequence * 8 + 16 + bit / 8) % self.capacity;
+        let mut byte = [0];
+        self.file.read_exact_at(&mut byte, at).unwrap();
+        self.file.write_all_at(&[byte[0] ^ 1 << (bit % 8)], at).unwrap();
+    }
+}
+
+/// The sequence number of the next message.
+fn next_of(receiver: &mut Receiver) -> u64 {
+    let debug = format!("{receiver:?}");
+    debug.trim_end_matches(" }").rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn each_bit_of_a_message_and_of_its_checksum_is_guarded_and_the_next_message_comes() {
+    for (ring, kind) in guarded_rings() {
+        let bytes = Bytes::of(&ring.ring);
+        let (child, _) = sending(&ring, kind, "send");
+        let mut receiver = ring.ring.receiver().unwrap();
+        let say = |length: u64| {
+            child.tell(length);
+            child.hear();
+        };
+        for (length, bits) in [(0, 0..32), (1, 0..40), (21, 0..25 * 8), (600, 590 * 8..604 * 8)] {
+            for bit in bits {
+                let sequence = next_of(&mut receiver);
+                say(length);
+                bytes.flip(sequence, bit);
+                say(2);
+                assert_eq!(receiver.recv().unwrap_err(), RecvError::Damaged { sequence }, "bit {bit}");
+                assert_eq!(receiver.recv().unwrap().to_vec(), message(2));
+            }
+        }
+        let statistics = ring.ring.statistics();
+        assert_eq!((statistics.pending_messages(), statistics.pending_bytes()), (0, 0), "it was counted");
+    }
+}
+
+#[test]
+fn every_way_to_receive_tells_of_a_damaged_message_and_goes_on() {
+    let ring = Shared::new(Way::Name, guarded);
+    let bytes = Bytes::of(&ring.ring);
+    let (child, _) = sending(&ring, "one", "send");
+    let mut receiver = ring.ring.receiver().unwrap();
+    // Three messages, of which the one in the middle is damaged: gives its number.
+    let three = |receiver: &mut Receiver| {
+        let sequence = next_of(receiver) + 4;
+        for length in [10, 11, 12] {
+            child.tell(length);
+            child.hear();
+        }
+        bytes.flip(sequence, 3);
+        sequence
+    };
+
+    let sequence = three(&mut receiver);
+    assert_eq!(receiver.recv_many(9).unwrap().len(), 1);
+    assert_eq!(receiver.try_recv_many(9).unwrap_err(), RecvError::Damaged { sequence });
+    assert_eq!(receiver.recv_many(9).unwrap().iter().next().unwrap().to_vec(), message(12));
+
+    let sequence = three(&mut receiver);
+    let mut buffer = [0; 12];
+    assert_eq!(receiver.recv_into(&mut buffer), Ok(10));
+    assert_eq!(receiver.recv_into(&mut buffer), Err(RecvError::Damaged { sequence }));
+    assert_eq!(receiver.recv_into(&mut buffer[..3]), Err(RecvError::BufferTooSmall { length: 12 }));
+    assert_eq!(receiver.recv_into(&mut buffer), Ok(12));
+
+    let sequence = three(&mut receiver);
+    assert_eq!(receiver.try_iter().map(|message| message.len()).collect::<Vec<_>>(), [10]);
+    // The iterator has ended at it, and it was told of there.
+    let _ = sequence;
+    assert_eq!(receiver.try_iter().map(|message| message.len()).collect::<Vec<_>>(), [12]);
+
+    let sequence = three(&mut receiver);
+    assert_eq!(received(&mut receiver), Ok(10));
+    assert_eq!(received(&mut receiver), Err(RecvError::Damaged { sequence }));
+    assert_eq!(received(&mut receiver), Ok(12));
+
+    let sequence = three(&mut receiver);
+    let mut select = Select::new();
+    let key = select.add(receiver).unwrap();
+    for expected in [Ok(10), Err(RecvError::Damaged { sequence }), Ok(12)] {
+        assert_eq!(select.wait_timeout(FAR), Ok(key.id()));
+        assert_eq!(select[key].try_recv().map(|message| message.len()), expected);
+    }
+
+    let mut receiver = select.remove(key).unwrap();
+    let sequence = three(&mut receiver);
+    let mut lanes = Lanes::new();
+    let lane = lanes.add(receiver).unwrap();
+    for expected in [Ok(10), Err(LanesError::Damaged { lane, sequence }), Ok(12)] {
+        assert_eq!(lanes.recv_timeout(FAR).map(|(_, message)| message.len()), expected);
+    }
+    let mut receiver = lanes.remove(lane).unwrap();
+    let sequence = three(&mut receiver);
+    let lane = lanes.add(receiver).unwrap();
+    for expected in [Ok(10), Err(LanesError::Damaged { lane, sequence }), Ok(12)] {
+        assert_eq!(lanes.recv_from(lane).map(|message| message.len()), expected);
+    }
+}
+
+/// What a future gives that is ready.
+fn received(receiver: &mut Receiver) -> Result<usize, RecvError> {
+    let mut receiving = receiver.received();
+    match Future::poll(Pin::new(&mut receiving), &mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(message) => message.map(|message| message.len()),
+        Poll::Pending => panic!("there is a message"),
+    }
+}
+
+#[test]
+fn a_ring_without_checksums_tells_of_no_damage() {
+    let ring = Shared::new(Way::Name, |builder| builder);
+    let bytes = Bytes::of(&ring.ring);
+    let (child, _) = sending(&ring, "one", "send");
+    let mut receiver = ring.ring.receiver().unwrap();
+    let sequence = next_of(&mut receiver);
+    child.tell(8);
+    child.hear();
+    bytes.flip(sequence, 0);
+    assert_ne!(receiver.recv().unwrap().to_vec(), message(8));
+}
+
+#[test]
+fn the_checksum_lies_behind_the_message_as_the_document_says() {
+    let ring = guarded(ringpost::unnamed()).memfd().unwrap();
+    let bytes = Bytes::of(&ring);
+    let mut receiver = ring.receiver().unwrap();
+    let sequence = next_of(&mut receiver);
+    ring.sender().unwrap().send(b"123456789").unwrap();
+    let mut record = [0; 32];
+    bytes.file.read_exact_at(&mut record, bytes.data + sequence * 8 % bytes.capacity).unwrap();
+    assert_eq!(record[12..16], 13u32.to_le_bytes(), "both count");
+    assert_eq!(record[16..25], *b"123456789");
+    assert_eq!(record[25..29], 0xe306_9283u32.to_le_bytes(), "the check value of CRC-32C");
+    let mut flags = [0; 4];
+    bytes.file.read_exact_at(&mut flags, 20).unwrap();
+    assert_eq!(u32::from_le_bytes(flags) & 16, 16);
+}
+
+#[test]
+fn the_longest_message_leaves_room_for_its_checksum() {
+    let plain = ringpost::unnamed().capacity(4096).memfd().unwrap().info();
+    let ring = ringpost::unnamed().capacity(4096).checksummed().memfd().unwrap();
+    assert!(ring.info().checksummed && !plain.checksummed);
+    assert_eq!(ring.info().longest_message + 4, plain.longest_message);
+    let asked = plain.longest_message as u64;
+    let refused = ringpost::unnamed().capacity(4096).checksummed().longest_message(asked).memfd();
+    assert!(
+        matches!(refused, Err(OpenError::Setting { given, most, .. }) if given == asked && most == asked - 4)
+    );
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    for _ in 0..3 {
+        sender.try_send(&message(asked as usize - 4)).unwrap();
+        assert_eq!(receiver.recv().unwrap().to_vec(), message(asked as usize - 4));
+    }
+}
+
+#[test]
+fn who_asks_for_checksums_gets_them_or_is_refused() {
+    let refused = |ring: Result<Ring, OpenError>| {
+        let error = ring.expect_err("it can't have checksums");
+        assert!(
+            matches!(error, OpenError::Mismatch { .. }) && error.to_string().contains("checksum"),
+            "{error}"
+        );
+    };
+    let guarded = || ringpost::unnamed().capacity(1 << 16).checksummed();
+    refused(guarded().broadcast(2).memfd());
+    refused(ringpost::unnamed().mailbox(2).checksummed().memfd());
+    refused(guarded().rendezvous().memfd());
+    assert!(guarded().in_process().err().unwrap().to_string().contains("checksum"));
+    let path = std::env::temp_dir().join(format!("ringpost-checksum-{}", std::process::id()));
+    assert!(guarded().listen(&path).err().unwrap().to_string().contains("checksum"));
+
+    let plain = Shared::new(Way::Name, |builder| builder);
+    let with = Shared::new(Way::Name, |builder| builder.checksummed());
+    let name = |ring: &Shared| ring.invite().word.split_once(':').unwrap().1.to_owned();
+    refused(ringpost::builder(name(&plain)).checksummed().open());
+    assert!(ringpost::builder(name(&with)).checksummed().open().is_ok());
+    assert!(ringpost::builder(name(&with)).open().unwrap().info().checksummed);
+}
