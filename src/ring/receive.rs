@@ -186,6 +186,15 @@ impl Consumer {
         })
     }
 
+    /// The message that stands at the very position up to which all is released. Looks no further, and accepts nothing.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> Option<Record> {
+        match look_at(&self.memory, self.head) {
+            Ok(Look::Message(record)) => Some(record),
+            _ => None,
+        }
+    }
+
     /// The first message that is not released, or `None`. Wait-free: it passes over at most one capacity of discarded
     /// records.
     #[inline]
