@@ -14,6 +14,7 @@ use crate::ring::{
     memory::Memory,
     position::Position,
     receive::{self, Look, Record},
+    record::Info,
 };
 use core::{fmt, marker::PhantomData, ops::Deref, slice};
 
@@ -203,26 +204,34 @@ macro_rules! reading {
 /// Leaking it with [`mem::forget`](std::mem::forget) releases nothing: it is the next message again.
 #[must_use = "a message that is dropped is released"]
 pub struct Message<'a, P: Trust = Untrusted> {
+    // Two words, which travel in registers, as a `Reservation` does.
     receiver: &'a mut Receiver<P>,
-    record: Record,
+    info: Info,
 }
 
 impl<'a, P: Trust> Message<'a, P> {
-    #[inline]
+    /// The receiver stands at the record.
+    #[inline(always)]
     pub(super) fn new(receiver: &'a mut Receiver<P>, record: Record) -> Self {
-        Self { receiver, record }
+        Self { receiver, info: record.info }
+    }
+
+    #[inline(always)]
+    fn record(&self) -> Record {
+        self.receiver.first_with(self.info)
     }
 
     #[inline]
     pub(super) fn view(&self) -> View<'_> {
-        View::new(self.receiver, self.record)
+        View::new(self.receiver, self.record())
     }
 }
 
 impl<P: Trust> Drop for Message<'_, P> {
     #[inline]
     fn drop(&mut self) {
-        self.receiver.release(self.record.end, 1, self.record.length() as u64);
+        let record = self.record();
+        self.receiver.release(record.end, 1, record.length() as u64);
     }
 }
 

@@ -7,6 +7,7 @@ pub use news::{Death, Stall};
 
 use super::{
     attach::Attachment,
+    checksum,
     iter::{Iter, TryIter},
     message::{Message, Messages, OwnedMessage, SenderId, View},
     ring::Inner,
@@ -22,6 +23,7 @@ use crate::{
         memory::Memory,
         position::{Position, UNIT},
         receive::{Consumer, Record, Violation},
+        record::Info,
         recovery::{self, Pending},
         spsc,
     },
@@ -57,8 +59,8 @@ struct Listening {
     waker: Waker,
     scope: Scope,
     generation: Generation,
-    /// Whether a checksum stands behind each message.
-    checksummed: bool,
+    /// Bytes of the checksum behind each message.
+    trailer: u32,
     /// Senders that died, in slots that nobody has taken since.
     fallen: Vec<Fallen>,
     /// Somebody has died, and no end was reported since.
@@ -92,7 +94,7 @@ impl<P: Trust> Receiver<P> {
             waker,
             scope,
             generation,
-            checksummed: inner.header.checksummed,
+            trailer: checksum::trailer(&inner.header),
             fallen: Vec::new(),
             end_is_owed: false,
             ended: None,
@@ -137,7 +139,7 @@ impl<P: Trust> Receiver<P> {
         self.recv_within(Patience::Until(Some(Deadline::at(deadline))))
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv_within(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
         let record = self.next(patience)?;
         Ok(Message::new(self, record))
@@ -310,7 +312,7 @@ impl<P: Trust> Receiver<P> {
         }
         // Found is found in registers, also after a wait (see `Sender::room`).
         match self.ring.consumer.first() {
-            Some(record) if !self.ring.checksummed => Ok(record),
+            Some(record) if self.ring.trailer == 0 => Ok(record),
             _ => {
                 self.look_for_message(patience)?;
                 let first = self.ring.consumer.first().and_then(|record| self.reopened(record));
@@ -318,6 +320,14 @@ impl<P: Trust> Receiver<P> {
                 first.ok_or_else(|| corrupt(Violation { position: self.ring.consumer.head(), length: 0 }))
             }
         }
+    }
+
+    /// The first record, whose message has this info.
+    #[inline(always)]
+    pub(super) fn first_with(&self, info: Info) -> Record {
+        let (consumer, length) = (&self.ring.consumer, info.length() + self.ring.trailer);
+        let (position, geometry) = (consumer.head(), consumer.memory().geometry());
+        Record { position, end: position.plus(geometry.size_units(position, length.into())), info }
     }
 
     /// Makes sure that the first message is there, and is whole; waits for it.
@@ -328,7 +338,7 @@ impl<P: Trust> Receiver<P> {
             Ok(None) => self.wait_for_message(patience)?,
             Err(violation) => return Err(corrupt(violation)),
         };
-        if self.ring.checksummed { self.verified(record).map(|_| ()) } else { Ok(()) }
+        if self.ring.trailer != 0 { self.verified(record).map(|_| ()) } else { Ok(()) }
     }
 
     /// What there is now: a message, the end, or nothing yet. For who receives from several.
@@ -336,7 +346,7 @@ impl<P: Trust> Receiver<P> {
     pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
         self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
         let found = self.ring.look(&self.attachment, why)?;
-        Some(if self.ring.checksummed { found.and_then(|record| self.verified(record)) } else { found })
+        Some(if self.ring.trailer != 0 { found.and_then(|record| self.verified(record)) } else { found })
     }
 
     /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.
