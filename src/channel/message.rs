@@ -281,6 +281,9 @@ reading!(Message);
 reading!(BatchedMessage);
 reading!(Delivery);
 
+/// So many messages ahead a header is asked for.
+const AHEAD: u64 = 8;
+
 /// Several messages in place in the ring, received together. Dropping it releases all of them at once; leaking it
 /// releases none.
 #[must_use = "messages that are dropped are released"]
@@ -314,6 +317,9 @@ impl<'a, P: Trust> Messages<'a, P> {
             if next.since(first.position) > memory.geometry().capacity_units() {
                 break;
             }
+            // Each header says where the next one is: a chain of lines that have to come one after the other, unless messages are
+            // as long as their neighbours.
+            memory.prefetch_to_read(next.plus(AHEAD * next.since(end)));
             end = next;
         }
         Self { start: first.position, end, count, bytes, receiver }

@@ -73,6 +73,9 @@ struct Listening {
     looks: Looks,
 }
 
+/// Units of a cache line.
+const LINE: u64 = 8;
+
 /// How long a call may wait for a message.
 #[derive(Clone, Copy)]
 pub(super) enum Patience {
@@ -429,7 +432,7 @@ impl Listening {
             Ok(Some(record)) => return Some(Ok(record)),
             Err(violation) => return Some(Err(End::Corrupt(violation))),
             Ok(None) if why == Look::Spinning => {
-                self.consumer.memory().prefetch_next_to_read(self.consumer.head());
+                self.consumer.memory().prefetch_to_read(self.consumer.head().plus(LINE));
                 return None;
             }
             Ok(None) => {}

@@ -123,12 +123,12 @@ mod in_memory {
             let _ = offset;
         }
 
-        /// Asks for the line behind the one at `position` to read.
+        /// Asks for the line at `position` to read.
         #[inline]
-        pub(crate) fn prefetch_next_to_read(&self, position: Position) {
+        pub(crate) fn prefetch_to_read(&self, position: Position) {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             {
-                let word = self.word(position.plus(8));
+                let word = self.word(position);
                 // SAFETY: a hint about an address that is mapped; it changes nothing.
                 unsafe {
                     core::arch::asm!("prefetcht0 [{}]", in(reg) word, options(nostack, preserves_flags))
