@@ -216,8 +216,11 @@ impl<P: Trust> Receiver<P> {
     #[cold]
     fn next_that_fits(&mut self, most: usize) -> Result<Record, RecvError> {
         loop {
+            if !self.ring.generation.lasts() {
+                return Err(RecvError::Forked);
+            }
             self.ring.consumer.leave_offers(true);
-            let seen = self.next(Patience::Until(None));
+            let seen = self.seek(Patience::Until(None));
             self.ring.consumer.leave_offers(false);
             let seen = seen?;
             if seen.length() as usize > most {
@@ -317,7 +320,7 @@ impl<P: Trust> Receiver<P> {
         match self.ring.consumer.first() {
             Some(record) if self.ring.trailer == 0 => Ok(record),
             _ => {
-                self.look_for_message(patience)?;
+                self.seek(patience)?;
                 let first = self.ring.consumer.first().and_then(|record| self.reopened(record));
                 // It was taken away, against the protocol.
                 first.ok_or_else(|| corrupt(Violation { position: self.ring.consumer.head(), length: 0 }))
@@ -333,15 +336,15 @@ impl<P: Trust> Receiver<P> {
         Record { position, end: position.plus(geometry.size_units(position, length.into())), info }
     }
 
-    /// Makes sure that the first message is there, and is whole; waits for it.
+    /// The first message, which is whole; waits for it.
     #[cold]
-    fn look_for_message(&mut self, patience: Patience) -> Result<(), RecvError> {
+    fn seek(&mut self, patience: Patience) -> Result<Record, RecvError> {
         let record = match self.ring.consumer.look() {
             Ok(Some(record)) => record,
             Ok(None) => self.wait_for_message(patience)?,
             Err(violation) => return Err(corrupt(violation)),
         };
-        if self.ring.trailer != 0 { self.verified(record).map(|_| ()) } else { Ok(()) }
+        if self.ring.trailer != 0 { self.verified(record) } else { Ok(record) }
     }
 
     /// What there is now: a message, the end, or nothing yet. For who receives from several.
