@@ -88,7 +88,7 @@ impl<S: Source> Readiness<S> {
             let what = "to wait for what is the parent process's: attach anew after a fork";
             return Err(io::Error::new(io::ErrorKind::Unsupported, OpenError::Unsupported { what }));
         }
-        self.disarm();
+        self.stand_down();
         let Self { state, source, berth, signal } = self;
         let sleeper = berth.sleeper();
         let Some(ticket) = wait::arm(&sleeper, |why| source.is_ready(why)) else {
@@ -109,8 +109,14 @@ impl<S: Source> Readiness<S> {
         Ok(false)
     }
 
-    /// The descriptor is not readable any more, and does not become so. Never blocks.
+    /// The descriptor is not readable any more, and does not become so. At a mailbox, another receiver is called if this one was. Never
+    /// blocks.
     pub fn disarm(&mut self) {
+        self.stand_down();
+        self.source.leave();
+    }
+
+    fn stand_down(&mut self) {
         if let State::Ready = std::mem::replace(&mut self.state, State::Idle)
             && self.berth.is_own()
         {
@@ -136,7 +142,7 @@ impl<S: Source> Deref for Readiness<S> {
 impl<S: Source> DerefMut for Readiness<S> {
     /// Disarms it.
     fn deref_mut(&mut self) -> &mut S {
-        self.disarm();
+        self.stand_down();
         &mut self.source
     }
 }
