@@ -1,6 +1,13 @@
-//! What a receiver tells of its senders.
+//! What a receiver tells of its senders beside their messages.
 
-use crate::channel::message::SenderId;
+use super::Receiver;
+use crate::{
+    channel::{message::SenderId, trust::Trust},
+    ring::{
+        claim,
+        recovery::{self, Pending},
+    },
+};
 use std::time::Duration;
 
 /// A sender that died without closing. From [`Receiver::next_death`](crate::Receiver::next_death).
@@ -21,4 +28,31 @@ pub struct Stall {
     pub sender: SenderId,
     /// How long this receiver has stood before it. The reservation is at least as old.
     pub age: Duration,
+}
+
+impl<P: Trust> Receiver<P> {
+    /// A sender that died without closing and was not named before, by this or by [`RecvError::PeerDied`]; `None` when there
+    /// is none. It tells of a death also while other senders live, and until another sender takes the slot. Everything
+    /// that the dead one had committed is, or was, received in its order. Never blocks.
+    pub fn next_death(&mut self) -> Option<Death> {
+        let Self { ring, attachment, .. } = self;
+        if ring.generation.lasts() && attachment.vigil.has_news() {
+            ring.pass_over_the_dead(attachment);
+        }
+        let fallen = ring.fallen.iter_mut().find(|fallen| !fallen.told)?;
+        fallen.tell(attachment.inner.memory.receiver());
+        Some(Death { sender: SenderId::new(fallen.slot, Some(fallen.owner)), unfinished: fallen.unfinished })
+    }
+
+    /// The reservation that the receiver waits for, when the last call that waited in vain stood before one that is not
+    /// finished. Its sender lives, so it is never passed over, however long that takes. Always `None` with a single sender,
+    /// whose open reservation nobody sees. Never blocks.
+    pub fn stalled(&mut self) -> Option<Stall> {
+        let consumer = &mut self.ring.consumer;
+        let (_, since) = self.ring.standing.filter(|&(at, _)| at == consumer.head())?;
+        // Nobody is taken for dead here: that only looks.
+        let Pending::Unfinished { slot } = recovery::resolve(consumer, |_| false) else { return None };
+        let owner = consumer.memory().slot(slot).and_then(|slot| claim::read(&slot.claim).owner());
+        Some(Stall { sender: SenderId::new(slot, owner), age: since.elapsed() })
+    }
 }
