@@ -477,7 +477,8 @@ pub enum RecvError {
     /// The bytes of the message are no value of the receiver's type. It was released.
     NotAValue,
     /// The bytes of the message are not those that were committed: its checksum differs. It was released, and counts as received;
-    /// the next call goes on behind it. Only from a ring [with checksums](crate::Builder::checksummed).
+    /// the next call goes on behind it, which finds the next message unless the length was damaged as well. Only from a ring
+    /// [with checksums](crate::Builder::checksummed).
     Damaged {
         /// Its sequence number.
         sequence: u64,

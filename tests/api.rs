@@ -551,3 +551,20 @@ fn clones_share_out_the_slots_when_the_original_is_gone() {
     drop(first);
     assert_eq!((a.send(b"x"), b.send(b"x")), (Ok(()), Ok(())));
 }
+
+/// The room of what was leaked is given up when the next one is reserved, and who waits behind it is called, also when there is no
+/// room for the next one.
+#[test]
+fn what_was_leaked_holds_up_nobody() {
+    let ring = ringpost::unnamed().capacity(4096).memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    std::thread::scope(|threads| {
+        let receiving = threads.spawn(move || receiver.recv().map(|message| message.len()));
+        while ring.statistics().receiver.sleeps == 0 {
+            std::thread::yield_now();
+        }
+        std::mem::forget(sender.reserve(3000).unwrap());
+        sender.send_timeout(&[1; 3000], common::FAR).unwrap();
+        assert_eq!(receiving.join().unwrap(), Ok(3000));
+    });
+}

@@ -57,3 +57,17 @@ fn a_childs_wait_for_a_receipt_is_refused_and_the_parents_goes_on() {
     assert_eq!(receipt.wait(), Ok(()));
     assert!(in_child(|| receipt.is_taken()), "looking is no wait");
 }
+
+#[test]
+fn a_childs_clone_of_a_sender_is_none_of_its_own() {
+    let ring = ringpost::unnamed().many_senders(2).memfd().unwrap();
+    let (sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
+    let mut sender = Some(sender);
+    assert!(in_child(|| {
+        let mut clone = sender.as_ref().unwrap().clone();
+        drop(sender.take());
+        clone.try_send(b"by the child") == Err(SendError::Forked)
+    }));
+    sender.as_mut().unwrap().send(b"by the parent").unwrap();
+    assert_eq!(receiver.try_recv().unwrap().to_vec(), b"by the parent");
+}

@@ -10,7 +10,12 @@ use ringpost::{
         mq_unlink,
     },
 };
-use std::{io::ErrorKind, sync::Arc, thread, time::Duration};
+use std::{
+    io::ErrorKind,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 #[test]
 fn child_process() {
@@ -211,6 +216,24 @@ fn who_receives_gets_the_message_and_nobody_is_told() {
     queue.send(99);
     assert_eq!(told.hear_before_the_end(), Some(TOLD + 1));
     assert_eq!(queue.receive(), 99);
+}
+
+/// They sleep where receivers do, and must not take each other for one.
+#[test]
+fn of_two_who_are_registered_one_is_told() {
+    let mut queue = Queue::new();
+    for number in 1..6 {
+        let (told, tell) = mpsc::channel();
+        let mut others: Vec<_> = (0..2).map(|_| mq_open(&queue.name, O_RDWR, 0, None).unwrap()).collect();
+        for other in &mut others {
+            let told = told.clone();
+            let event = SigEvent::Thread(Box::new(move || told.send(()).unwrap_or_default()));
+            mq_notify(other, Some(event)).unwrap();
+        }
+        queue.send(number);
+        assert_eq!(tell.recv_timeout(FAR), Ok(()), "message {number}");
+        assert_eq!(queue.receive(), number);
+    }
 }
 
 #[test]

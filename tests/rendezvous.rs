@@ -465,3 +465,22 @@ fn the_room_for_offers_is_room_for_each_sender() {
         sending.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), Ok(())));
     });
 }
+
+/// What its ring holds of messages that were taken back is nothing that the receiver had.
+#[test]
+fn what_was_never_offered_to_a_dead_receiver_is_not_in_its_hands() {
+    let shared = Shared::new(Way::Name, |builder| builder.capacity(4096).rendezvous());
+    let mut sender = shared.ring.rendezvous_sender().unwrap();
+    let mut receiver = child_at(&shared, "receive", "");
+    assert_eq!(receiver.hear(), 0);
+    // Until the ring is full of them.
+    for number in 0..400_u64 {
+        assert!(sender.send_timeout(&number.to_ne_bytes(), Duration::ZERO).is_err());
+    }
+    let pid = receiver.id();
+    receiver.kill();
+    match sender.send_timeout(b"last one", FAR) {
+        Err(SendError::PeerDied { pid: dead, unreceived: 0 }) => assert_eq!(dead, pid),
+        other => panic!("{other:?}"),
+    }
+}

@@ -28,6 +28,13 @@ pub struct Piece<'a> {
     pub bytes: &'a [u8],
 }
 
+impl Piece<'_> {
+    /// Bytes of the ring that it takes at most: with the four of a checksum, which the ring may have.
+    pub fn room(&self) -> usize {
+        record_size(self.bytes.len() + 4)
+    }
+}
+
 /// The first pieces of what was read, and how many bytes of it they take.
 pub struct Pieces<'a> {
     pub pieces: Vec<Piece<'a>>,
@@ -87,7 +94,7 @@ impl<R: Read> Input<R> {
             let searched = if taken == 0 { self.searched } else { 0 };
             match cut(self.framing, self.limits, rest, searched, self.ended) {
                 Ok(Some((piece, length))) => {
-                    used += record_size(piece.bytes.len());
+                    used += piece.room();
                     if used > room && taken > 0 {
                         break;
                     }

@@ -7,7 +7,7 @@ use std::{mem, slice};
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
-use ringpost::{Batch, SendError, Sender, SenderKind, Trust, record_size};
+use ringpost::{Batch, SendError, Sender, SenderKind, Trust};
 
 use crate::{
     channel::Channel,
@@ -135,7 +135,7 @@ fn publish<P: Trust, K: SenderKind>(
     meter: &mut Meter,
 ) -> Result<(), SendError> {
     while let Some((first, others)) = pieces.split_first() {
-        let room = pieces.iter().map(|piece| record_size(piece.bytes.len())).sum();
+        let room = pieces.iter().map(Piece::room).sum();
         let sent = match sender.try_batch(room).and_then(|batch| fill(batch, pieces)) {
             Ok(()) => mem::take(&mut pieces),
             Err(SendError::Full) => {

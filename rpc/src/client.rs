@@ -92,6 +92,8 @@ pub struct Client {
     binding: Binding,
     interface: Description,
     session: Session,
+    /// That made it: a forked child has another.
+    process: u32,
     /// Of the last call.
     number: u64,
     link: Option<Duplex>,
@@ -129,6 +131,7 @@ impl Client {
             binding,
             interface: Description::of::<I>(),
             session: Session::random(),
+            process: std::process::id(),
             number: 0,
             link: None,
             arguments: Frame::default(),
@@ -231,7 +234,7 @@ impl Client {
     /// The same, of a call that was perhaps sent before: the server is told.
     fn attempt_again(&mut self, method: u16, deadline: Deadline, sent: Done) -> Result<(), Failure> {
         if self.link.is_none() {
-            self.link = Some(self.meet(deadline).map_err(CallError::Unbound)?);
+            self.link = Some(self.meet_again(deadline)?);
         }
         if let (Done::Perhaps, Some(link)) = (sent, &mut self.link) {
             let again = Again { number: self.number, since_ns: self.unknown_since_ns };
@@ -247,7 +250,7 @@ impl Client {
     #[inline]
     fn attempt(&mut self, method: u16, deadline: Deadline) -> Result<(), Failure> {
         if self.link.is_none() {
-            self.link = Some(self.meet(deadline).map_err(CallError::Unbound)?);
+            self.link = Some(self.meet_again(deadline)?);
         }
         let Self { link: Some(link), number, arguments, answer, luggage, .. } = self else {
             unreachable!("it is made above")
@@ -290,6 +293,15 @@ impl Client {
                 }),
             };
         }
+    }
+
+    /// As [`meet`](Self::meet), in the process that has the session: two with one session would get each other's answers.
+    #[cold]
+    fn meet_again(&self, deadline: Deadline) -> Result<Duplex, CallError> {
+        if std::process::id() != self.process {
+            return Err(CallError::Forked);
+        }
+        self.meet(deadline).map_err(CallError::Unbound)
     }
 
     /// Makes a link, and agrees on everything. A server that has given this side up, or that is too busy, is tried again until

@@ -245,7 +245,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
     }
 
     /// Where a session is remembered, or can be.
-    pub(crate) fn place(&mut self, session: Session) -> Option<usize> {
+    pub(crate) fn place(&self, session: Session) -> Option<usize> {
         if let Some(&index) = self.places.get(&session) {
             return Some(index);
         }
@@ -253,9 +253,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         let free = places().find(|(_, place)| place.session == [0; 16]);
         let dead = || places().find(|(_, place)| place.owner.is_dead());
         let gone = || places().find(|(_, place)| self.presence.is_gone(Session(place.session)));
-        let (index, before) = free.or_else(dead).or_else(gone)?;
-        self.places.remove(&Session(before.session));
-        Some(index)
+        free.or_else(dead).or_else(gone).map(|(index, _)| index)
     }
 
     pub(crate) fn commit(
@@ -271,7 +269,10 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             return Err(Refusal::AnswerTooLong);
         }
         let place = Place { session: session.0, owner, number, length: answer.len() as u64 };
+        let before = self.read_place(index).session;
         self.change(state, index, &place, answer);
+        // Only now is it forgotten: a call that fails takes nobody's place.
+        self.places.remove(&Session(before));
         self.places.insert(session, index);
         Ok(())
     }

@@ -91,7 +91,12 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
 
     fn hand_over(&mut self, kind: u16, message: &[u8], deadline: Option<Deadline>) -> Result<(), SendError> {
         let sender = &mut self.sender;
-        let mut offered = sender.reserve_within(message.len(), Patience::Until(deadline))?;
+        let reserved = sender.reserve_within(message.len(), Patience::Until(deadline));
+        // It was never offered: what lies in the ring is of others.
+        let mut offered = reserved.map_err(|why| match why {
+            SendError::PeerDied { pid, .. } => SendError::PeerDied { pid, unreceived: 0 },
+            other => other,
+        })?;
         offered.write_at(0, message);
         offered.set_kind(kind);
         let (start, end) = offered.offer();

@@ -427,6 +427,10 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if !self.generation.lasts() {
             return Err(SendError::Forked);
         }
+        if self.open().units != 0 {
+            // It was leaked, and the receiver may wait for what is behind it.
+            self.discard();
+        }
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
         if let Ok(reserved) = self.producer()?.reserve(need) {
@@ -541,7 +545,10 @@ impl<P: Trust> Clone for Sender<P, Many> {
     /// A handle for another thread. It takes a slot when it is first used; [`SendError::TooManySenders`] then says that
     /// there is none.
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.attachment), None, self.before)
+        let mut clone = Self::new(Arc::clone(&self.attachment), None, self.before);
+        // A forked child has none of its own by cloning its parent's.
+        clone.generation = self.generation;
+        clone
     }
 }
 

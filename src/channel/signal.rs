@@ -117,6 +117,10 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
         if sender.is_disconnected() {
             return Err(SendError::Disconnected);
         }
+        if sender.open().units != 0 {
+            // It was leaked, and the receiver may wait for what is behind it.
+            sender.discard();
+        }
         let producer = sender.producer.as_mut().ok_or(SendError::Forked)?;
         let Ok(reserved) = producer.reserve(Need::Record(length + sender.trailer)) else {
             if let Some(counts) = K::counts(producer.memory(), producer.slot()) {

@@ -64,7 +64,11 @@ impl<P: Trust> ByteReader<P> {
             let message = match self.receiver.recv() {
                 Ok(message) => message,
                 Err(RecvError::Disconnected) => return Ok(0),
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // What was partly read is gone; the next message is read from its first byte.
+                    self.taken = 0;
+                    return Err(error.into());
+                }
             };
             // Shorter than what was taken: only a hostile sender changes what it has sent.
             if message.len() <= self.taken {

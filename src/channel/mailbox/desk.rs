@@ -18,6 +18,9 @@ use crate::{
 /// What a sender sleeps for, as it stands in the slot's word.
 pub(super) const MUCH_ROOM: u64 = 0;
 pub(super) const ANY_ROOM: u64 = 1;
+/// Of who sleeps to be told, and takes nothing: nobody is to think that a message is taken, or that room is used, because this
+/// one was called.
+pub(super) const IS_TOLD: u64 = 1 << 32;
 
 /// A seat that is held, and its share of the mailbox: lives until the handle and all that it holds are dropped.
 pub(super) struct Desk {
@@ -63,7 +66,7 @@ impl Desk {
         if self.generation.lasts() {
             mailbox::free(&self.area, held);
             let a_quarter = u32::from(held.cell) % (self.area.shape().cells / 4).max(1) == 0;
-            self.senders().wake_one(self.seat.number, |pick| a_quarter || pick == ANY_ROOM);
+            self.senders().wake_one(self.seat.number, |pick| a_quarter || pick & !IS_TOLD == ANY_ROOM);
         }
     }
 

@@ -1,6 +1,10 @@
 //! Telling somebody that a message has come to an empty mailbox, in the shape of `mq_notify`.
 
-use super::{Mailbox, desk::ANY_ROOM, pass_on};
+use super::{
+    Mailbox,
+    desk::{ANY_ROOM, IS_TOLD},
+    pass_on,
+};
 use crate::{
     channel::{ring::Inner, trust::Trust},
     ring::mailbox::{self, Phase, Pick, State},
@@ -70,7 +74,7 @@ impl<P: Trust> Mailbox<P> {
         let (area, bit) = (&desk.area, desk.seat.bit());
         let mut spin = Inner::spin_as(WaitStrategy::Sleep);
         let mut sleep = |dormitory: Dormitory<'_>, wanted, look: &mut dyn FnMut() -> bool| {
-            let sleeper = desk.sleeper(dormitory, slot, &slot.received, (wanted, wanted));
+            let sleeper = desk.sleeper(dormitory, slot, &slot.received, (wanted | IS_TOLD, wanted | IS_TOLD));
             let found = sleeper.until(&mut spin, None, |_| {
                 desk.hear();
                 let over = given_up() || mailbox::is_closed(area);
@@ -82,7 +86,7 @@ impl<P: Trust> Mailbox<P> {
         let has_room = || area.cells().any(|cell| area.state(cell).phase() == Phase::Free);
         let emptied = there.is_empty()
             || sleep(desk.senders(), ANY_ROOM, &mut || {
-                desk.senders().wake_others(bit, |_| has_room());
+                desk.senders().wake_others(bit, |pick| pick & IS_TOLD == 0 && has_room());
                 let stays = |&(cell, state): &(u16, State)| {
                     let now = area.state(cell);
                     now.phase() == Phase::Ready && now.is_of_same(state)
@@ -95,7 +99,7 @@ impl<P: Trust> Mailbox<P> {
         let has_come = emptied
             && sleep(desk.receivers(), Pick::Any.encode(), &mut || {
                 let there = clerk.find(area, Pick::Any).is_some();
-                let wanted = |pick| clerk.find(area, Pick::decode(pick)).is_some();
+                let wanted = |pick| pick & IS_TOLD == 0 && clerk.find(area, Pick::decode(pick)).is_some();
                 there && !desk.receivers().wake_others(bit, wanted)
             });
         pass_on(desk, clerk);

@@ -207,6 +207,7 @@ impl Pick {
         }
     }
 
+    /// In the two lowest of four 16 bits; [`decode`](Pick::decode) looks at no others.
     pub(crate) fn encode(self) -> u64 {
         match self {
             Self::Any => 0,
@@ -217,7 +218,7 @@ impl Pick {
     }
 
     pub(crate) fn decode(word: u64) -> Self {
-        match (word >> 16, word as u16) {
+        match (word >> 16 & 3, word as u16) {
             (1, kind) => Self::Kind(kind),
             (2, kind) => Self::Except(kind),
             (3, kind) => Self::UpTo(kind),
