@@ -37,8 +37,9 @@ impl fmt::Display for Done {
     }
 }
 
-/// Why the server did not do what was asked for. Nothing was done, except by a method that [panicked](Refusal::Panicked), and, where
-/// the state is not a durable one, by a method whose answer is too long or can't be written or sent.
+/// Why the server did not do what was asked for. Nothing was done by this server (but perhaps by one that was lost in the same
+/// call), except by a method that [panicked](Refusal::Panicked), and, where the state is not a durable one, by a method whose
+/// answer is too long or can't be written or sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -118,7 +119,7 @@ pub enum CallError {
     Refused(Refusal),
     /// There is no server to call. Nothing was done, unless it was asked for before, of a server that was lost.
     Unbound(BindError),
-    /// The arguments are longer than the link takes. Nothing was done.
+    /// The arguments are longer than the link takes. Nothing was done, unless it was asked for before, of a server that was lost.
     TooLong {
         /// Bytes of the arguments, with their header.
         length: usize,

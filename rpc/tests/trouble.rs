@@ -211,6 +211,36 @@ fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
     assert!((1..=14).contains(&links), "{links} links");
 }
 
+/// Two processes with one session would get each other's answers.
+#[test]
+fn a_forked_child_does_not_go_on_with_its_parents_session() {
+    let place = Place::new();
+    let accepting = accept_each(&place.0, |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        let _ = link.recv();
+    });
+    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce);
+    let mut client = PairsClient::bind(binding).unwrap();
+    client.client.set_timeout(Some(Duration::from_millis(100)));
+    client.nothing().unwrap_err();
+    // SAFETY: the child makes a call, which is refused before it takes a lock that another thread could have held, and ends.
+    match unsafe { libc::fork() } {
+        0 => {
+            let is_refused = matches!(client.nothing(), Err(CallError::Forked));
+            // SAFETY: ends the child without running what belongs to the parent.
+            unsafe { libc::_exit(if is_refused { 0 } else { 1 }) }
+        }
+        child => {
+            let mut status = -1;
+            // SAFETY: the status lives as long as the call.
+            unsafe { libc::waitpid(child, &mut status, 0) };
+            assert_eq!(status, 0);
+        }
+    }
+    drop(client);
+    links_of(accepting, &place.0);
+}
+
 #[test]
 fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
     let place = Place::new();
