@@ -135,7 +135,8 @@ fn publish<P: Trust, K: SenderKind>(
     meter: &mut Meter,
 ) -> Result<(), SendError> {
     while let Some((first, others)) = pieces.split_first() {
-        let room = pieces.iter().map(Piece::room).sum();
+        let room: usize = pieces.iter().map(Piece::room).sum();
+        let room = room.min(sender.capacity() as usize);
         let sent = match sender.try_batch(room).and_then(|batch| fill(batch, pieces)) {
             Ok(()) => mem::take(&mut pieces),
             Err(SendError::Full) => {
