@@ -31,7 +31,7 @@ pub struct Stall {
 }
 
 impl<P: Trust> Receiver<P> {
-    /// A sender that died without closing and was not named before, by this or by [`RecvError::PeerDied`]; `None` when there
+    /// A sender that died without closing and was not named before, by this or by [`RecvError::PeerDied`](crate::RecvError::PeerDied); `None` when there
     /// is none. It tells of a death also while other senders live, and until another sender takes the slot. Everything
     /// that the dead one had committed is, or was, received in its order. Never blocks.
     pub fn next_death(&mut self) -> Option<Death> {
