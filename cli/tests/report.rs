@@ -49,11 +49,15 @@ fn rows() -> Vec<Value> {
         .collect()
 }
 
-/// A picture as it was drawn: its name, its field, and row and value of each of its marks.
+/// A picture as it was drawn: its name, its fields, and row and value of each of its marks.
 struct Picture {
     name: String,
     field: String,
     marks: Vec<(usize, f64)>,
+    /// Value and length of each bar.
+    bars: Vec<(f64, f64)>,
+    /// Value and distance from the top of each mark on the scale.
+    heights: Vec<(f64, f64)>,
 }
 
 impl Picture {
@@ -68,11 +72,49 @@ impl Picture {
             assert!(told, "a mark says what it is");
             Some((row, node.attribute("data-value").unwrap().parse().unwrap()))
         };
+        let drawn = |tag: &'static str, place: &'static str| {
+            let number = |node: &roxmltree::Node<'_, '_>, name| node.attribute(name)?.parse::<f64>().ok();
+            let marks = document
+                .descendants()
+                .filter(move |node| node.tag_name().name() == tag && node.has_attribute("data-row"));
+            marks
+                .map(move |node| (number(&node, "data-value").unwrap(), number(&node, place).unwrap()))
+                .collect()
+        };
         let attribute = |name| root.attribute(name).unwrap().to_string();
         Self {
             name: attribute("data-chart"),
             field: attribute("data-field"),
             marks: document.descendants().filter_map(mark).collect(),
+            bars: drawn("rect", "width"),
+            heights: drawn("circle", "cy"),
+        }
+    }
+}
+
+impl Picture {
+    /// Bars are as long, and marks as high, as their values say.
+    #[track_caller]
+    fn hold_to_scale(&self) {
+        let most = self
+            .bars
+            .iter()
+            .fold((0.0, 0.0), |most: (f64, f64), bar| if bar.0 > most.0 { *bar } else { most });
+        for (value, length) in &self.bars {
+            assert!(
+                (length - most.1 * value / most.0.max(1e-9)).abs() < 0.02,
+                "{}: a bar of {value}",
+                self.name
+            );
+        }
+        // Each panel has a scale of its own.
+        if self.name.starts_with("bands-") {
+            return;
+        }
+        let mut heights = self.heights.clone();
+        heights.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for pair in heights.windows(2) {
+            assert!(pair[0].1 >= pair[1].1, "{}: {pair:?}", self.name);
         }
     }
 }
@@ -90,24 +132,39 @@ fn belongs(picture: &str, row: &Value) -> bool {
     };
     let one_core = row["class"] == "same-core";
     let limit = |names: &[&str]| {
-        let place = row["mechanism"] == "syscall" || one_core == (picture == "latency-one-core");
+        let place = row["mechanism"] == "syscall" || one_core == picture.ends_with("one-core");
         row["measure"] == "limit" && names.iter().any(|name| row["mechanism"] == *name) && place
     };
     match picture {
         "latency-spin" => is("latency", "spin") && !one_core || limit(&["line", "syscall"]),
         "latency-sleep" => is("latency", "sleep") && !one_core || limit(&["futex", "syscall"]),
         "latency-one-core" => is("latency", "sleep") && one_core || limit(&["futex", "syscall"]),
-        "percentiles-spin" => is("latency", "spin") && !one_core && row["size"] == 64,
-        "percentiles-sleep" => is("latency", "sleep") && !one_core && row["size"] == 64,
-        "messages-spin" => is("throughput", "spin"),
+        "bands-spin" => is("latency", "spin") && !one_core,
+        "bands-sleep" => is("latency", "sleep") && !one_core,
+        "bands-one-core" => is("latency", "sleep") && one_core,
+        "percentiles-spin" => is("latency", "spin") && !one_core && row["size"] == 64 || limit(&["line"]),
+        "percentiles-sleep" => is("latency", "sleep") && !one_core && row["size"] == 64 || limit(&["futex"]),
+        "percentiles-one-core" => {
+            is("latency", "sleep") && one_core && row["size"] == 64 || limit(&["futex"])
+        }
+        "messages-spin" => {
+            is("throughput", "spin") || row["mechanism"] == "memcpy" || limit(&["line", "syscall"])
+        }
+        "messages-sleep" => {
+            is("throughput", "sleep") || row["mechanism"] == "memcpy" || limit(&["futex", "syscall"])
+        }
         "bytes-spin" => is("throughput", "spin") || row["mechanism"] == "memcpy",
-        "messages-sleep" | "bytes-sleep" => is("throughput", "sleep"),
+        "bytes-sleep" => is("throughput", "sleep") || row["mechanism"] == "memcpy",
+        "growth-cpu-spin" => is("throughput", "spin"),
+        "growth-cpu-sleep" => is("throughput", "sleep"),
         cost if cost.starts_with("cost-") => {
             let wait = cost.rsplit('-').next().unwrap();
             is("throughput", wait) && row["size"] == 64
         }
-        "sweep-waiting-cpu" => row["sweep"] == "waiting",
-        sweep if sweep.starts_with("sweep-") => row["sweep"] == sweep["sweep-".len()..],
+        sweep if sweep.starts_with("sweep-") => {
+            let sweep = &sweep["sweep-".len()..];
+            row["sweep"] == sweep.strip_suffix("-cpu").unwrap_or(sweep)
+        }
         other => panic!("an unknown picture: {other}"),
     }
 }
@@ -120,6 +177,15 @@ fn hold_against_rows(page: &str) {
     let pictures = pictures(page);
     let names: BTreeSet<_> = pictures.iter().map(|picture| picture.name.as_str()).collect();
     let needed = [
+        "bands-spin",
+        "bands-sleep",
+        "bands-one-core",
+        "percentiles-one-core",
+        "growth-cpu-spin",
+        "growth-cpu-sleep",
+        "sweep-fan-in-cpu",
+        "sweep-capacity-cpu",
+        "sweep-batch-cpu",
         "ladder-latency",
         "ladder-throughput",
         "latency-spin",
@@ -147,7 +213,12 @@ fn hold_against_rows(page: &str) {
     ];
     assert!(needed.iter().all(|name| names.contains(name)), "{names:?}");
     for picture in &pictures {
-        let value = |row: usize, field: &str| rows[row][field].as_f64();
+        picture.hold_to_scale();
+        let value = |row: usize, field: &str| match rows[row][field].as_f64() {
+            // A limit across the rates: how often it goes into a second.
+            None if field == "messages_per_s" => rows[row]["p50_ns"].as_f64().map(|ns| 1e9 / ns),
+            value => value,
+        };
         if picture.name.starts_with("ladder-") {
             for &(row, drawn) in &picture.marks {
                 let measured = value(row, &picture.field).unwrap();
@@ -156,8 +227,10 @@ fn hold_against_rows(page: &str) {
             }
             continue;
         }
-        let fields =
-            if picture.field == "percentiles" { &PERCENTILES[..] } else { &[picture.field.as_str()] };
+        let fields: Vec<&str> = match &*picture.field {
+            "percentiles" => PERCENTILES.into(),
+            several => several.split(' ').collect(),
+        };
         let mut expected: Vec<(usize, f64)> = (0..rows.len())
             .filter(|&row| rows[row]["error"].is_null() && belongs(&picture.name, &rows[row]))
             .flat_map(|row| fields.iter().map(move |field| (row, *field)))
