@@ -147,14 +147,10 @@ fn belongs(picture: &str, row: &Value) -> bool {
         "percentiles-one-core" => {
             is("latency", "sleep") && one_core && row["size"] == 64 || limit(&["futex"])
         }
-        "messages-spin" => {
-            is("throughput", "spin") || row["mechanism"] == "memcpy" || limit(&["line", "syscall"])
-        }
-        "messages-sleep" => {
-            is("throughput", "sleep") || row["mechanism"] == "memcpy" || limit(&["futex", "syscall"])
-        }
-        "bytes-spin" => is("throughput", "spin") || row["mechanism"] == "memcpy",
-        "bytes-sleep" => is("throughput", "sleep") || row["mechanism"] == "memcpy",
+        "messages-spin" => is("throughput", "spin") || limit(&["line", "syscall"]),
+        "messages-sleep" => is("throughput", "sleep") || limit(&["futex", "syscall"]),
+        "bytes-spin" => is("throughput", "spin") || limit(&["memcpy"]),
+        "bytes-sleep" => is("throughput", "sleep") || limit(&["memcpy"]),
         "growth-cpu-spin" => is("throughput", "spin"),
         "growth-cpu-sleep" => is("throughput", "sleep"),
         cost if cost.starts_with("cost-") => {
@@ -280,6 +276,50 @@ fn a_browser_draws_it_in_the_light_and_in_the_dark() {
     }
 }
 
+/// Looks for texts that are cut off by their picture or lie on each other, and for a page wider than its window.
+const LOOK: &str = "<script>
+  const wrong = [];
+  for (const svg of document.querySelectorAll('svg.chart')) {
+    const name = svg.dataset.chart, frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    texts.forEach(([text, box], index) => {
+      if (box.left < frame.left || box.right > frame.right || box.top < frame.top || box.bottom > frame.bottom + 1)
+        wrong.push(`${name}: “${text}” is cut`);
+      for (const [other, its] of texts.slice(0, index)) {
+        const wide = Math.min(box.right, its.right) - Math.max(box.left, its.left);
+        const high = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
+        if (wide > 1 && high > 0.4 * Math.min(box.height, its.height)) wrong.push(`${name}: “${text}” lies on “${other}”`);
+      }
+    });
+  }
+  if (document.documentElement.scrollWidth > innerWidth) wrong.push('the page is wider than its window');
+  document.body.dataset.looked = wrong.join('; ') || 'well';
+</script></body>";
+
+#[test]
+fn in_a_browser_nothing_is_cut_or_lies_on_something_else() {
+    let Some(browser) = browser() else {
+        eprintln!("NO BROWSER: install chromium; nobody has looked at the page");
+        return;
+    };
+    let scratch = Scratch::new("look");
+    let page = scratch.path("page.html");
+    draw(&["--report", &page, "--compare", RUN]);
+    fs::write(&page, fs::read_to_string(&page).unwrap().replace("</body>", LOOK)).unwrap();
+    for width in [1280, 500] {
+        let output = Command::new(&browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"])
+            .arg(format!("--window-size={width},2000"))
+            .arg(format!("--user-data-dir={}", scratch.path("profile")))
+            .arg(format!("file://{page}"))
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let found = shown.split("data-looked=\"").nth(1).and_then(|rest| rest.split('"').next());
+        assert_eq!(found, Some("well"), "{width} pixels wide");
+    }
+}
+
 fn browser() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let places = std::env::var_os("PATH")?;
@@ -359,6 +399,128 @@ fn a_run_beside_itself_differs_nowhere_and_another_schema_is_refused() {
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(complaint.contains(&older) && complaint.contains("measure again"), "{complaint}");
+}
+
+/// The recorded run with its lines changed.
+fn changed(scratch: &Scratch, name: &str, change: impl Fn(String) -> String) -> String {
+    let path = scratch.path(name);
+    fs::write(&path, change(fs::read_to_string(RUN).unwrap())).unwrap();
+    path
+}
+
+#[test]
+fn a_run_of_another_machine_is_refused_before_anything_is_measured() {
+    let scratch = Scratch::new("machine");
+    let other =
+        changed(&scratch, "other.jsonl", |run| run.replacen("\"processor\":\"", "\"processor\":\"Other ", 1));
+    let page = scratch.path("page.html");
+    for arguments in [&["--rounds", "10000"][..], &["--from", RUN]] {
+        let output = bench(&[arguments, &["--compare", &other, "--report", &page]].concat());
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(complaint.contains(&other) && complaint.contains("another machine (Other "), "{complaint}");
+        assert!(output.stdout.is_empty() && !Path::new(&page).exists());
+    }
+}
+
+#[test]
+fn what_was_measured_is_shown_even_if_there_is_nothing_to_compare_it_with() {
+    let scratch = Scratch::new("nothing");
+    let foreign =
+        changed(&scratch, "foreign.jsonl", |run| run.replace("\"mechanism\":\"", "\"mechanism\":\"foreign-"));
+    let page = scratch.path("page.html");
+    let output = bench(&["--from", RUN, "--compare", &foreign, "--report", &page]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no cell in common"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Latency, both sides spinning"));
+    hold_against_rows(&fs::read_to_string(&page).unwrap());
+}
+
+#[test]
+fn an_older_run_without_a_head_is_compared_and_its_machine_is_said_to_be_unknown() {
+    let scratch = Scratch::new("headless");
+    let rows = changed(&scratch, "rows.jsonl", |run| run.split_once('\n').unwrap().1.into());
+    let output = bench(&["--from", RUN, "--compare", &rows]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("does not say on which machine"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_no_run_is_refused_with_advice() {
+    let scratch = Scratch::new("bad");
+    let cut = |run: String| run[..run.len() / 2].to_string();
+    let bad = [
+        (changed(&scratch, "cut", cut), "is not JSON"),
+        (changed(&scratch, "old", |run| run.replace("\"schema\":3", "\"schema\":2")), "measure again"),
+        (changed(&scratch, "foreign", |_| "{\"a\":1}\n".into()), "give a file of --save"),
+        (changed(&scratch, "empty", |_| String::new()), "give a file of --save"),
+        (scratch.path("absent"), "No such file"),
+    ];
+    for flag in ["--from", "--compare"] {
+        for (path, advice) in &bad {
+            let output = bench(&[flag, path]);
+            let complaint = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{flag} {path}");
+            assert!(complaint.contains(path) && complaint.contains(advice), "{complaint}");
+            assert!(output.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn whatever_figures_and_names_a_run_has_its_page_is_drawn() {
+    let scratch = Scratch::new("odd");
+    let page = scratch.path("page.html");
+    for odd in [0.0, -1.0, 1e300] {
+        let run = changed(&scratch, "odd.jsonl", |run| {
+            let change = |line: &str| {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                for field in ["p50_ns", "p999_ns", "messages_per_s", "cpu_s_per_million", "calls_per_million"]
+                {
+                    if line[field].is_number() {
+                        line[field] = odd.into();
+                    }
+                }
+                if line["mechanism"] == "tcp" {
+                    line["mechanism"] = "<!--<script></script>".into();
+                }
+                format!("{line}\n")
+            };
+            run.lines().map(change).collect()
+        });
+        let output = bench(&["--from", &run, "--report", &page]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(pictures(&text).len() > 20 && !text.contains("NaN"), "{odd}");
+        assert!(!text.contains("<!--"));
+    }
+}
+
+#[test]
+fn a_run_that_has_not_all_of_its_rounds_says_so() {
+    let scratch = Scratch::new("short");
+    let page = scratch.path("page.html");
+    let run = changed(&scratch, "short.jsonl", |run| run.replacen("\"rounds\":1", "\"rounds\":3", 1));
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    assert!(fs::read_to_string(&page).unwrap().contains("of them have fewer than 3 samples"));
+    draw(&["--report", &page]);
+    assert!(!fs::read_to_string(&page).unwrap().contains("of them have fewer"));
+}
+
+#[test]
+fn a_ladder_adds_up_its_steps_and_names_the_rungs_that_it_has_not() {
+    let scratch = Scratch::new("rungs");
+    let page = scratch.path("page.html");
+    let run = changed(&scratch, "no-pipe.jsonl", |run| {
+        let others = run.lines().filter(|line| !line.contains("\"mechanism\":\"pipe\""));
+        others.map(|line| format!("{line}\n")).collect()
+    });
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("No rung “pipe”: pipe was not measured so in this run."));
+    assert!(text.contains("No rung “shared memory, futex”: it has one slot"));
+    assert_eq!(text.matches("first to last").count(), 2);
 }
 
 #[test]

@@ -23,11 +23,7 @@ pub struct Field {
 const MEDIAN: Field = Field { name: "p50_ns", of: |row| row.p50_ns, unit: units::time };
 const RATE: Field = Field { name: "messages_per_s", of: |row| row.messages_per_s, unit: units::rate };
 const BANDWIDTH: Field = Field { name: "bytes_per_s", of: |row| row.bytes_per_s, unit: units::bandwidth };
-const CPU: Field = Field {
-    name: "cpu_s_per_million",
-    of: |row| row.cpu_s_per_million,
-    unit: |value| format!("{value:.3} s"),
-};
+const CPU: Field = Field { name: "cpu_s_per_million", of: |row| row.cpu_s_per_million, unit: words::seconds };
 /// What a million messages cost: a word for it, its title, its field.
 const COSTS: [(&str, &str, Field); 4] = [
     ("cpu", "processor seconds of both processes", CPU),
@@ -116,15 +112,14 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
         },
         Section {
             title: "Throughput by message size",
-            text: "One direction, by the receiver’s clock. The dashed curve “memcpy” is a bare stream through shared memory of \
-                   the same run. The dashed lines across are what would pass with one thing for each message, and no two at a \
-                   time: one line from core to core, one futex turn, one system call. What lies above needs less \
-                   than one of them for a message."
+            text: "One direction, by the receiver’s clock. The dashed lines across are limits of the same run. For the messages: what \
+                   would pass with one thing for each, and no two at a time; what lies above needs less than one of \
+                   them for a message. For the payload: a bare stream through shared memory."
                 .into(),
             charts: WAITS
                 .into_iter()
                 .flat_map(|(word, verb, wait)| {
-                    let chosen = move |row: &Row| is(row, Measure::Throughput, wait) || row.mechanism == "memcpy";
+                    let chosen = move |row: &Row| is(row, Measure::Throughput, wait);
                     [("messages", "Messages a second", RATE), ("bytes", "Payload", BANDWIDTH)].map(
                         |(what, title, field)| {
                             let title = format!("{title}, both sides {verb}");
@@ -288,11 +283,13 @@ fn limit_of(chart: &str, row: &Row) -> bool {
     let asked = match chart {
         "latency-spin" | "messages-spin" => &["line", "syscall"][..],
         "latency-sleep" | "latency-one-core" | "messages-sleep" => &["futex", "syscall"],
+        "bytes-spin" | "bytes-sleep" => &["memcpy"],
         "percentiles-spin" => &["line"],
         "percentiles-sleep" | "percentiles-one-core" => &["futex"],
         _ => &[],
     };
-    let here = row.mechanism == "syscall" || one_core(row) == chart.ends_with("one-core");
+    let here =
+        matches!(&*row.mechanism, "syscall" | "memcpy") || one_core(row) == chart.ends_with("one-core");
     row.measure == Measure::Limit && asked.contains(&&*row.mechanism) && here
 }
 
@@ -301,6 +298,7 @@ fn limit_name(row: &Row) -> String {
         "line" => "line ping-pong",
         "futex" => "raw futex",
         "syscall" => "empty system call",
+        "memcpy" => return format!("limit: stream of {}", units::size(row.size)),
         other => other,
     };
     format!("limit: {what}")

@@ -106,22 +106,22 @@ impl Older {
 }
 
 impl Comparison {
+    /// The cells whose spreads lie so.
+    pub fn of(&self, spreads: Spreads) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().filter(move |pair| pair.spreads == spreads)
+    }
+
     /// How it comes out.
     pub fn summary(&self, rows: &[Row]) -> String {
-        let count = |wanted| self.pairs.iter().filter(|pair| pair.spreads == wanted).count();
-        let apart = || self.pairs.iter().filter(|pair| pair.spreads == Spreads::Apart);
-        let faster = apart().filter(|pair| pair.faster(&rows[pair.row])).count();
+        let (apart, single) = (self.of(Spreads::Apart).count(), self.of(Spreads::Single).count());
+        let faster = self.of(Spreads::Apart).filter(|pair| pair.faster(&rows[pair.row])).count();
         let mut text = format!(
-            "{} of {} cells differ by more than the spread of the samples: {faster} faster, {} slower",
-            apart().count(),
+            "{apart} of {} cells differ by more than the spread of the samples: {faster} faster, {} slower",
             self.pairs.len(),
-            apart().count() - faster,
+            apart - faster,
         );
-        if count(Spreads::Single) > 0 {
-            text += &format!(
-                "; {} had a single sample, and so no spread",
-                several(count(Spreads::Single), "cell")
-            );
+        if single > 0 {
+            text += &format!("; {} had a single sample, and so no spread", several(single, "cell"));
         }
         if self.new_cells + self.gone_cells > 0 {
             text += &format!(
@@ -136,13 +136,12 @@ impl Comparison {
     /// For people: what is beyond the spread, and how much is not.
     pub fn table(&self, rows: &[Row]) -> String {
         let mut table = plain(&["cell", "old", "new", "new / old", "now"]);
-        let apart = || self.pairs.iter().filter(|pair| pair.spreads == Spreads::Apart);
-        for pair in apart() {
+        for pair in self.of(Spreads::Apart) {
             let (row, unit) = (&rows[pair.row], unit(&rows[pair.row]));
             let ratio = format!("{:.3}", pair.new / pair.old);
             table.add_row([cell(row), unit(pair.old), unit(pair.new), ratio, pair.now(row)]);
         }
-        let table = if apart().count() > 0 { format!("{table}\n") } else { String::new() };
+        let table = if table.row_count() > 0 { format!("{table}\n") } else { String::new() };
         format!("\nAgainst the older run: {}\n({})\n{table}", self.summary(rows), self.older)
     }
 }

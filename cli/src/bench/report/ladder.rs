@@ -289,6 +289,7 @@ impl Ladder {
                 None => parts.push(part.clone()),
             }
         }
+        parts.sort_by(|a, b| b.ns.abs().total_cmp(&a.ns.abs()));
         Whole {
             saved: self.steps.iter().filter_map(|step| step.saved).fold(0.0, |sum, saved| sum + saved),
             parts,
@@ -310,7 +311,10 @@ fn ladder(
     for &(name, change, mechanism, variant, wait) in rungs {
         let fits =
             |row: &Row| row.mechanism == mechanism && row.variant == Some(variant) && row.wait == Some(wait);
-        let found = rows.iter().enumerate().find(|(_, row)| belongs(row) && fits(row) && time(row).is_some());
+        let found = rows
+            .iter()
+            .enumerate()
+            .find(|(_, row)| belongs(row) && fits(row) && time(row).is_some_and(f64::is_finite));
         let Some((row, measured)) = found else {
             let failed = rows.iter().filter(|row| fits(row) && row.size == usual_size(rows));
             let failed = failed.filter_map(|row| row.error.clone()).next();

@@ -9,11 +9,11 @@ use super::super::row::Row;
 use super::super::shape::Measure;
 use super::super::{table, units};
 use super::charts::{Section, sections};
-use super::compare::{Comparison, Spreads};
+use super::compare::{Comparison, Pair, Spreads};
 use super::ladder::{Ladder, Part, Prices, explained, ladders};
 use super::saved::{Recorded, lines};
 use super::svg::Chart;
-use super::words::{cell, count, figure, several, signed, unit};
+use super::words::{cell, count, figure, seconds as as_seconds, several, signed, unit};
 
 /// What no run measures, and why.
 const BY_DESIGN: [&str; 5] = [
@@ -128,7 +128,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
 }
 
 fn figure_of(chart: &Chart) -> Markup {
-    html! { figure id=(chart.id()) .tall[matches!(chart, Chart::Panels(_))] { (chart.draw()) } }
+    html! { figure id=(chart.id()) { (chart.draw()) } }
 }
 
 fn section_part(section: &Section) -> Markup {
@@ -210,26 +210,40 @@ fn compared(rows: &[Row], comparison: &Comparison) -> Markup {
             h2 { "Against the older run" }
             p { (comparison.older) }
             p { strong { (comparison.summary(rows)) } "." }
-            p { "Latency: more is worse; messages a second: more is better. Bold: the spreads of the two runs do not overlap." }
-            div.scroll { table {
-                thead { tr { th { "cell" } th.number { "old" } th.number { "new" } th.number { "new ÷ old" }
-                    th.number { "now" } th { "spreads" } } }
-                @for pair in &comparison.pairs {
-                    @let row = &rows[pair.row];
-                    @let unit = unit(row);
-                    tr.apart[pair.spreads == Spreads::Apart] data-row=(pair.row) {
-                        td { (cell(row)) }
-                        td.number { (unit(pair.old)) }
-                        td.number { (unit(pair.new)) }
-                        td.number { (format!("{:.3}", pair.new / pair.old)) }
-                        td.number { @if pair.spreads == Spreads::Apart { (pair.now(row)) } }
-                        td { @match pair.spreads {
-                            Spreads::Apart => "apart", Spreads::Overlap => "overlap", Spreads::Single => "one sample",
-                        } }
+            p { "Latency: more is worse; messages a second: more is better." }
+            @if comparison.of(Spreads::Apart).count() > 0 { (pairs(rows, comparison.of(Spreads::Apart))) }
+            @for (spreads, what) in [
+                (Spreads::Overlap, "whose spreads overlap: the difference says nothing"),
+                (Spreads::Single, "with a single sample in one of the runs: no spread, the difference says nothing"),
+            ] {
+                @let number = comparison.of(spreads).count();
+                @if number > 0 {
+                    details {
+                        summary { (several(number, "cell")) " " (what) }
+                        (pairs(rows, comparison.of(spreads)))
                     }
                 }
-            } }
+            }
         }
+    }
+}
+
+fn pairs<'a>(rows: &[Row], pairs: impl Iterator<Item = &'a Pair>) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { th { "cell" } th.number { "old" } th.number { "new" } th.number { "new ÷ old" } th.number { "now" } } }
+            @for pair in pairs {
+                @let row = &rows[pair.row];
+                @let unit = unit(row);
+                tr data-row=(pair.row) {
+                    td { (cell(row)) }
+                    td.number { (unit(pair.old)) }
+                    td.number { (unit(pair.new)) }
+                    td.number { (format!("{:.3}", pair.new / pair.old)) }
+                    td.number { (pair.now(row)) }
+                }
+            }
+        } }
     }
 }
 
@@ -293,7 +307,7 @@ fn all_rows(rows: &[Row]) -> Markup {
                         td.number { (row.p999_ns.map(units::time).unwrap_or_default()) }
                         td.number { (row.calls_per_million.map(count).unwrap_or_default()) }
                         td.number { (row.waits_per_million.map(count).unwrap_or_default()) }
-                        td.number { @if let Some(seconds) = row.cpu_s_per_million { (format!("{seconds:.3} s")) } }
+                        td.number { @if let Some(seconds) = row.cpu_s_per_million { (as_seconds(seconds)) } }
                         td.number { @if let Some(ratio) = row.ratio { (format!("{ratio:.2}")) } }
                         td.number { (row.samples) }
                         td.number { (row.dropped) }

@@ -63,7 +63,7 @@ impl Panels {
                         polyline class="reference" points=(path(&self.series[self.reference].points, &x, &scale)) {}
                     }
                 }
-                g class=(series.tone) data-series=(series.name) {
+                g class=(format!("panel {}", series.tone)) data-series=(series.name) {
                     text class="name" x=(px(left)) y=(top - 5.0) { (series.name) }
                     path class="band" d=(band(series, &x, &scale)) {}
                     polyline class="line" points=(path(&series.points, &x, &scale)) {}

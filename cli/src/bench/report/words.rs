@@ -55,6 +55,15 @@ pub fn count(value: f64) -> String {
     }
 }
 
+/// Seconds, with a unit.
+pub fn seconds(value: f64) -> String {
+    match value {
+        value if value < 9.9995 => format!("{value:.3} s"),
+        value if value < 99.95 => format!("{value:.1} s"),
+        value => format!("{value:.0} s"),
+    }
+}
+
 /// With a minus where it is less than nothing.
 pub fn signed(ns: f64) -> String {
     if ns < 0.0 { format!("−{}", units::time(-ns)) } else { units::time(ns) }
