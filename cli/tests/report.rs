@@ -472,7 +472,7 @@ fn a_file_that_is_no_run_is_refused_with_advice() {
 fn whatever_figures_and_names_a_run_has_its_page_is_drawn() {
     let scratch = Scratch::new("odd");
     let page = scratch.path("page.html");
-    for odd in [0.0, -1.0, 1e300] {
+    for odd in [0.0, -1.0, 1e12] {
         let run = changed(&scratch, "odd.jsonl", |run| {
             let change = |line: &str| {
                 let mut line: Value = serde_json::from_str(line).unwrap();
@@ -492,7 +492,7 @@ fn whatever_figures_and_names_a_run_has_its_page_is_drawn() {
         let output = bench(&["--from", &run, "--report", &page]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = fs::read_to_string(&page).unwrap();
-        assert!(pictures(&text).len() > 20 && !text.contains("NaN"), "{odd}");
+        assert!(pictures(&text).len() > 20 && !text.contains("NaN") && !text.contains("\"inf\""), "{odd}");
         assert!(!text.contains("<!--"));
     }
 }

@@ -29,7 +29,7 @@ const COSTS: [(&str, &str, Field); 4] = [
     ("cpu", "processor seconds of both processes", CPU),
     (
         "switches",
-        "context switches: times that a process gave up its core",
+        "context switches (a process gave up its core)",
         Field { name: "waits_per_million", of: |row| row.waits_per_million, unit: words::count },
     ),
     (
@@ -137,12 +137,12 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
                 .flat_map(|(word, verb, wait)| {
                     let chosen = move |row: &Row| is(row, Measure::Throughput, wait);
                     let of_usual = COSTS.map(|(what, title, field)| {
-                        let title = format!("{}, {verb}: {title}", units::size(size));
+                        let title = format!("{}, {verb}, for a million messages: {title}", units::size(size));
                         bars(&format!("cost-{what}-{word}"), title, field, rows, |row| {
                             chosen(row) && row.size == size
                         })
                     });
-                    let title = format!("Processor seconds of both processes, {verb}: how they grow with the size");
+                    let title = format!("Processor seconds for a million messages, both sides {verb}, by message size");
                     let growth = by_size(&format!("growth-cpu-{word}"), &title, CPU, rows, chosen);
                     of_usual.into_iter().chain([growth])
                 })
@@ -263,7 +263,8 @@ fn by_size(id: &str, title: &str, field: Field, rows: &[Row], chosen: impl Fn(&R
     let limits = rows.iter().enumerate().filter(|(_, row)| row.error.is_none() && limit_of(id, row));
     let limit = |(index, row): (usize, &Row)| {
         let name = limit_name(row);
-        let value = (field.of)(row).or_else(|| row.p50_ns.map(|ns| 1e9 / ns))?;
+        let value =
+            (field.of)(row).or_else(|| row.p50_ns.map(|ns| 1e9 / ns)).filter(|value| value.is_finite())?;
         let text = format!("{name}: {}", (field.unit)(value));
         Some(Limit { name, value, source: Source { text, ..source(index, row, field) } })
     };
@@ -471,10 +472,10 @@ fn sweeps(rows: &[Row]) -> Vec<Chart> {
         bars("fan-in", "Senders into one ring, 64 B", Sweep::FanIn, |row| {
             words::several(row.senders.unwrap_or_default(), "sender")
         }),
-        by("capacity", "By the size of the ring", "bytes of the ring", Sweep::Capacity, |row| {
+        by("capacity", "The ring by its size", "bytes of the ring", Sweep::Capacity, |row| {
             row.capacity.unwrap_or_default()
         }),
-        by("batch", "By the messages of a batch", "messages of a batch", Sweep::Batch, |row| {
+        by("batch", "The ring by the messages of a batch", "messages of a batch", Sweep::Batch, |row| {
             row.batch.unwrap_or_default() as u64
         }),
     ]
