@@ -304,9 +304,12 @@ fn in_a_browser_nothing_is_cut_or_lies_on_something_else() {
     };
     let scratch = Scratch::new("look");
     let page = scratch.path("page.html");
-    draw(&["--report", &page, "--compare", RUN]);
-    fs::write(&page, fs::read_to_string(&page).unwrap().replace("</body>", LOOK)).unwrap();
-    for width in [1280, 500] {
+    // Where the processes were met in two placement classes there are twice as many series, with longer names.
+    let twice = changed(&scratch, "twice.jsonl", |run| run.clone() + &second_class(&run));
+    for (run, width) in [(RUN, 1280), (RUN, 500), (&twice, 1280)] {
+        let output = bench(&["--from", run, "--report", &page, "--compare", RUN]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::write(&page, fs::read_to_string(&page).unwrap().replace("</body>", LOOK)).unwrap();
         let output = Command::new(&browser)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"])
             .arg(format!("--window-size={width},2000"))
@@ -316,8 +319,14 @@ fn in_a_browser_nothing_is_cut_or_lies_on_something_else() {
             .unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();
         let found = shown.split("data-looked=\"").nth(1).and_then(|rest| rest.split('"').next());
-        assert_eq!(found, Some("well"), "{width} pixels wide");
+        assert_eq!(found, Some("well"), "{run}, {width} pixels wide");
     }
+}
+
+/// The rows between two cores once more, as if these had been closer for a while.
+fn second_class(run: &str) -> String {
+    let far = run.lines().filter(|line| line.contains("\"class\":\"far\""));
+    far.map(|line| line.replace("\"class\":\"far\"", "\"class\":\"ccx\"") + "\n").collect()
 }
 
 fn browser() -> Option<PathBuf> {
@@ -414,7 +423,7 @@ fn a_run_of_another_machine_is_refused_before_anything_is_measured() {
     let other =
         changed(&scratch, "other.jsonl", |run| run.replacen("\"processor\":\"", "\"processor\":\"Other ", 1));
     let page = scratch.path("page.html");
-    for arguments in [&["--rounds", "10000"][..], &["--from", RUN]] {
+    for arguments in [&["--rounds", "1", "--sizes", "8", "--mechanisms", "line"][..], &["--from", RUN]] {
         let output = bench(&[arguments, &["--compare", &other, "--report", &page]].concat());
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
@@ -509,6 +518,22 @@ fn a_run_that_has_not_all_of_its_rounds_says_so() {
 }
 
 #[test]
+fn the_page_says_what_was_not_asked_for() {
+    let scratch = Scratch::new("asked");
+    let page = scratch.path("page.html");
+    draw(&["--report", &page]);
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("Not asked for: mailbox, rendezvous, fifo, unix-seqpacket, unix-dgram."));
+    assert!(!text.contains("made without --sweeps"));
+    let run = changed(&scratch, "alone.jsonl", |run| {
+        let plain = run.lines().filter(|line| line.contains("\"sweep\":null") || line.contains("\"run\":"));
+        plain.map(|line| format!("{line}\n")).collect()
+    });
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    assert!(fs::read_to_string(&page).unwrap().contains("made without --sweeps"));
+}
+
+#[test]
 fn a_ladder_adds_up_its_steps_and_names_the_rungs_that_it_has_not() {
     let scratch = Scratch::new("rungs");
     let page = scratch.path("page.html");
@@ -518,7 +543,7 @@ fn a_ladder_adds_up_its_steps_and_names_the_rungs_that_it_has_not() {
     });
     assert!(bench(&["--from", &run, "--report", &page]).status.success());
     let text = fs::read_to_string(&page).unwrap();
-    assert!(text.contains("No rung “pipe”: pipe was not measured so in this run."));
+    assert!(text.contains("No rung “pipe”: pipe was not measured so, in this place, in this run."));
     assert!(text.contains("No rung “shared memory, futex”: it has one slot"));
     assert_eq!(text.matches("first to last").count(), 2);
 }

@@ -190,7 +190,14 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
     let prices = Prices::of(rows);
     let size = usual_size(rows);
     let latency = |row: &Row| row.measure == Measure::Latency && row.class == Some(Class::SameCore);
-    let throughput = |row: &Row| row.measure == Measure::Throughput;
+    // Rungs of two classes would differ by where the processes were.
+    let class = stream_class(rows);
+    let throughput = |row: &Row| row.measure == Measure::Throughput && row.class == class;
+    let place = match class {
+        Some(Class::SameCore) => "one core".into(),
+        Some(class) => format!("two cores ({class})"),
+        None => "two cores".to_string(),
+    };
     let streaming = SLEEPING.into_iter().filter(|(_, _, mechanism, ..)| *mechanism != "futex-shm");
     let through: Vec<Rung> = streaming.chain(FURTHER).collect();
     let title = |what: &str| format!("{}: {what}", units::size(size));
@@ -206,7 +213,7 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
         ),
         ladder(
             "ladder-throughput",
-            title("time of a message in a stream, two cores"),
+            title(&format!("time of a message in a stream, {place}")),
             rows,
             // Two processes work side by side, and what one of them does is half of what both do.
             Prices { line: prices.line, fence: prices.fence, ..prices.halved() },
@@ -216,6 +223,17 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
         ),
     ];
     ladders.into_iter().filter(|ladder| ladder.steps.len() > 1).collect()
+}
+
+/// The placement class that most cells of the streams of the usual size were met in.
+fn stream_class(rows: &[Row]) -> Option<Class> {
+    let size = usual_size(rows);
+    let streams = |class: Class| {
+        let fits = |row: &&Row| row.measure == Measure::Throughput && row.sweep.is_none() && row.size == size;
+        rows.iter().filter(fits).filter(|row| row.class == Some(class)).count()
+    };
+    let classes = [Class::SameCore, Class::Smt, Class::Ccx, Class::Far];
+    classes.into_iter().filter(|class| streams(*class) > 0).max_by_key(|class| streams(*class))
 }
 
 impl Prices {
@@ -235,7 +253,7 @@ impl Prices {
             call,
             switch: turn.zip(call).map(|(turn, call)| (turn - 2.0 * call).max(0.0)),
             copy: limit("copy", None),
-            line: limit("line", None),
+            line: limit("line", stream_class(rows)).or(limit("line", None)),
             fence: limit("fence", None),
         }
     }
@@ -320,7 +338,9 @@ fn ladder(
             let failed = failed.filter_map(|row| row.error.clone()).next();
             missing.push((
                 name,
-                failed.unwrap_or_else(|| format!("{mechanism} was not measured so in this run")),
+                failed.unwrap_or_else(|| {
+                    format!("{mechanism} was not measured so, in this place, in this run")
+                }),
             ));
             continue;
         };
@@ -427,8 +447,37 @@ mod tests {
         let missing = &ladders(&rows)[0].missing;
         let why = |name| &*missing.iter().find(|(missing, _)| *missing == name).unwrap().1;
         assert_eq!(why("POSIX queue"), "no queues here");
-        assert_eq!(why("pipe"), "pipe was not measured so in this run");
+        assert_eq!(why("pipe"), "pipe was not measured so, in this place, in this run");
         assert!(why("ring, batched").contains("nothing to batch"));
+    }
+
+    #[test]
+    fn a_ladder_stays_in_one_placement_class() {
+        let stream = |mechanism, class, rate| Row {
+            class: Some(class),
+            messages_per_s: Some(rate),
+            p50_ns: None,
+            measure: Measure::Throughput,
+            ..row(mechanism, 0.0, 2.0, 2)
+        };
+        let mut near = limit("line", 40.0);
+        near.class = Some(Class::Ccx);
+        let rows = [
+            near,
+            limit("line", 90.0),
+            stream("sysv", Class::Ccx, 4e6),
+            stream("sysv", Class::Far, 1e6),
+            stream("pipe", Class::Far, 2e6),
+            stream("unix-stream", Class::Ccx, 4e6),
+            stream("posix-mq", Class::Far, 1e6),
+        ];
+        let ladder = ladders(&rows).remove(0);
+        let found: Vec<_> = ladder.steps.iter().map(|step| (step.name, step.ns)).collect();
+        assert_eq!(found, [("System V queue", 1000.0), ("POSIX queue", 1000.0), ("pipe", 500.0)]);
+        assert!(
+            ladder.missing.iter().any(|(name, why)| *name == "Unix socket" && why.contains("in this place"))
+        );
+        assert_eq!(Prices::of(&rows).line, Some(90.0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::super::anchor::{CCX_BELOW_NS, Class, SMT_BELOW_NS};
 use super::super::environment::Run;
 use super::super::row::Row;
 use super::super::shape::Measure;
-use super::super::{table, units};
+use super::super::{registry, table, units};
 use super::charts::{Section, sections};
 use super::compare::{Comparison, Pair, Spreads};
 use super::ladder::{Ladder, Part, Prices, explained, ladders};
@@ -160,7 +160,8 @@ fn ladder_part(rows: &[Row]) -> Markup {
                      same run; system calls and context switches were counted, copies, lines and fences are known by construction. “Explained” \
                      is number times price, added up, and what that leaves over is named as well; system calls are in it where they were \
                      not counted, copies where the message is of another size. In the stream two processes work side by side, so calls, \
-                     switches and copies count half there. The last line holds the sum of all parts against the whole way."
+                     switches and copies count half there, and a line that is \
+                     fetched while other work is done costs less than its price: then less than nothing is unexplained. The last line holds the sum of all parts against the whole way."
                 }
                 ul { @for (name, price) in prices {
                     li { (name) ": " @match price { Some(ns) => (units::time(ns)), None => "not measured" } }
@@ -275,10 +276,18 @@ fn limits(rows: &[Row]) -> Markup {
 }
 
 fn not_measured(rows: &[Row]) -> Markup {
+    let known = registry::entries().map(|entry| entry.name);
+    let absent: Vec<_> = known.filter(|name| rows.iter().all(|row| row.mechanism != *name)).collect();
     html! {
         section id="not-measured" {
             h2 { "Not measured" }
-            ul { @for reason in table::reasons(rows) { li { (reason) } } }
+            ul {
+                @for reason in table::reasons(rows) { li { (reason) } }
+                @if !absent.is_empty() { li { "Not asked for: " (absent.join(", ")) "." } }
+                @if rows.iter().all(|row| row.sweep.is_none()) {
+                    li { "The ring alone (its size, its batches, its senders, how it waits): the run was made without --sweeps." }
+                }
+            }
             p { "By design, in any run:" }
             ul { @for reason in BY_DESIGN { li { (reason) } } }
         }
