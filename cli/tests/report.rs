@@ -345,7 +345,9 @@ fn pictures_stand_alone_and_the_table_has_the_fields_of_the_rows() {
     draw(&["--svg", &directory, "--csv", &table, "--save", &copy]);
     let drawn = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
     for path in drawn {
-        let picture = Picture::parse(&fs::read_to_string(&path).unwrap());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("class=\"paper\""), "it can be read on any ground");
+        let picture = Picture::parse(&text);
         assert_eq!(Some(picture.name.as_str()), path.file_stem().and_then(|name| name.to_str()));
     }
     let table = fs::read_to_string(&table).unwrap();

@@ -261,16 +261,16 @@ fn several_classes(rows: &[(usize, &Row, f64)]) -> bool {
 
 fn by_size(id: &str, title: &str, field: Field, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Chart {
     let limits = rows.iter().enumerate().filter(|(_, row)| row.error.is_none() && limit_of(id, row));
-    let rows = choose(rows, field, chosen);
-    let classes = several_classes(&rows);
     let limit = |(index, row): (usize, &Row)| {
-        let name = limit_name(row, classes);
+        let name = limit_name(row, rows);
         let value =
             (field.of)(row).or_else(|| row.p50_ns.map(|ns| 1e9 / ns)).filter(|value| value.is_finite())?;
         let text = format!("{name}: {}", (field.unit)(value));
         Some(Limit { name, value, source: Source { text, ..source(index, row, field) } })
     };
     let limits = limits.filter_map(limit).collect();
+    let rows = choose(rows, field, chosen);
+    let classes = several_classes(&rows);
     let mut chart =
         lines(id, title, "message size", field, &rows, |row| row.size as u64, |row| name(row, classes));
     if let (Chart::Lines(lines), false) = (&mut chart, rows.is_empty()) {
@@ -294,17 +294,21 @@ fn limit_of(chart: &str, row: &Row) -> bool {
     row.measure == Measure::Limit && asked.contains(&&*row.mechanism) && here
 }
 
-/// With its class where the picture has several.
-fn limit_name(row: &Row, classes: bool) -> String {
+/// With its class where it was met in several.
+fn limit_name(row: &Row, rows: &[Row]) -> String {
     let what = match &*row.mechanism {
         "line" => "line ping-pong".into(),
         "futex" => "raw futex".into(),
-        // It has to do with one core alone.
-        "syscall" => return "limit: empty system call".into(),
+        "syscall" => "empty system call".into(),
         "memcpy" => format!("stream of {}", units::size(row.size)),
         other => other.to_string(),
     };
-    match row.class.filter(|_| classes) {
+    let same = |other: &Row| {
+        (other.measure, &other.mechanism, other.size) == (row.measure, &row.mechanism, row.size)
+            && one_core(other) == one_core(row)
+    };
+    let several = rows.iter().any(|other| same(other) && other.class != row.class);
+    match row.class.filter(|_| several) {
         Some(class) => format!("limit: {what} ({class})"),
         None => format!("limit: {what}"),
     }
@@ -396,8 +400,7 @@ fn percentiles(word: &str, place: &str, rows: &[Row], size: usize, chosen: impl 
     };
     let mut series: Vec<Series> = (mechanisms.iter().chain(&limits))
         .map(|&(index, row, _)| {
-            let name =
-                if row.measure == Measure::Limit { limit_name(row, classes) } else { name(row, classes) };
+            let name = if row.measure == Measure::Limit { limit_name(row, rows) } else { name(row, classes) };
             let points = PERCENTILES.iter().enumerate().filter_map(|(step, (what, of))| {
                 let value = of(row)?;
                 let text = format!("{name}, {what}: {}", units::time(value));

@@ -24,6 +24,9 @@ pub struct Prices {
     pub fence: Option<f64>,
 }
 
+/// Less than this of anything is not spoken of: it would be written as none.
+const SEEN: f64 = 0.005;
+
 /// What a step saved by one kind of cost; less than nothing where it added some.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
@@ -286,7 +289,7 @@ impl Prices {
         let part =
             |((name, short), fewer, price): ((&'static str, &'static str), Option<f64>, Option<f64>)| {
                 let (fewer, price) = (fewer?, price?);
-                Some(Part { name, short, fewer, ns: fewer * price }).filter(|part| part.fewer.abs() > 0.005)
+                Some(Part { name, short, fewer, ns: fewer * price }).filter(|part| part.fewer.abs() > SEEN)
             };
         all.into_iter().filter_map(part).collect()
     }
@@ -307,6 +310,7 @@ impl Ladder {
                 None => parts.push(part.clone()),
             }
         }
+        parts.retain(|part| part.fewer.abs() > SEEN);
         parts.sort_by(|a, b| b.ns.abs().total_cmp(&a.ns.abs()));
         Whole {
             saved: self.steps.iter().filter_map(|step| step.saved).fold(0.0, |sum, saved| sum + saved),

@@ -157,6 +157,7 @@ pub(super) fn frame(id: &str, title: &str, field: &str, height: f64, inside: &Ma
             viewBox=(format!("0 0 {WIDTH} {height}")) data-chart=(id) data-field=(field)
         {
             style { (PreEscaped(STYLE)) }
+            rect class="paper" width="100%" height="100%" {}
             text class="title" x="8" y="20" { (title) }
             (inside)
         }
@@ -362,5 +363,39 @@ mod tests {
         assert_eq!(scale.ticks().len(), 10);
         let nothing = Scale::over([0.0, f64::NAN].into_iter(), 0.0, 300.0);
         assert!(nothing.at(0.0).is_finite() && nothing.at(f64::INFINITY).is_finite());
+    }
+
+    /// The relative luminance of `#rgb` or `#rrggbb`.
+    fn luminance(colour: &str) -> f64 {
+        let digits: Vec<u32> = colour[1..].chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        let parts = if digits.len() == 3 {
+            digits.iter().map(|digit| digit * 17).collect::<Vec<_>>()
+        } else {
+            digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect()
+        };
+        let linear = |part: u32| match f64::from(part) / 255.0 {
+            dark if dark <= 0.04045 => dark / 12.92,
+            light => ((light + 0.055) / 1.055).powf(2.4),
+        };
+        0.2126 * linear(parts[0]) + 0.7152 * linear(parts[1]) + 0.0722 * linear(parts[2])
+    }
+
+    #[test]
+    fn every_colour_can_be_read_on_its_paper() {
+        let mut seen = 0;
+        for scheme in STYLE.split("@media") {
+            let colours = || {
+                let parts = scheme.split([';', '{', '}']).filter_map(|part| part.trim().strip_prefix("--"));
+                parts.filter_map(|part| part.split_once(": ")).filter(|(_, colour)| colour.starts_with('#'))
+            };
+            let (_, paper) = colours().find(|(name, _)| *name == "paper").unwrap();
+            for (name, colour) in colours().filter(|(name, _)| !["paper", "grid"].contains(name)) {
+                let (one, other) = (luminance(colour), luminance(paper));
+                let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
+                assert!(contrast >= 4.5, "{name} {colour} on {paper}: {contrast:.2}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 3 * 10);
     }
 }
