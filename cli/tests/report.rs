@@ -1,6 +1,6 @@
 //! The page of `ringpost bench`, from a recorded run: what is drawn is what was measured, in a real browser too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -56,8 +56,8 @@ struct Picture {
     marks: Vec<(usize, f64)>,
     /// Value and length of each bar.
     bars: Vec<(f64, f64)>,
-    /// Value and distance from the top of each mark on the scale.
-    heights: Vec<(f64, f64)>,
+    /// Value and distance from the top of each mark on a scale; each panel has a scale of its own.
+    heights: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
 impl Picture {
@@ -72,22 +72,28 @@ impl Picture {
             assert!(told, "a mark says what it is");
             Some((row, node.attribute("data-value").unwrap().parse().unwrap()))
         };
+        let number = |node: &roxmltree::Node<'_, '_>, name| node.attribute(name)?.parse::<f64>().ok();
         let drawn = |tag: &'static str, place: &'static str| {
-            let number = |node: &roxmltree::Node<'_, '_>, name| node.attribute(name)?.parse::<f64>().ok();
-            let marks = document
-                .descendants()
-                .filter(move |node| node.tag_name().name() == tag && node.has_attribute("data-row"));
-            marks
-                .map(move |node| (number(&node, "data-value").unwrap(), number(&node, place).unwrap()))
-                .collect()
+            let marks = document.descendants().filter(move |node| node.tag_name().name() == tag);
+            marks.filter_map(move |node| Some((node, (number(&node, "data-value")?, number(&node, place)?))))
         };
+        let panel = |node: &roxmltree::Node<'_, '_>| {
+            let panel = node.ancestors().find(|node| {
+                node.attribute("class").is_some_and(|class| class.split(' ').any(|word| word == "panel"))
+            });
+            panel.and_then(|panel| panel.attribute("data-series")).unwrap_or_default().to_string()
+        };
+        let mut heights: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+        for (node, mark) in drawn("circle", "cy") {
+            heights.entry(panel(&node)).or_default().push(mark);
+        }
         let attribute = |name| root.attribute(name).unwrap().to_string();
         Self {
             name: attribute("data-chart"),
             field: attribute("data-field"),
             marks: document.descendants().filter_map(mark).collect(),
-            bars: drawn("rect", "width"),
-            heights: drawn("circle", "cy"),
+            bars: drawn("rect", "width").map(|(_, mark)| mark).collect(),
+            heights,
         }
     }
 }
@@ -107,15 +113,14 @@ impl Picture {
                 self.name
             );
         }
-        // Each panel has a scale of its own.
-        if self.name.starts_with("bands-") {
-            return;
+        for heights in self.heights.values() {
+            let mut heights = heights.clone();
+            heights.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for pair in heights.windows(2) {
+                assert!(pair[0].1 >= pair[1].1, "{}: {pair:?}", self.name);
+            }
         }
-        let mut heights = self.heights.clone();
-        heights.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for pair in heights.windows(2) {
-            assert!(pair[0].1 >= pair[1].1, "{}: {pair:?}", self.name);
-        }
+        assert_eq!(self.heights.len() > 1, self.name.starts_with("bands-"), "{}", self.name);
     }
 }
 
@@ -517,6 +522,23 @@ fn a_run_that_has_not_all_of_its_rounds_says_so() {
     assert!(fs::read_to_string(&page).unwrap().contains("of them have fewer than 3 samples"));
     draw(&["--report", &page]);
     assert!(!fs::read_to_string(&page).unwrap().contains("of them have fewer"));
+}
+
+#[test]
+fn a_run_beside_something_else_is_called_that() {
+    let scratch = Scratch::new("beside");
+    let page = scratch.path("page.html");
+    let busy = changed(&scratch, "busy.jsonl", |run| {
+        let change = |line: &str| match line.contains("\"mechanism\":\"line\"") {
+            true => line.replacen("\"ratio\":", "\"ratio\":7", 1) + "\n",
+            false => format!("{line}\n"),
+        };
+        run.lines().map(change).collect()
+    });
+    let said = || fs::read_to_string(&page).unwrap().contains("Something else was running");
+    assert!(bench(&["--from", &busy, "--report", &page]).status.success() && said());
+    draw(&["--report", &page]);
+    assert!(!said());
 }
 
 #[test]

@@ -70,6 +70,16 @@ fn environment(run: &Run) -> Markup {
     }
 }
 
+/// The limits that are anchors themselves, where they are far from those around them.
+fn disturbed(rows: &[Row]) -> impl Iterator<Item = &Row> {
+    let anchor = |row: &&Row| match &*row.mechanism {
+        "line" => row.class != Some(Class::SameCore),
+        "futex" => row.class == Some(Class::SameCore),
+        _ => false,
+    };
+    rows.iter().filter(anchor).filter(|row| row.ratio.is_some_and(|ratio| !(0.5..=2.0).contains(&ratio)))
+}
+
 /// How much can be built on the figures: samples, spread, placement, load.
 fn how_sure(recorded: &Recorded) -> Markup {
     let measured = || recorded.rows.iter().filter(|row| figure(row).is_some());
@@ -98,6 +108,11 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         }
                         None => ".",
                     }
+                }
+                @for row in disturbed(&recorded.rows) {
+                    li { strong { "Something else was running: " } "the limit " (row.mechanism) " took "
+                        (row.ratio.map(|ratio| format!("{ratio:.1}")).unwrap_or_default())
+                        " times what the same ping-pong took just before and after. Measure again when nothing else runs." }
                 }
                 li { "Spread over the rounds, most less least: "
                     @match spreads[..] {
