@@ -13,7 +13,7 @@ mod places;
 #[path = "bad_input/settings.rs"]
 mod settings;
 
-use common::{Child, Name};
+use common::{Child, Name, seal};
 use files::{come_as_a_stranger, fill_a_small_tmpfs};
 use ringpost::{Builder, Lifetime, OpenError, RecvError, SegmentError, SendError, builder};
 use rustix::{

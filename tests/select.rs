@@ -14,12 +14,13 @@ mod waiting;
 
 use common::{
     Child, FAR, Line,
-    rings::{Shared, Way, child_at, open, small_rings},
+    place::Place,
+    rings::{Shared, Way, child_at, local, open, small_rings},
     stream::scatter,
 };
 use ringpost::{
-    Builder, Dispatcher, Interest, Lanes, LanesError, Listener, Readiness, Receiver, RecvError, Ring, Select,
-    SelectError, Sender, Source, SourceId, Stop, Subscriber, Trusted, WaitStrategy,
+    Builder, Dispatcher, Interest, Lanes, LanesError, Listener, Readiness, Receiver, RecvError, Select,
+    SelectError, Source, SourceId, Stop, Subscriber, Trusted, WaitStrategy,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
@@ -37,8 +38,6 @@ use std::{
         unix::{fs::MetadataExt, net::UnixStream},
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -115,15 +114,8 @@ fn number_of(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(bytes.try_into().unwrap())
 }
 
-/// A path for a listener.
-fn path() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Relaxed);
-    std::env::temp_dir().join(format!("ringpost-select-{}-{number}", std::process::id()))
-}
-
 fn listener() -> Listener {
-    ringpost::unnamed().capacity(1 << 16).listen(path()).unwrap()
+    ringpost::unnamed().capacity(1 << 16).listen(&*Place::new()).unwrap()
 }
 
 /// A child with a link, and its receiver.
@@ -180,12 +172,6 @@ fn next<S: Source, T>(
         source.arm().unwrap();
         assert!(readable(source, true), "it never became readable");
     }
-}
-
-fn local() -> (Ring<Trusted>, Sender<Trusted>) {
-    let ring = ringpost::unnamed().capacity(1 << 16).in_process().unwrap();
-    let sender = ring.sender().unwrap();
-    (ring, sender)
 }
 
 /// How often threads of this process of the name went to sleep of themselves: so often were they awake.

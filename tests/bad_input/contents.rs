@@ -22,14 +22,6 @@ fn forge(path: &Path, offset: usize, field: &[u8]) {
     patch(path, 0, &bytes);
 }
 
-/// The checksum, as `docs/LAYOUT.md` has it.
-fn seal(header: &mut [u8; HEADER]) {
-    let sum = header[..HEADER - 8].iter().fold(0xcbf2_9ce4_8422_2325u64, |sum, &byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    header[HEADER - 8..].copy_from_slice(&sum.to_ne_bytes());
-}
-
 /// Numbers without an order that are the same in each run.
 struct Noise(u64);
 

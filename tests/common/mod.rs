@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod place;
 pub mod rings;
 pub mod stream;
 
@@ -34,6 +35,26 @@ const ROLE: &str = "RINGPOST_TEST_ROLE";
 
 /// Far more than anything here takes: only a hang comes so far.
 pub const FAR: Duration = Duration::from_secs(60);
+
+/// Leaves a child of this process that has inherited all there is, and sleeps until it is killed; gives its id.
+pub fn leave_an_heir() -> u64 {
+    // SAFETY: the child only sleeps, and ends when it is killed.
+    match unsafe { libc::fork() } {
+        0 => loop {
+            std::thread::park();
+        },
+        heir => heir as u64,
+    }
+}
+
+/// Puts the checksum into the header of a segment, as `docs/LAYOUT.md` has it.
+pub fn seal(header: &mut [u8]) {
+    let (fields, checksum) = header.split_at_mut(120);
+    let sum = fields.iter().fold(0xcbf2_9ce4_8422_2325u64, |sum, &byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    checksum[..8].copy_from_slice(&sum.to_ne_bytes());
+}
 
 /// Whether the long forms were asked for.
 pub fn long() -> bool {

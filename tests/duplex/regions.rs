@@ -1,6 +1,6 @@
 //! Regions: memory of any size that goes over a link without being copied, from a process that need not be trusted.
 
-use super::{FAR, Line, Place, descriptors, raw, raw::Raw};
+use super::{FAR, Line, Place, common, descriptors, raw, raw::Raw};
 use ringpost::{Duplex, LinkError, RecvError, Region, RegionError, RegionMut, SegmentError, SendError};
 use rustix::{
     fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create},
@@ -213,13 +213,7 @@ pub fn host_with_heir(path: &Path, line: &Line) {
     let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let _duplex = listener.accept_duplex().unwrap();
-    // SAFETY: the child only sleeps, and ends when it is killed.
-    match unsafe { libc::fork() } {
-        0 => loop {
-            thread::park();
-        },
-        heir => line.tell(heir as u64),
-    }
+    line.tell(common::leave_an_heir());
     line.hear();
 }
 
