@@ -90,6 +90,20 @@ fn seen(watcher: &mut Watcher, stream: &Stream) -> Result<u64, RecvError> {
     }
 }
 
+/// Sends from message `first` on until somebody holds the sender up, with something to do after each; gives the number of the one
+/// for which there was no room.
+#[track_caller]
+fn fill(publisher: &mut Publisher, stream: &Stream, first: u64, mut after: impl FnMut(u64)) -> u64 {
+    let refused = (first..first + 10_000).find(|&number| {
+        let refused = publisher.try_send(&letter(stream, number)).is_err();
+        if !refused {
+            after(number);
+        }
+        refused
+    });
+    refused.expect("nobody holds the sender up")
+}
+
 #[test]
 fn child_process() {
     let Some((words, line)) = common::role() else { return };

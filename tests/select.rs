@@ -115,7 +115,9 @@ fn number_of(bytes: &[u8]) -> u64 {
 }
 
 fn listener() -> Listener {
-    ringpost::unnamed().capacity(1 << 16).listen(&*Place::new()).unwrap()
+    // It removes its socket itself.
+    let path = Place::new().to_path_buf();
+    ringpost::unnamed().capacity(1 << 16).listen(path).unwrap()
 }
 
 /// A child with a link, and its receiver.

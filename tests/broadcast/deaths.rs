@@ -11,12 +11,8 @@ fn a_sender_that_waits_for_a_reader_goes_on_when_that_is_killed_and_no_other_los
         assert_eq!(slow.hear(), 0);
         let mut publisher = shared.ring.publisher().unwrap();
         publisher.set_wait(strategy);
-        let mut sent = 0;
-        while publisher.try_send(&letter(&stream, sent)).is_ok() {
-            assert!(sent < 10_000, "nobody holds the sender up");
-            assert_eq!(next(&mut fast, &stream), Ok(sent));
-            sent += 1;
-        }
+        let sent =
+            fill(&mut publisher, &stream, 0, |number| assert_eq!(next(&mut fast, &stream), Ok(number)));
         thread::scope(|scope| {
             let sending = scope.spawn(|| publisher.send_timeout(&letter(&stream, sent), FAR));
             while shared.ring.statistics().senders[0].sleeps == 0 {
@@ -40,11 +36,7 @@ fn a_stopped_reader_is_named_and_never_passed_over() {
     assert_eq!(reader.hear(), 0);
     reader.stop();
     let mut publisher = shared.ring.publisher().unwrap();
-    let mut sent = 0;
-    while publisher.try_send(&letter(&stream, sent)).is_ok() {
-        assert!(sent < 10_000, "nobody holds the sender up");
-        sent += 1;
-    }
+    let sent = fill(&mut publisher, &stream, 0, |_| {});
     assert_eq!(
         publisher.send_timeout(&letter(&stream, sent), Duration::from_millis(300)),
         Err(SendError::TimedOut)
