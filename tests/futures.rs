@@ -14,6 +14,7 @@ mod waking;
 
 use common::{
     Child, FAR, Line,
+    fork::assert_in_fork,
     rings::{Attach, Shared, Way, child_at, open, small_rings},
 };
 use executor::{Alarm, assert_waits, block_on, poll};

@@ -16,6 +16,7 @@ mod raw;
 
 use common::{
     Child, FAR, Line,
+    fork::leave_an_heir,
     place::Place,
     stream::{receive_letters, send_letters},
 };
@@ -59,7 +60,7 @@ fn child_process() {
         ["hold-and-fork", path] => {
             let mut sender = ringpost::connect(path).unwrap();
             sender.send(b"of the parent").unwrap();
-            line.tell(common::leave_an_heir());
+            line.tell(leave_an_heir());
             line.hear();
         }
         // Sends three messages to a listener of another user; or is refused.

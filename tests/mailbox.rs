@@ -16,6 +16,7 @@ mod waiting;
 
 use common::{
     Child, FAR, Line,
+    fork::assert_in_fork,
     rings::{Shared, Way, child_at, open},
     stream::scatter,
 };

@@ -14,6 +14,8 @@ mod waiting;
 
 use common::{
     Child, FAR, Line,
+    filter::refuse,
+    fork::assert_in_fork,
     place::Place,
     rings::{Shared, Way, child_at, local, open, small_rings},
     stream::scatter,
@@ -25,7 +27,6 @@ use ringpost::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::Errno,
-    process::{Pid, WaitOptions, waitpid},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
@@ -250,26 +251,20 @@ fn idle_with_pipe(path: &str) {
 
 /// The parent's value is of no use in a forked child, which starts a thread of its own.
 fn fork_while_armed(receiver: Receiver, line: &Line) {
-    let mut receiver = Readiness::new(receiver).unwrap();
-    assert!(!receiver.arm().unwrap());
-    // SAFETY: the child ends without returning.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let refused = receiver.arm().is_err();
-        drop(receiver);
+    let mut receiver = Some(Readiness::new(receiver).unwrap());
+    assert!(!receiver.as_mut().unwrap().arm().unwrap());
+    assert_in_fork(|| {
+        let refused = receiver.take().unwrap().arm().is_err();
         let (ring, mut sender) = local();
         let mut own = Readiness::new(ring.receiver().unwrap()).unwrap();
         let armed = !own.arm().unwrap();
         sender.send(b"x").unwrap();
-        let good = refused && armed && readable(&own, true);
-        // SAFETY: ends this process without any clean-up that is the parent's.
-        unsafe { libc::_exit(if good { 0 } else { 1 }) };
-    }
-    let (_, status) = waitpid(Some(Pid::from_raw(child).unwrap()), WaitOptions::empty()).unwrap().unwrap();
-    assert_eq!(status.exit_status(), Some(0));
+        refused && armed && readable(&own, true)
+    });
     line.tell(0);
     line.hear();
     // Still armed.
+    let mut receiver = receiver.unwrap();
     assert!(readable(&receiver, true));
     assert_eq!(receiver.try_recv().unwrap().to_vec(), b"for the parent");
 }
@@ -280,26 +275,6 @@ const REFUSALS: [(libc::c_long, Errno); 3] = [
     (libc::SYS_clone3, Errno::AGAIN),
     (libc::SYS_set_robust_list, Errno::PERM),
 ];
-
-/// From now on the call fails so, in this thread and in those that it starts.
-fn refuse((call, error): (libc::c_long, Errno)) {
-    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let (equal, answer) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
-    let mut program = [
-        step(load, 0, 0, 0),
-        step(equal, call as u32, 0, 1),
-        step(answer, libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32, 0, 0),
-        step(answer, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program lives until both calls have returned.
-    let refused = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    };
-    assert!(refused);
-}
 
 /// A ring of this process and a stream, where no thread can be had any more to sleep on the ring.
 fn hear_without_a_thread() {

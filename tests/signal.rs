@@ -18,6 +18,7 @@ mod storms;
 
 use common::{
     FAR, Line,
+    filter::{Step, answer, filter, jump, load},
     rings::{Shared, Way, child_at, open},
 };
 use confined::confined;

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod filter;
+pub mod fork;
 pub mod place;
 pub mod rings;
 pub mod stream;
@@ -35,17 +37,6 @@ const ROLE: &str = "RINGPOST_TEST_ROLE";
 
 /// Far more than anything here takes: only a hang comes so far.
 pub const FAR: Duration = Duration::from_secs(60);
-
-/// Leaves a child of this process that has inherited all there is, and sleeps until it is killed; gives its id.
-pub fn leave_an_heir() -> u64 {
-    // SAFETY: the child only sleeps, and ends when it is killed.
-    match unsafe { libc::fork() } {
-        0 => loop {
-            std::thread::park();
-        },
-        heir => heir as u64,
-    }
-}
 
 /// Puts the checksum into the header of a segment, as `docs/LAYOUT.md` has it.
 pub fn seal(header: &mut [u8]) {

@@ -126,23 +126,14 @@ fn a_forked_child_is_refused_and_its_parents_future_goes_on() {
 
 pub fn fork_while_waiting(mut receiver: Receiver, line: &Line) {
     let (alarm, waker) = Alarm::new();
-    let mut receiving = receiver.received();
-    assert_waits(Pin::new(&mut receiving), &waker);
-    // SAFETY: the child ends without returning.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let refused =
-            matches!(poll(Pin::new(&mut receiving), Waker::noop()), Poll::Ready(Err(RecvError::Forked)));
-        drop(receiving);
-        // SAFETY: ends this process without any clean-up that is the parent's.
-        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
-    }
-    let child = rustix::process::Pid::from_raw(child).unwrap();
-    let (_, status) =
-        rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).unwrap().unwrap();
-    assert_eq!(status.exit_status(), Some(0));
+    let mut receiving = Some(receiver.received());
+    assert_waits(Pin::new(receiving.as_mut().unwrap()), &waker);
+    assert_in_fork(|| {
+        let mut theirs = receiving.take().unwrap();
+        matches!(poll(Pin::new(&mut theirs), Waker::noop()), Poll::Ready(Err(RecvError::Forked)))
+    });
     line.tell(0);
     line.hear();
     alarm.wait(0);
-    line.tell(number_of(&block_on(receiving).unwrap().to_vec()));
+    line.tell(number_of(&block_on(receiving.unwrap()).unwrap().to_vec()));
 }

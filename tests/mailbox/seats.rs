@@ -7,17 +7,8 @@ fn a_forked_child_takes_nothing_away_and_keeps_nobody_out() {
     let shared = office(8, |builder| builder);
     let mut mailbox = shared.ring.mailbox().unwrap();
     let sent = mailbox.send(1, &letter(1, 0)).unwrap();
-    // SAFETY: the child makes no call that another thread's lock could stop, and leaves at once.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let refused = !mailbox.delete(&sent) && mailbox.receive_alone() == Err(RecvError::Forked);
-        // SAFETY: ends this process.
-        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
-    }
-    let mut status = 0;
-    // SAFETY: a child of this process, and a local variable.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!((status, mailbox.fate(&sent)), (0, Fate::Waiting));
+    assert_in_fork(|| !mailbox.delete(&sent) && mailbox.receive_alone() == Err(RecvError::Forked));
+    assert_eq!(mailbox.fate(&sent), Fate::Waiting);
     assert_eq!(number(&shared.ring.mailbox().unwrap().recv(Pick::Any).unwrap()), 0);
 }
 
@@ -82,19 +73,12 @@ fn a_forked_child_leaves_its_parents_mailbox_alone() {
     let shared = office(8, |builder| builder);
     let mut mailbox = shared.ring.mailbox().unwrap();
     send(&mut mailbox, 0);
-    let held = mailbox.recv(Pick::Any).unwrap();
-    // SAFETY: the child makes no call that another thread's lock could stop, and leaves at once.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
+    let mut held = Some(mailbox.recv(Pick::Any).unwrap());
+    assert_in_fork(|| {
         let refused = mailbox.try_send(1, b"").err() == Some(SendError::Forked)
             && mailbox.try_recv(Pick::Any).err() == Some(RecvError::Forked);
-        drop(held);
-        // SAFETY: ends this process.
-        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
-    }
-    let mut status = 0;
-    // SAFETY: a child of this process, and a local variable.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0);
-    assert_eq!((number(&held), mailbox.occupancy().held), (0, 1));
+        drop(held.take());
+        refused
+    });
+    assert_eq!((number(held.as_ref().unwrap()), mailbox.occupancy().held), (0, 1));
 }

@@ -6,29 +6,21 @@ const CONFINED_SENDS: u64 = 2_000;
 
 /// Lets this thread wake others, take signals and end; anything else ends the process.
 fn confine() {
-    let load = |offset| (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
-    let is = |value, yes, no| (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
-    let give = |value| (libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    let and = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
     let program = [
         load(0),
-        is(libc::SYS_rt_sigreturn as u32, 6, 0),
-        is(libc::SYS_tgkill as u32, 5, 0),
-        is(libc::SYS_exit as u32, 4, 0),
-        is(libc::SYS_futex as u32, 0, 4),
+        jump(libc::SYS_rt_sigreturn as u32, 6, 0),
+        jump(libc::SYS_tgkill as u32, 5, 0),
+        jump(libc::SYS_exit as u32, 4, 0),
+        jump(libc::SYS_futex as u32, 0, 4),
         // Its operation: the second argument, without the flag for private ones.
         load(24),
-        (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, !libc::FUTEX_PRIVATE_FLAG as u32),
-        is(libc::FUTEX_WAKE as u32, 0, 1),
-        give(libc::SECCOMP_RET_ALLOW),
-        give(libc::SECCOMP_RET_KILL_PROCESS),
+        Step { code: and, jt: 0, jf: 0, k: !libc::FUTEX_PRIVATE_FLAG as u32 },
+        jump(libc::FUTEX_WAKE as u32, 0, 1),
+        answer(libc::SECCOMP_RET_ALLOW),
+        answer(libc::SECCOMP_RET_KILL_PROCESS),
     ];
-    let mut filter = program.map(|(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k });
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program outlives the call, which copies it.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
-    }
+    filter(&program, 0);
 }
 
 pub fn confined(line: &Line) {
