@@ -7,12 +7,15 @@ mod common;
 
 use common::{
     Child, FAR, Line,
-    rings::{Shared, Way, acknowledging, all_acknowledged, child_at, open, received_number, small_rings},
+    rings::{
+        Shared, Way, acknowledging, all_acknowledged, attach_when_free, child_at, open, received_number,
+        small_rings,
+    },
     stream::scatter,
 };
 use ringpost::{
-    Builder, MultiSender, OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Statistics,
-    Untrusted, WaitStrategy,
+    Builder, Many, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Statistics, Untrusted,
+    WaitStrategy,
 };
 use std::{
     any::Any,
@@ -38,7 +41,7 @@ fn child_process() {
             let numbers = (first..end).step_by(step.parse().unwrap());
             match kind {
                 "one" => send_each(ring.sender().unwrap(), numbers, acknowledge),
-                _ => send_each(free_slot(&ring), numbers, acknowledge),
+                _ => send_each(attach_when_free::<Many>(&ring), numbers, acknowledge),
             }
             line.hear();
         }
@@ -79,16 +82,6 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
-}
-
-/// A slot of its own, as soon as the receiver has passed what a dead sender left in one.
-fn free_slot(ring: &Ring) -> MultiSender {
-    loop {
-        match ring.multi_sender() {
-            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
-            other => break other.unwrap(),
-        }
     }
 }
 

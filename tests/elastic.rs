@@ -5,12 +5,13 @@ mod common;
 use common::{
     Child, FAR, Line, Name,
     place::Place,
-    rings::{Attach, Shared, Way, acknowledging, all_acknowledged, child_at, open, received_number},
+    rings::{
+        Attach, Shared, Way, acknowledging, all_acknowledged, attach_when_free, child_at, open,
+        received_number,
+    },
     stream::{Stream, scatter},
 };
-use ringpost::{
-    Builder, Many, OpenError, Receiver, RecvError, Ring, SendError, Sender, Single, Untrusted, WaitStrategy,
-};
+use ringpost::{Builder, Many, OpenError, Receiver, RecvError, Ring, SendError, Single, WaitStrategy};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::{UnshareFlags, unshare_unsafe},
@@ -78,12 +79,7 @@ fn next(receiver: &mut Receiver) -> Result<u64, RecvError> {
 
 /// Sends from `first` on for ever, and tells each number once it is sent.
 fn send_from<K: Attach>(ring: &Ring, first: u64, mut acknowledge: File) {
-    let mut sender: Sender<Untrusted, K> = loop {
-        match K::attach(ring) {
-            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
-            other => break other.unwrap(),
-        }
-    };
+    let mut sender = attach_when_free::<K>(ring);
     for number in first.. {
         loop {
             match sender.send(&payload(number)) {

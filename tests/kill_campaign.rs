@@ -24,7 +24,7 @@ use actors::{BATCH, OF_RECEIVERS, OF_SENDERS, Plan, act_as_receiver, act_as_send
 use attaching::kill_who_attaches;
 use common::{
     Child, Line,
-    rings::{Attach, Shared, Way, child_at, open},
+    rings::{Attach, Shared, Way, attach_when_free, child_at, open},
     stream::scatter,
 };
 use conductor::Campaign;
@@ -38,8 +38,7 @@ use nix::{
 };
 use notice::time_deaths;
 use ringpost::{
-    Builder, Many, Message, OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Single,
-    Untrusted,
+    Builder, Many, Message, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Single, Untrusted,
 };
 use rustix::{
     mm::{MapFlags, ProtFlags, mmap_anonymous},

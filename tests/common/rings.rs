@@ -3,11 +3,13 @@
 use super::{Child, FAR, Line, Name};
 use ringpost::{
     Builder, Many, OpenError, Receiver, RecvError, Ring, Sender, SenderKind, Single, Trust, Trusted,
+    Untrusted,
 };
 use std::{
     fs::File,
     io::{Read, pipe},
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    thread,
 };
 
 /// How a process gets at a ring.
@@ -136,5 +138,15 @@ impl Attach for Single {
 impl Attach for Many {
     fn attach<P: Trust>(ring: &Ring<P>) -> Result<Sender<P, Many>, OpenError> {
         ring.multi_sender()
+    }
+}
+
+/// Attaches as a sender, as soon as the receiver has passed what a dead one has left in its slot.
+pub fn attach_when_free<K: Attach>(ring: &Ring) -> Sender<Untrusted, K> {
+    loop {
+        match K::attach(ring) {
+            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
+            other => break other.unwrap(),
+        }
     }
 }

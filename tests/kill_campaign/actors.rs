@@ -56,14 +56,7 @@ pub const BATCH: u64 = 4;
 pub fn act_as_sender<K: Attach>(ring: &Ring, ledger: &Ledger, id: u64, mut plan: Plan) {
     let account = ledger.account(id);
     account.pid.store(process::id().into(), Relaxed);
-    let mut sender = loop {
-        match K::attach(ring) {
-            Ok(sender) => break sender,
-            // As long as what the dead have left is in the ring.
-            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let mut sender = attach_when_free::<K>(ring);
     plan.reach(Point::Attached);
     for next in 0.. {
         let number = account.committed.load(Relaxed);
