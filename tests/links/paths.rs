@@ -1,10 +1,6 @@
 //! Where a listener stands: stale sockets, live ones, other files, and what is left behind.
 
-use super::{
-    Place,
-    common::{fork::assert_in_fork, long},
-    raw,
-};
+use super::{Place, common::long, raw};
 use ringpost::{LinkError, OpenError};
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -193,7 +189,7 @@ fn a_socket_that_was_made_anew_is_not_taken_away() {
 /// Listens, forks, and sees that the forked child neither accepts nor takes the path away.
 pub fn fork_listener(path: &Path) {
     let mut listener = Some(ringpost::listen(path).unwrap());
-    assert_in_fork(|| {
+    super::common::fork::assert_in_fork(|| {
         let listener = listener.take().unwrap();
         matches!(listener.accept(), Err(OpenError::Link(LinkError::Forked)))
     });
