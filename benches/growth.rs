@@ -6,21 +6,27 @@
 use ringpost::{MultiSender, Ring, Trusted};
 use std::{
     env,
+    io::{Read, Write, stdin, stdout},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Instant,
 };
 
 /// Descriptor of the ring, in a sender's environment.
 const RING: &str = "RINGPOST_GROWTH";
-const MESSAGES: u64 = 2_000_000;
+/// So many that what the processes do first, such as touching each page of the ring, is little of it.
+const MESSAGES: u64 = 20_000_000;
 const ROUNDS: usize = 7;
 /// Slots of each ring.
 const SLOTS: u8 = 64;
 const SIZE: usize = 64;
 
-/// A sender: writes every byte of each message; the first word is its number.
+/// A sender: says that it is there, begins when its standard input ends, and writes every byte of each message; the first
+/// word is its number.
 fn send(mut sender: MultiSender<Trusted>, messages: u64) {
+    stdout().write_all(b".").unwrap();
+    stdout().flush().unwrap();
+    assert_eq!(stdin().read(&mut [0]).unwrap(), 0);
     for number in 0..messages {
         let mut room = sender.reserve(SIZE).unwrap();
         room.fill(number as u8);
@@ -33,7 +39,7 @@ fn start(ring: &Ring<Trusted>, messages: u64) -> Child {
     let descriptor = ring.inheritable_fd().unwrap();
     let program = env::current_exe().unwrap();
     let values = format!("{} {messages}", descriptor.as_raw_fd());
-    Command::new(program).env(RING, values).spawn().unwrap()
+    Command::new(program).env(RING, values).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// SAFETY of all uses: the memfd is known to this program and its children only.
@@ -56,7 +62,11 @@ fn measure(Point { senders, attached, messages }: Point) -> f64 {
     let ring = trusted(ringpost::unnamed().many_senders(SLOTS).memfd().unwrap());
     let mut receiver = ring.receiver().unwrap();
     let _idle: Vec<_> = (senders..attached).map(|_| ring.multi_sender().unwrap()).collect();
-    let children: Vec<_> = (0..senders).map(|_| start(&ring, messages / senders)).collect();
+    let mut children: Vec<_> = (0..senders).map(|_| start(&ring, messages / senders)).collect();
+    for child in &mut children {
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    }
+    children.iter_mut().for_each(|child| drop(child.stdin.take()));
     let mut next = [0u64; 256];
     let mut started = None;
     for _ in 0..messages / senders * senders {
