@@ -20,24 +20,28 @@
 use crate::{
     layout::Counts,
     ring::memory::Memory,
-    sync::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop},
+    sync::{AtomicU32, AtomicU64, Ordering::*, fence},
     sys::{
         barrier,
         clock::Deadline,
         futex::{self, Scope},
     },
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 // The models include this file by its path, and its parts the same way.
 #[path = "wait/any.rs"]
 mod any;
 #[path = "wait/doze.rs"]
 mod doze;
+#[path = "wait/spin.rs"]
+mod spin;
 
 #[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
 pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
 pub(crate) use doze::{Bed, Dormitory};
+pub(crate) use spin::Spin;
+pub use spin::WaitStrategy;
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;
@@ -68,6 +72,16 @@ impl Waker {
     pub(crate) fn new(may_go_bare: bool) -> Self {
         Self { quiet: u64::MAX, calm: 0, bare: false, may_go_bare }
     }
+}
+
+/// Who is to be woken, of those who sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Due {
+    Nobody,
+    /// The one who has slept longest; but all, when somebody asked to be woken as soon as anything changes. Who is left asleep
+    /// must have set itself a limit: nobody owes it a wake.
+    One,
+    All,
 }
 
 /// One direction of waking.
@@ -131,8 +145,8 @@ impl<'m> Bell<'m> {
 
     /// Waker: call after publishing. One load and one comparison while nobody sleeps. `due` is asked when somebody
     /// sleeps, with true when it wants to be woken as soon as anything changes. True when somebody was woken.
-    #[inline]
-    pub(crate) fn ring(&self, waker: &mut Waker, due: impl FnOnce(bool) -> bool) -> bool {
+    #[inline(always)]
+    pub(crate) fn ring(&self, waker: &mut Waker, due: impl FnOnce(bool) -> Due) -> bool {
         if waker.bare {
             barrier::light();
         } else {
@@ -151,7 +165,7 @@ impl<'m> Bell<'m> {
     }
 
     #[cold]
-    fn ring_for(&self, attention: u64, waker: &mut Waker, due: impl FnOnce(bool) -> bool) -> bool {
+    fn ring_for(self, attention: u64, waker: &mut Waker, due: impl FnOnce(bool) -> Due) -> bool {
         let wanted = attention as u32;
         // ORDERING: Relaxed; the CAS below decides.
         let granted = self.granted.load(Relaxed);
@@ -160,7 +174,8 @@ impl<'m> Bell<'m> {
         if stale {
             waker.quiet = attention;
         }
-        if stale || !due(attention & EAGER != 0) {
+        let due = if stale { Due::Nobody } else { due(attention & EAGER != 0) };
+        if due == Due::Nobody {
             return false;
         }
         self.cover(waker);
@@ -168,8 +183,26 @@ impl<'m> Bell<'m> {
         // ORDERING: Relaxed; the futex orders the wake, and the sleeper looks at the record's own words.
         let _ = self.granted.compare_exchange(wanted.wrapping_sub(1), wanted, Relaxed, Relaxed);
         waker.quiet = attention;
-        futex::wake_all(self.granted, self.scope);
+        if due == Due::One && !self.has_eager_sleepers() {
+            futex::wake_one(self.granted, self.scope);
+        } else {
+            futex::wake_all(self.granted, self.scope);
+        }
         true
+    }
+
+    /// Whether somebody asked to be woken as soon as anything changes. Asked after the grant: who asks later does not sleep.
+    fn has_eager_sleepers(&self) -> bool {
+        // ORDERING: F4, SeqCst fence; pairs with F1 in `Call::announce`: either this sees the announcement, or the futex of who
+        // made it sees the grant.
+        fence(SeqCst);
+        // ORDERING: Relaxed; ordered after the grant by F4.
+        self.attention.load(Relaxed) & EAGER != 0
+    }
+
+    /// Wakes whoever sleeps, also whom [`Due::One`] has left asleep.
+    pub(crate) fn wake_everybody(&self) {
+        futex::wake_all(self.granted, self.scope);
     }
 
     /// Goes bare when nobody had to be woken for long enough.
@@ -447,127 +480,6 @@ impl Sleeper<'_> {
             // ORDERING: Relaxed; what the waker published is looked at for itself.
             idle = word.load(Relaxed) == ticket;
             eager |= idle;
-        }
-    }
-}
-
-/// What a wait does before it sleeps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum WaitStrategy {
-    /// Polls for a bounded time (at most 50 µs, less and less when polling is in vain, not at all on a machine with one
-    /// processor), then sleeps. No processor time while idle.
-    #[default]
-    SpinThenSleep,
-    /// Sleeps at once. For many more processes than processors.
-    Sleep,
-    /// Polls for ever. Lowest latency; burns a whole processor while it waits.
-    Spin,
-}
-
-/// The polling half of a wait, with its memory of how often polling paid.
-#[derive(Debug)]
-pub(crate) struct Spin {
-    strategy: WaitStrategy,
-    /// How long the next wait polls.
-    budget: Duration,
-    /// Waits that have not polled since the budget ran out.
-    skipped: u32,
-    /// Messages that were received before the last wait.
-    received: u64,
-}
-
-impl Spin {
-    const MOST: Duration = Duration::from_micros(50);
-    /// A budget below this is none.
-    const LEAST: Duration = Duration::from_micros(2);
-    /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
-    const RETRY: u32 = 64;
-    /// Messages between two waits from which on they count as a stream.
-    const STREAM: u64 = 64;
-    /// Pauses that let a stream get ahead: five to twelve microseconds.
-    const STEP_BACK: u32 = 256;
-    /// For each so many bytes of a full ring one pause: a small part of the time in which they are read.
-    const BACKLOG: u64 = 1024;
-    /// Polls between two looks at the clock.
-    const POLLS: u32 = 64;
-
-    pub(crate) fn new(strategy: WaitStrategy, processors: usize) -> Self {
-        let strategy = match strategy {
-            WaitStrategy::SpinThenSleep if processors < 2 => WaitStrategy::Sleep,
-            other => other,
-        };
-        Self { strategy, budget: Self::MOST, skipped: 0, received: 0 }
-    }
-
-    /// Whether a wait polls for ever.
-    pub(crate) fn never_ends(&self) -> bool {
-        self.strategy == WaitStrategy::Spin
-    }
-
-    /// How long to poll now; `None` without end.
-    fn budget(&mut self) -> Option<Duration> {
-        match self.strategy {
-            WaitStrategy::Spin => None,
-            WaitStrategy::Sleep => Some(Duration::ZERO),
-            WaitStrategy::SpinThenSleep if self.budget >= Self::LEAST => Some(self.budget),
-            WaitStrategy::SpinThenSleep => {
-                self.skipped = (self.skipped + 1) % Self::RETRY;
-                Some(if self.skipped == 0 { Self::MOST } else { Duration::ZERO })
-            }
-        }
-    }
-
-    /// Receiver: lets a stream of messages get ahead, if it has received one since its last wait, and so many in all. Whoever
-    /// has caught up with a stream would fight for each line that is being written, and slow both sides down by half.
-    pub(crate) fn step_back_from_stream(&mut self, received: u64) {
-        if received.wrapping_sub(self.received) >= Self::STREAM {
-            self.step_back(Self::STEP_BACK);
-        }
-        self.received = received;
-    }
-
-    /// Sender: lets the receiver read some of a ring of so many bytes, which is full, before it asks how far that one is. Whoever
-    /// asks all the time fights for the word that says it.
-    pub(crate) fn step_back_from_backlog(&self, capacity: u64) {
-        self.step_back((capacity / Self::BACKLOG).min(Self::STEP_BACK.into()) as u32);
-    }
-
-    fn step_back(&self, pauses: u32) {
-        if self.strategy != WaitStrategy::Sleep {
-            (0..pauses).for_each(|_| spin_loop());
-        }
-    }
-
-    fn until<T>(
-        &mut self,
-        deadline: Option<Deadline>,
-        look: &mut impl FnMut(Look) -> Option<T>,
-    ) -> Option<T> {
-        let budget = self.budget();
-        if budget == Some(Duration::ZERO) {
-            return None;
-        }
-        let start = Instant::now();
-        loop {
-            for _ in 0..Self::POLLS {
-                if let Some(found) = look(Look::Spinning) {
-                    self.budget = Self::MOST;
-                    return Some(found);
-                }
-                spin_loop();
-            }
-            // Whoever polls for ever must see the end and a death, too.
-            if let Some(found) = budget.is_none().then(|| look(Look::BeforeSleep)).flatten() {
-                return Some(found);
-            }
-            if budget.is_some_and(|budget| start.elapsed() >= budget) {
-                self.budget /= 2;
-                return None;
-            }
-            if deadline.is_some_and(Deadline::passed) {
-                return None;
-            }
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::{
         clock::Deadline,
         futex::{self, Scope},
     },
-    wait::{Bell, CLOSED, Look, News, Sleeper, Spin, WaitStrategy, Waker},
+    wait::{Bell, CLOSED, Due, Look, News, Sleeper, Spin, WaitStrategy, Waker},
 };
 use loom::sync::atomic::AtomicU32 as Flags;
 use std::{

@@ -119,6 +119,17 @@ pub(crate) mod futex {
         wake_all(word, Scope::Shared);
     }
 
+    /// Wakes the first of those who sleep on the word.
+    pub(crate) fn wake_one(word: &AtomicU32, _: Scope) {
+        live_on();
+        let word = ptr::from_ref(word).addr();
+        let mut sleepers = KERNEL.sleepers.lock().unwrap();
+        if let Some(first) = sleepers.asleep.iter().position(|(other, _)| *other == word) {
+            sleepers.asleep.remove(first);
+        }
+        KERNEL.changed.notify_all();
+    }
+
     pub(crate) fn wake_all(word: &AtomicU32, _: Scope) {
         live_on();
         let word = ptr::from_ref(word).addr();

@@ -59,6 +59,7 @@ const RECEIVING: &str = "loom-tests/src/harness/receiver.rs";
 const WEAKENED: &[Mutation] = &[
     mutation("P1", MEMORY, "store(record::tag(self.key, position, state), Release)", "store(record::tag(self.key, position, state), Relaxed)", "single::what_is_sent_is_received"),
     mutation("C1", MEMORY, "self.word(position).load(Acquire))", "self.word(position).load(Relaxed))", "single::what_is_sent_is_received"),
+    mutation("C1, a message", MEMORY, "self.word(position).load(Acquire) ==", "self.word(position).load(Relaxed) ==", "single::what_is_sent_is_received"),
     mutation("R1", RECEIVE, "position.store(end.units(), Release)", "position.store(end.units(), Relaxed)", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
     mutation("S1", MEMORY, "position.load(Acquire))", "position.load(Relaxed))", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
     mutation("T1", MPSC, "compare_exchange_weak(seen, next, Release, Relaxed)", "compare_exchange_weak(seen, next, Relaxed, Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
@@ -78,6 +79,7 @@ const WEAKENED: &[Mutation] = &[
     mutation("F2", WAIT, "`Call::announce`.\n            fence(SeqCst);\n", "`Call::announce`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("F2, bare", WAIT, "barrier::light();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
     mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
+    mutation("F4", WAIT, "made it sees the grant.\n        fence(SeqCst);\n", "made it sees the grant.\n", "sleep::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("B1", WAIT, "self.bare.fetch_sub(1, Release)", "self.bare.fetch_sub(1, Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("B2", WAIT, "self.bare.load(Acquire)", "self.bare.load(Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("V1", ELASTIC, "freed.store(floor.units(), Release)", "freed.store(floor.units(), Relaxed)", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
@@ -125,6 +127,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("a successor does not see offers", RECEIVE, "|at| peek_at(memory, at)", "|at| look_at(memory, at)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
+    mutation("only who has slept longest is woken", WAIT, "due == Due::One && !self.has_eager_sleepers()", "due == Due::One", "sleep::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),

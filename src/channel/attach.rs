@@ -19,7 +19,7 @@ use crate::{
         fork::Generation,
         peer::{self, Identity, Life},
     },
-    wait::{CLOSED, Waker},
+    wait::{CLOSED, Due, Waker},
 };
 use std::sync::Arc;
 
@@ -164,7 +164,7 @@ impl Attachment {
         let reader = Reader::join(Arc::clone(memory), number, start);
         let attachment = Self::armed(inner, Place::Slot(number));
         // A sender that waits for room has perhaps waited to see where this one begins.
-        attachment.inner.bell_of_receiver().ring(&mut Waker::new(false), |_| true);
+        attachment.inner.bell_of_receiver().ring(&mut Waker::new(false), |_| Due::All);
         Ok((attachment, reader))
     }
 
@@ -270,7 +270,10 @@ impl Drop for Attachment {
                 // who sleeps.
                 memory.receiver().attention.fetch_or(CLOSED, Relaxed);
                 claim::close(&memory.receiver().claim);
-                self.inner.bell_of_senders().ring(&mut waker, |_| true);
+                let bell = self.inner.bell_of_senders();
+                bell.ring(&mut waker, |_| Due::All);
+                // Those too who were left asleep when one was woken.
+                bell.wake_everybody();
             }
             Place::Seat(number) => {
                 if let Some(slot) = memory.slot(number) {
@@ -283,7 +286,7 @@ impl Drop for Attachment {
                 if let Some(slot) = memory.slot(number) {
                     claim::close(&slot.claim);
                 }
-                self.inner.bell_of_receiver().ring(&mut waker, |_| true);
+                self.inner.bell_of_receiver().ring(&mut waker, |_| Due::All);
             }
         }
     }

@@ -77,7 +77,7 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
         if trailer != 0 {
             checksum::write(memory, at, length);
         }
-        self.reserved.place(memory, at, length + trailer, kind);
+        self.reserved.place(memory, at, self.reserved.info_at(at, length + trailer, kind));
         self.next = at.plus(memory.geometry().size_units(at, (length + trailer) as u64));
         self.messages += 1;
         self.bytes += length as u64;

@@ -7,7 +7,6 @@ use super::{
     trust::{Trust, Trusted, Untrusted},
 };
 use crate::ring::{
-    memory::Memory,
     offer::Offer,
     position::Position,
     record::Info,
@@ -119,7 +118,7 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
         K: OneReceiver,
     {
         let reserved = self.sender.open();
-        reserved.place(self.sender.memory(), reserved.start, reserved.info.length(), self.info.kind());
+        reserved.place(self.sender.memory(), reserved.start, reserved.info.with_kind(self.info.kind()));
         if let Some(producer) = &mut self.sender.producer {
             producer.offer(reserved);
         }
@@ -169,16 +168,20 @@ impl<P: Trust, K: SenderKind> fmt::Debug for Reservation<'_, P, K> {
 /// Publishes the one record for which room is reserved.
 #[inline(always)]
 pub(super) fn publish_one(producer: &mut impl Produce, info: Info) {
-    let (memory, reserved) = (producer.memory(), producer.open());
-    let (room, length) = (reserved.info.length(), info.length());
-    let used = if length == room { reserved.end() } else { shorten(memory, reserved, room, length) };
-    reserved.place(memory, reserved.start, length, info.kind());
-    producer.publish(reserved, used);
+    let reserved = producer.open();
+    if info.length() != reserved.info.length() {
+        return publish_shortened(producer, info);
+    }
+    reserved.place(producer.memory(), reserved.start, info);
+    producer.publish(reserved, reserved.end());
 }
 
-/// Where the record ends when only `length` bytes of its `room` are used.
+/// The same for a record that is shorter than the room that was reserved for it.
 #[cold]
-fn shorten(memory: &Memory, reserved: Reserved, room: u32, length: u32) -> Position {
-    memory.shorten(reserved.start, room, length);
-    reserved.start.plus(memory.geometry().size_units(reserved.start, length as u64))
+fn publish_shortened(producer: &mut impl Produce, info: Info) {
+    let (memory, reserved) = (producer.memory(), producer.open());
+    memory.shorten(reserved.start, reserved.info.length(), info.length());
+    reserved.place(memory, reserved.start, info);
+    let units = memory.geometry().size_units(reserved.start, info.length() as u64);
+    producer.publish(reserved, reserved.start.plus(units));
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     sync::{AtomicU64, Ordering::*},
     sys::{clock::Deadline, fork::Generation, futex::Scope},
-    wait::{Bell, CLOSED, Look, Sleeper, Spin, WaitStrategy, Waker},
+    wait::{Bell, CLOSED, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
     cell::Cell,
@@ -166,8 +166,10 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     marker: PhantomData<(Cell<()>, P)>,
 }
 
-/// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release.
-pub(super) const PATIENCE: Duration = Duration::from_millis(2);
+/// How long a sender sleeps until half of the ring is free, before it asks to be woken at the next release; and how long at most
+/// when that woke another. Longer than a receiver waits for a processor that others use: who asks for the next release gets room for
+/// a message or two, and is soon back.
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
@@ -508,7 +510,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn published(&mut self, messages: u64, bytes: u64) {
         let Some(producer) = &self.producer else { return };
         let memory = producer.memory();
-        let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| true);
+        let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| Due::All);
         let Some(counts) = K::counts(memory, producer.slot()) else { return };
         counts.messages.add(messages);
         counts.bytes.add(bytes);
@@ -526,10 +528,10 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     /// Gives up what is reserved; others may wait behind it.
-    #[inline]
+    #[cold]
     pub(super) fn discard(&mut self) {
         if self.generation.lasts() && self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
-            K::bell_of_takers(&self.attachment.inner.memory, self.scope).ring(&mut self.waker, |_| true);
+            K::bell_of_takers(&self.attachment.inner.memory, self.scope).ring(&mut self.waker, |_| Due::All);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         receive::Record,
     },
     sys::{clock::Deadline, fork::Generation, futex::Scope},
-    wait::{Bell, Look, Sleeper, Spin, WaitStrategy, Waker},
+    wait::{Bell, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
     cell::Cell,
@@ -216,8 +216,10 @@ impl Subscribed {
     #[inline]
     fn offer_room(&mut self, empty: bool) {
         let (reader, memory) = (&self.reader, self.reader.memory());
-        let woken = Bell::of_receiver(memory, self.scope)
-            .ring(&mut self.waker, |eager| eager || empty || reader.half_is_free());
+        let woken = Bell::of_receiver(memory, self.scope).ring(&mut self.waker, |eager| {
+            let due = eager || empty || reader.half_is_free();
+            if due { Due::All } else { Due::Nobody }
+        });
         if let Some(slot) = memory.slot(self.slot).filter(|_| woken) {
             slot.counts.wakes.add(1);
         }

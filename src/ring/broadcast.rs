@@ -177,7 +177,7 @@ fn unclean_up_to(memory: &Memory, tail: Position, crashed: bool) -> Position {
 impl Produce for Producer {
     #[inline(always)]
     fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
-        self.abandon();
+        debug_assert!(self.open.units == 0);
         let units = need.units_at(&self.memory, self.tail);
         if self.tail.since(self.head) + units > self.memory.geometry().capacity_units() {
             self.look_for_room(units)?;
@@ -192,15 +192,14 @@ impl Produce for Producer {
         self.open
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, reserved: Reserved, used: Position) {
-        Reserved { units: used.since(reserved.start), ..reserved }.publish(&self.memory, used);
+        reserved.publish(&self.memory);
         self.tail = used;
         self.open = Reserved::NONE;
         self.store_tail();
     }
 
-    #[inline]
     fn abandon(&mut self) -> bool {
         if self.open.units == 0 {
             return false;

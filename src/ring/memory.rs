@@ -340,6 +340,13 @@ impl Memory {
         record::state_at(self.key, position, self.word(position).load(Acquire))
     }
 
+    /// Whether the record at `position` is a message.
+    #[inline(always)]
+    pub(super) fn is_committed(&self, position: Position) -> bool {
+        // ORDERING: Acquire C1, as in `state`.
+        self.word(position).load(Acquire) == record::tag(self.key, position, State::Committed)
+    }
+
     /// What the record at `position` is by a tag that was read there in another way.
     pub(super) fn state_of(&self, tag: u64, position: Position) -> Option<State> {
         record::state_at(self.key, position, tag)

@@ -72,7 +72,7 @@ impl Producer {
 impl Produce for Producer {
     #[inline(always)]
     fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
-        self.abandon();
+        debug_assert!(self.open.units == 0);
         // ORDERING: Relaxed; a stale tail makes the CAS fail, and the space is acquired with the head (S1).
         let mut seen = self.memory.senders().tail.load(Relaxed);
         loop {
@@ -112,13 +112,15 @@ impl Produce for Producer {
         self.open
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, reserved: Reserved, used: Position) {
-        reserved.publish(&self.memory, used);
+        if used != reserved.end() {
+            reserved.leave_out(&self.memory, used);
+        }
+        reserved.publish(&self.memory);
         self.open = Reserved::NONE;
     }
 
-    #[inline]
     fn abandon(&mut self) -> bool {
         if self.open.units == 0 {
             return false;

@@ -189,10 +189,20 @@ impl Consumer {
     /// The message that stands at the very position up to which all is released. Looks no further, and accepts nothing.
     #[inline(always)]
     pub(crate) fn first(&self) -> Option<Record> {
-        match look_at(&self.memory, self.head) {
-            Ok(Look::Message(record)) => Some(record),
-            _ => None,
+        let (memory, geometry) = (&*self.memory, self.memory.geometry());
+        if !memory.is_committed(self.head) {
+            return None;
         }
+        let info = memory.info(self.head);
+        let length = info.length() as u64;
+        let end = self.head.plus(geometry.size_units(self.head, length));
+        (length <= geometry.longest_payload()).then_some(Record { position: self.head, end, info })
+    }
+
+    /// Whether there is no valid header at the position up to which all is released.
+    #[inline(always)]
+    pub(crate) fn stands_before_nothing(&self) -> bool {
+        self.memory.state(self.head).is_none()
     }
 
     /// The first message that is not released, or `None`. Wait-free: it passes over at most one capacity of discarded
@@ -225,7 +235,7 @@ impl Consumer {
     }
 
     /// Gives everything before `end` back to the senders.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release(&mut self, end: Position) {
         self.head = end;
         // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.

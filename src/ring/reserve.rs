@@ -64,10 +64,10 @@ impl Reserved {
         self.start.plus(self.units)
     }
 
-    /// What the header at `at` says: the sender before the first record of the stretch is another, before the others it
-    /// is this one.
+    /// What the header of a record at `at` says: the sender before the first record of the stretch is another, before the
+    /// others it is this one.
     #[inline]
-    fn info(&self, at: Position, length: u32, kind: u16) -> Info {
+    pub(crate) fn info_at(&self, at: Position, length: u32, kind: u16) -> Info {
         let owner = self.info.owner();
         let previous = if at == self.start { self.info.previous() } else { owner };
         Info::new(length, kind, owner, previous)
@@ -76,36 +76,39 @@ impl Reserved {
     /// Writes the header of a record at `at`, inside the stretch. The first record stays invisible, and so do the ones
     /// behind it, until [`Reserved::publish`].
     #[inline]
-    pub(crate) fn place(&self, memory: &Memory, at: Position, length: u32, kind: u16) {
-        memory.set_info(at, self.info(at, length, kind));
+    pub(crate) fn place(&self, memory: &Memory, at: Position, info: Info) {
+        memory.set_info(at, info);
         if at != self.start {
             memory.set_state(at, State::Committed);
         }
-        if length <= PREFETCH_UP_TO {
+        if info.length() <= PREFETCH_UP_TO {
             memory.prefetch_to_write(at.plus(PREFETCH_AHEAD));
         }
     }
 
-    /// Shows the receiver all records of the stretch at once. They end at `used`; what is behind is passed over.
-    #[inline]
-    pub(super) fn publish(&self, memory: &Memory, used: Position) {
-        let rest = self.end().since(used);
-        if rest != 0 {
-            memory.discard(used, self.info(used, rest as u32, 0));
-        }
+    /// Shows the receiver all records of the stretch at once.
+    #[inline(always)]
+    pub(super) fn publish(&self, memory: &Memory) {
         memory.set_state(self.start, State::Committed);
+    }
+
+    /// The receiver passes over what is behind `used`, as soon as it comes there.
+    #[cold]
+    pub(super) fn leave_out(&self, memory: &Memory, used: Position) {
+        let rest = self.end().since(used);
+        memory.discard(used, self.info_at(used, rest as u32, 0));
     }
 
     /// Gives the whole stretch up: the receiver passes over it.
     pub(super) fn abandon(&self, memory: &Memory) {
-        memory.discard(self.start, self.info(self.start, self.units as u32, 0));
+        memory.discard(self.start, self.info_at(self.start, self.units as u32, 0));
     }
 }
 
-/// A sender of either kind. At most one reservation is open at a time: one that was leaked is abandoned by the next
-/// call.
+/// A sender of either kind. At most one reservation is open at a time: one that was leaked must be abandoned before the
+/// next.
 pub trait Produce {
-    /// Reserves room. Lock-free; never blocks.
+    /// Reserves room, while nothing is reserved. Lock-free; never blocks.
     fn reserve(&mut self, need: Need) -> Result<Reserved, Full>;
 
     /// What is reserved.
@@ -114,7 +117,7 @@ pub trait Produce {
     /// Publishes what was placed, up to `used`.
     fn publish(&mut self, reserved: Reserved, used: Position);
 
-    /// Gives up an open reservation, also one that was leaked. True when the receiver may have waited for it.
+    /// Gives up what is reserved, if anything is. True when the receiver may have waited for it.
     fn abandon(&mut self) -> bool;
 
     /// Bytes in use as of the last look at the receiver's position.

@@ -86,7 +86,7 @@ impl Producer {
 impl Produce for Producer {
     #[inline(always)]
     fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
-        self.abandon();
+        debug_assert!(self.open.units == 0);
         let units = need.units_at(&self.memory, self.tail);
         if self.tail.since(self.head) + units > self.memory.geometry().capacity_units() {
             self.look_for_room(units)?;
@@ -101,15 +101,14 @@ impl Produce for Producer {
         self.open
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, reserved: Reserved, used: Position) {
         // The end of the stretch was never anybody else's: the tail goes back to what was used.
-        Reserved { units: used.since(reserved.start), ..reserved }.publish(&self.memory, used);
+        reserved.publish(&self.memory);
         self.tail = used;
         self.open = Reserved::NONE;
     }
 
-    #[inline]
     fn abandon(&mut self) -> bool {
         if self.open.units == 0 {
             return false;

@@ -96,6 +96,17 @@ fn wait_for<'w>(
     !matches!(slept, Err(Errno::NOSYS | Errno::PERM | Errno::INVAL))
 }
 
+/// Wakes the one who has slept longest on `word` in this scope.
+pub(crate) fn wake_one(word: &AtomicU32, scope: Scope) {
+    match scope {
+        Scope::Shared => {
+            // It can't fail for a word that is mapped.
+            let _ = wake(word, Flags::empty(), 1);
+        }
+        Scope::Private => atomic_wait::wake_one(word),
+    }
+}
+
 /// Wakes everybody who sleeps on `word` in this scope.
 pub(crate) fn wake_all(word: &AtomicU32, scope: Scope) {
     match scope {

@@ -70,10 +70,8 @@ impl Receiver {
     /// The next message, which stays in the ring.
     pub(crate) fn peek(&mut self) -> Result<Record, End> {
         self.ring.step_on(self.consumer.head(), 1);
-        match self.consumer.look().unwrap() {
-            Some(record) => Ok(record),
-            None => self.look(Look::BeforeSleep).unwrap_or(Err(End::Empty)),
-        }
+        let found = self.consumer.first().or_else(|| self.consumer.look().unwrap());
+        found.map_or_else(|| self.look(Look::BeforeSleep).unwrap_or(Err(End::Empty)), Ok)
     }
 
     /// Whether there is a message at the head; nothing else is looked at.
@@ -132,7 +130,11 @@ impl Receiver {
         Bell::of_senders(memory, Scope::Shared).ring(&mut self.waker, |eager| {
             let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
             let used = tail.since(self.consumer.head());
-            eager || empty || used <= memory.geometry().capacity_units() / 2
+            match () {
+                () if eager => Due::All,
+                () if empty || used <= memory.geometry().capacity_units() / 2 => Due::One,
+                () => Due::Nobody,
+            }
         });
     }
 
@@ -195,6 +197,7 @@ impl Receiver {
         let area = self.ring.memory.receiver();
         area.attention.fetch_or(CLOSED, Relaxed);
         claim::close(&area.claim);
-        self.ring.bell_of_senders().ring(&mut Waker::new(false), |_| true);
+        self.ring.bell_of_senders().ring(&mut Waker::new(false), |_| Due::All);
+        self.ring.bell_of_senders().wake_everybody();
     }
 }

@@ -52,6 +52,8 @@ impl<P: Produce> Sender<P> {
         if closed && has_closed(&self.ring.memory.receiver().claim, self.before) {
             return Err(NotSent::Disconnected);
         }
+        // What was leaked, as in the product.
+        self.discard();
         Ok(self.producer.reserve(need).ok())
     }
 
@@ -89,7 +91,11 @@ impl<P: Produce> Sender<P> {
     pub(crate) fn commit(&mut self, reserved: Reserved, length: u32, value: u64) {
         self.ring.step_on(reserved.start, reserved.units);
         self.ring.memory.write_payload(reserved.start, length, value);
-        reserved.place(&self.ring.memory, reserved.start, length, value as u16);
+        reserved.place(
+            &self.ring.memory,
+            reserved.start,
+            reserved.info_at(reserved.start, length, value as u16),
+        );
         self.producer.publish(reserved, reserved.end());
         self.wake_receiver();
     }
@@ -99,7 +105,7 @@ impl<P: Produce> Sender<P> {
         let memory = &self.ring.memory;
         memory.write_payload(reserved.start, used, value);
         memory.shorten(reserved.start, length, used);
-        reserved.place(memory, reserved.start, used, value as u16);
+        reserved.place(memory, reserved.start, reserved.info_at(reserved.start, used, value as u16));
         let end = reserved.start.plus(memory.geometry().size_units(reserved.start, used as u64));
         self.producer.publish(reserved, end);
         self.wake_receiver();
@@ -112,7 +118,11 @@ impl<P: Produce> Sender<P> {
     {
         self.ring.step_on(reserved.start, reserved.units);
         self.ring.memory.write_payload(reserved.start, length, value);
-        reserved.place(&self.ring.memory, reserved.start, length, value as u16);
+        reserved.place(
+            &self.ring.memory,
+            reserved.start,
+            reserved.info_at(reserved.start, length, value as u16),
+        );
         self.producer.offer(reserved);
         self.wake_receiver();
         reserved.end()
@@ -156,7 +166,7 @@ impl<P: Produce> Sender<P> {
     }
 
     fn wake_receiver(&mut self) {
-        self.ring.bell_of_receiver().ring(&mut self.waker, |_| true);
+        self.ring.bell_of_receiver().ring(&mut self.waker, |_| Due::All);
     }
 
     /// Sends; sleeps while the ring is full.
@@ -185,7 +195,7 @@ impl<P: Produce> Sender<P> {
         let reserved = self.room_within(None, Need::Units(units))?;
         let mut next = reserved.start;
         for value in values {
-            reserved.place(&self.ring.memory, next, 0, *value as u16);
+            reserved.place(&self.ring.memory, next, reserved.info_at(next, 0, *value as u16));
             next = next.plus(HEADER);
         }
         self.producer.publish(reserved, next);
@@ -200,6 +210,6 @@ impl<P: Produce> Sender<P> {
         let memory = &self.ring.memory;
         memory.senders().closings.fetch_add(1, Release);
         claim::close(&memory.slot(self.producer.slot()).unwrap().claim);
-        self.ring.bell_of_receiver().ring(&mut Waker::new(false), |_| true);
+        self.ring.bell_of_receiver().ring(&mut Waker::new(false), |_| Due::All);
     }
 }

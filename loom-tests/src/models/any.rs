@@ -9,7 +9,7 @@ use crate::{
     layout::Counts,
     mortal::{AtomicU64, Ordering::*},
     sys::futex,
-    wait::{News, Sleeper, Waker, arm, sleep_on, until_any},
+    wait::{Due, News, Sleeper, Waker, arm, sleep_on, until_any},
 };
 use loom::thread;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn let_sleep(ring: &Ring, news: &News, look: impl Fn() -> bool) {
 fn calm(ring: &Ring) -> Waker {
     let mut waker = ring.waker();
     for _ in 0..2 {
-        ring.bell_of_receiver().ring(&mut waker, |_| true);
+        ring.bell_of_receiver().ring(&mut waker, |_| Due::All);
     }
     waker
 }
@@ -51,7 +51,7 @@ fn raise(ring: &Ring, flag: &Arc<AtomicU64>, mut waker: Waker) -> thread::JoinHa
     let (ring, flag) = (ring.clone(), Arc::clone(flag));
     thread::spawn(move || {
         flag.store(1, Relaxed);
-        ring.bell_of_receiver().ring(&mut waker, |_| true);
+        ring.bell_of_receiver().ring(&mut waker, |_| Due::All);
     })
 }
 

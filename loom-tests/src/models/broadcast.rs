@@ -34,7 +34,11 @@ impl Publisher {
     fn try_send(&mut self, length: u32, value: u64) -> Result<(), Full> {
         let reserved = self.0.reserve(Need::Record(length))?;
         self.0.memory().write_payload(reserved.start, length, value);
-        reserved.place(self.0.memory(), reserved.start, length, value as u16);
+        reserved.place(
+            self.0.memory(),
+            reserved.start,
+            reserved.info_at(reserved.start, length, value as u16),
+        );
         self.0.publish(reserved, reserved.end());
         Ok(())
     }
@@ -44,7 +48,7 @@ impl Publisher {
         let reserved = self.0.reserve(Need::Units(HEADER * kinds.len() as u64))?;
         let mut at = reserved.start;
         for kind in kinds {
-            reserved.place(self.0.memory(), at, 0, *kind);
+            reserved.place(self.0.memory(), at, reserved.info_at(at, 0, *kind));
             at = at.plus(HEADER);
         }
         self.0.publish(reserved, at);

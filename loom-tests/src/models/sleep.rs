@@ -9,7 +9,7 @@ use crate::{
     layout::Counts,
     mortal::{AtomicU64, Ordering::*, killed_at},
     sys::clock::{self, Deadline},
-    wait::{Bell, Look, News, Sleeper, Waker},
+    wait::{Bell, Due, Look, News, Sleeper, Waker},
 };
 use loom::thread;
 use std::{sync::Arc, time::Duration};
@@ -32,7 +32,7 @@ fn time_out(bell: Bell<'_>) {
 /// A waker that has been left in peace: bare, where it may.
 fn calm(bell: Bell<'_>, mut waker: Waker) -> Waker {
     for _ in 0..2 {
-        bell.ring(&mut waker, |_| true);
+        bell.ring(&mut waker, |_| Due::All);
     }
     waker
 }
@@ -46,7 +46,7 @@ fn one_sleeper_one_waker(ring: impl Fn() -> Ring + Send + Sync + 'static) {
         let mut waker = calm(ring.bell_of_receiver(), ring.waker());
         let waking = thread::spawn(move || {
             raised.store(1, Relaxed);
-            there.bell_of_receiver().ring(&mut waker, |_| true);
+            there.bell_of_receiver().ring(&mut waker, |_| Due::All);
         });
         sleep(ring.bell_of_receiver(), || (flag.load(Relaxed) == 1).then_some(()));
         waking.join().unwrap();
@@ -73,7 +73,7 @@ fn a_waker_that_goes_bare_meanwhile_is_seen_or_sees() {
             let mut waker = there.waker();
             for value in 1..=3 {
                 raised.store(value, Relaxed);
-                there.bell_of_receiver().ring(&mut waker, |_| true);
+                there.bell_of_receiver().ring(&mut waker, |_| Due::All);
             }
         });
         sleep(ring.bell_of_receiver(), || (count.load(Relaxed) == 3).then_some(()));
@@ -90,7 +90,7 @@ fn what_a_bare_waker_published_before_it_left_is_seen() {
         let mut waker = calm(ring.bell_of_receiver(), ring.waker());
         let waking = thread::spawn(move || {
             raised.store(1, Relaxed);
-            there.bell_of_receiver().ring(&mut waker, |_| true);
+            there.bell_of_receiver().ring(&mut waker, |_| Due::All);
             there.bell_of_receiver().cover(&mut waker);
         });
         sleep(ring.bell_of_receiver(), || (flag.load(Relaxed) == 1).then_some(()));
@@ -108,7 +108,7 @@ fn a_bare_waker_and_one_with_fences_wake_one_sleeper() {
             let (there, raised, mut waker) = (ring.clone(), Arc::clone(&flags[n]), wakers[n]);
             thread::spawn(move || {
                 raised.store(1, Relaxed);
-                there.bell_of_receiver().ring(&mut waker, |_| true);
+                there.bell_of_receiver().ring(&mut waker, |_| Due::All);
             })
         });
         for flag in flags {
@@ -130,7 +130,7 @@ fn a_sleeper_is_woken_again_and_again() {
             let mut waker = there.waker();
             for value in 1..=3 {
                 raised.store(value, Relaxed);
-                there.bell_of_receiver().ring(&mut waker, |_| true);
+                there.bell_of_receiver().ring(&mut waker, |_| Due::All);
             }
         });
         for value in 1..=3 {
@@ -166,11 +166,48 @@ fn two_sleepers_on_one_word_share_what_is_given_one_by_one() {
         let mut waker = ring.waker();
         for _ in 0..2 {
             given.fetch_add(1, Relaxed);
-            ring.bell_of_senders().ring(&mut waker, |_| true);
+            ring.bell_of_senders().ring(&mut waker, |_| Due::All);
         }
         for thread in sleeping {
             thread.join().unwrap();
         }
+    });
+}
+
+/// Who asked to be woken as soon as anything changes has no other limit to its sleep.
+#[test]
+fn an_eager_sleeper_is_woken_although_another_is_woken_first() {
+    explore(|| {
+        let ring = Ring::many(2);
+        let (given, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (there, ended) = (ring.clone(), Arc::clone(&done));
+        let patient = thread::spawn(move || {
+            let (news, counts) = (&News::default(), &Counts::default());
+            let call = there.bell_of_senders().into();
+            let sleeper = Sleeper { call, news, counts, eager_after: Some(Duration::ZERO), slice: None };
+            sleeper.until(&mut at_once(), None, |_| (ended.load(Relaxed) == 1).then_some(()))
+        });
+        let (there, taken) = (ring.clone(), Arc::clone(&given));
+        let eager = thread::spawn(move || {
+            let (news, counts) = (&News::default(), &Counts::default());
+            let call = there.bell_of_senders().into();
+            let sleeper = Sleeper { call, news, counts, eager_after: None, slice: None };
+            sleeper.until_release(&mut at_once(), None, |_| take_one(&taken))
+        });
+        let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
+        given.store(1, Relaxed);
+        // What is given now is perhaps taken by another, who has never slept.
+        bell.ring(&mut waker, |_| {
+            take_one(&given);
+            Due::One
+        });
+        given.fetch_add(1, Relaxed);
+        bell.ring(&mut waker, |eager| if eager { Due::All } else { Due::Nobody });
+        eager.join().unwrap();
+        done.store(1, Relaxed);
+        bell.ring(&mut waker, |_| Due::All);
+        bell.wake_everybody();
+        patient.join().unwrap();
     });
 }
 
@@ -187,10 +224,10 @@ fn a_late_sleeper_does_not_take_back_what_another_has_announced() {
         // Grants the number that was left behind, so that the early one announces the next; the late one must not take the
         // early one's back, be woken, and leave it asleep.
         let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
-        bell.ring(&mut waker, |_| true);
+        bell.ring(&mut waker, |_| Due::All);
         for flag in flags.iter().rev() {
             flag.store(1, Relaxed);
-            bell.ring(&mut waker, |_| true);
+            bell.ring(&mut waker, |_| Due::All);
         }
         for thread in sleeping {
             thread.join().unwrap();
@@ -207,7 +244,7 @@ fn two_wakers_wake_one_sleeper() {
             let ring = ring.clone();
             thread::spawn(move || {
                 flag.store(1, Relaxed);
-                ring.bell_of_receiver().ring(&mut ring.waker(), |_| true);
+                ring.bell_of_receiver().ring(&mut ring.waker(), |_| Due::All);
             })
         });
         for flag in flags {
@@ -226,12 +263,12 @@ fn a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next() {
         let flag = Arc::new(AtomicU64::new(0));
         let dying = ring.clone();
         let dying = thread::spawn(move || {
-            killed_at(accesses, || _ = dying.bell_of_receiver().ring(&mut dying.waker(), |_| true))
+            killed_at(accesses, || _ = dying.bell_of_receiver().ring(&mut dying.waker(), |_| Due::All))
         });
         let (there, raised) = (ring.clone(), Arc::clone(&flag));
         let waking = thread::spawn(move || {
             raised.store(1, Relaxed);
-            there.bell_of_receiver().ring(&mut there.waker(), |_| true);
+            there.bell_of_receiver().ring(&mut there.waker(), |_| Due::All);
         });
         sleep(ring.bell_of_receiver(), || (flag.load(Relaxed) == 1).then_some(()));
         waking.join().unwrap();

@@ -9,7 +9,7 @@ use crate::{
     },
     sync::{AtomicU32, AtomicU64, Ordering::*},
     sys::{fork::Generation, futex::Scope, porter::Watched},
-    wait::{self, Bell, Call, Dormitory, News, Sleeper, Waker},
+    wait::{self, Bell, Call, Dormitory, Due, News, Sleeper, Waker},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -141,7 +141,7 @@ impl Flag {
         // ORDERING: Release, of one process; pairs with the Acquire in `is_raised` and `lower`. The bell's own fence comes
         // before the look at who sleeps.
         self.raised.store(1, Release);
-        self.bell().ring(&mut Waker::new(false), |_| true);
+        self.bell().ring(&mut Waker::new(false), |_| Due::All);
     }
 
     pub(super) fn is_raised(&self) -> bool {

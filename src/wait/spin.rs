@@ -1,0 +1,156 @@
+//! Polling before a sleep, as long as it pays.
+
+use super::Look;
+use crate::{layout::Counts, sync::spin_loop, sys::clock::Deadline};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+/// What a wait does before it sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum WaitStrategy {
+    /// Polls for a bounded time (at most 50 µs, less and less when polling is in vain, not at all on a machine with one
+    /// processor), then sleeps. No processor time while idle.
+    #[default]
+    SpinThenSleep,
+    /// Sleeps at once. For many more processes than processors.
+    Sleep,
+    /// Polls for ever. Lowest latency; burns a whole processor while it waits.
+    Spin,
+}
+
+/// The polling half of a wait, with its memory of how often polling paid.
+#[derive(Debug)]
+pub(crate) struct Spin {
+    strategy: WaitStrategy,
+    /// How long the next wait polls.
+    budget: Duration,
+    /// Waits that have not polled since the budget ran out.
+    skipped: u32,
+    /// Messages that were received before the last wait.
+    received: u64,
+}
+
+impl Spin {
+    const MOST: Duration = Duration::from_micros(50);
+    /// A budget below this is none.
+    const LEAST: Duration = Duration::from_micros(2);
+    /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
+    const RETRY: u32 = 64;
+    /// Messages between two waits from which on they count as a stream.
+    const STREAM: u64 = 64;
+    /// Pauses that let a stream get ahead: five to twelve microseconds.
+    const STEP_BACK: u32 = 256;
+    /// For each so many bytes of a full ring one pause: a small part of the time in which they are read.
+    const BACKLOG: u64 = 1024;
+    /// Polls between two looks at the clock.
+    const POLLS: u32 = 64;
+
+    pub(crate) fn new(strategy: WaitStrategy, processors: usize) -> Self {
+        let strategy = match strategy {
+            WaitStrategy::SpinThenSleep if processors < 2 => WaitStrategy::Sleep,
+            other => other,
+        };
+        Self { strategy, budget: Self::MOST, skipped: 0, received: 0 }
+    }
+
+    /// Whether a wait polls for ever.
+    pub(crate) fn never_ends(&self) -> bool {
+        self.strategy == WaitStrategy::Spin
+    }
+
+    /// How long to poll now; `None` without end.
+    fn budget(&mut self) -> Option<Duration> {
+        match self.strategy {
+            WaitStrategy::Spin => None,
+            WaitStrategy::Sleep => Some(Duration::ZERO),
+            WaitStrategy::SpinThenSleep if self.budget >= Self::LEAST => Some(self.budget),
+            WaitStrategy::SpinThenSleep => {
+                self.skipped = (self.skipped + 1) % Self::RETRY;
+                Some(if self.skipped == 0 { Self::MOST } else { Duration::ZERO })
+            }
+        }
+    }
+
+    /// Receiver: lets a stream of messages get ahead, if it has received one since its last wait, and so many in all. Whoever
+    /// has caught up with a stream would fight for each line that is being written, and slow both sides down by half.
+    pub(crate) fn step_back_from_stream(&mut self, received: u64) {
+        if received.wrapping_sub(self.received) >= Self::STREAM {
+            self.step_back(Self::STEP_BACK);
+        }
+        self.received = received;
+    }
+
+    /// Sender: lets the receiver read some of a ring of so many bytes, which is full, before it asks how far that one is. Whoever
+    /// asks all the time fights for the word that says it.
+    pub(crate) fn step_back_from_backlog(&self, capacity: u64) {
+        self.step_back((capacity / Self::BACKLOG).min(Self::STEP_BACK.into()) as u32);
+    }
+
+    fn step_back(&self, pauses: u32) {
+        if self.strategy != WaitStrategy::Sleep {
+            (0..pauses).for_each(|_| spin_loop());
+        }
+    }
+
+    /// Receiver: polls for a moment before it waits in earnest, unless polling has not paid lately, or a stream of messages has
+    /// run dry. What `look` finds comes back in registers.
+    #[inline(always)]
+    pub(crate) fn briefly<T>(
+        &mut self,
+        counts: &Counts,
+        mut look: impl FnMut() -> ControlFlow<Option<T>>,
+    ) -> Option<T> {
+        let received = counts.messages.get();
+        let polls = self.strategy != WaitStrategy::Sleep && self.budget >= Self::LEAST;
+        if !polls || received.wrapping_sub(self.received) >= Self::STREAM {
+            return None;
+        }
+        self.received = received;
+        for _ in 0..Self::POLLS {
+            if let ControlFlow::Break(found) = look() {
+                if found.is_some() {
+                    counts.refused.add(1);
+                    counts.blocked.add(1);
+                }
+                return found;
+            }
+            spin_loop();
+        }
+        None
+    }
+
+    pub(super) fn until<T>(
+        &mut self,
+        deadline: Option<Deadline>,
+        look: &mut impl FnMut(Look) -> Option<T>,
+    ) -> Option<T> {
+        let budget = self.budget();
+        if budget == Some(Duration::ZERO) {
+            return None;
+        }
+        let start = Instant::now();
+        loop {
+            for _ in 0..Self::POLLS {
+                if let Some(found) = look(Look::Spinning) {
+                    self.budget = Self::MOST;
+                    return Some(found);
+                }
+                spin_loop();
+            }
+            // Whoever polls for ever must see the end and a death, too.
+            if let Some(found) = budget.is_none().then(|| look(Look::BeforeSleep)).flatten() {
+                return Some(found);
+            }
+            if budget.is_some_and(|budget| start.elapsed() >= budget) {
+                self.budget /= 2;
+                return None;
+            }
+            if deadline.is_some_and(Deadline::passed) {
+                return None;
+            }
+        }
+    }
+}
