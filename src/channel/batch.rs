@@ -10,6 +10,7 @@ use crate::{
     error::SendError,
     ring::{
         position::{Position, UNIT},
+        record::Info,
         reserve::{Produce, Reserved},
     },
 };
@@ -75,7 +76,8 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     fn take(&mut self, at: Position, length: u32, kind: u16) {
         let (memory, trailer) = (self.sender.memory(), self.sender.trailer);
         if trailer != 0 {
-            checksum::write(memory, at, length);
+            let info = Info::new(length + trailer, kind, 0, 0);
+            checksum::write(memory, at, self.reserved.header(at, info));
         }
         self.reserved.place(memory, at, length + trailer, kind);
         self.next = at.plus(memory.geometry().size_units(at, (length + trailer) as u64));

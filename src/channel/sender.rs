@@ -490,10 +490,15 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn publish_one(&mut self, info: Info) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
         let (length, trailer) = (info.length(), self.trailer);
+        let info = info.with_length(length + trailer);
         if trailer != 0 {
-            checksum::write(producer.memory(), producer.open().start, length);
+            let reserved = producer.open();
+            checksum::write(producer.memory(), reserved.start, reserved.header(reserved.start, info));
         }
-        reservation::publish_one(producer, info.with_length(length + trailer));
+        reservation::publish_one(producer, info);
+        if trailer != 0 {
+            producer.show_tail();
+        }
         self.published(1, length as u64);
     }
 
@@ -501,6 +506,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn publish_all(&mut self, reserved: Reserved, used: Position, messages: u64, bytes: u64) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
         producer.publish(reserved, used);
+        if self.trailer != 0 {
+            producer.show_tail();
+        }
         self.published(messages, bytes);
     }
 

@@ -73,6 +73,11 @@ impl Reserved {
         Info::new(length, kind, owner, previous)
     }
 
+    /// What the header will say that is placed at `at` with the length and the kind of `info`.
+    pub(crate) fn header(&self, at: Position, info: Info) -> Info {
+        self.info(at, info.length(), info.kind())
+    }
+
     /// Writes the header of a record at `at`, inside the stretch. The first record stays invisible, and so do the ones
     /// behind it, until [`Reserved::publish`].
     #[inline]
