@@ -58,6 +58,8 @@ impl From<u16> for Envelope {
 /// A message that was sent, to ask about with [`Mailbox::fate`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
+    /// The instance of its mailbox.
+    mailbox: u64,
     cell: u16,
     state: State,
 }
@@ -273,7 +275,7 @@ impl<P: Trust> Mailbox<P> {
             slot.counts.bytes.add(length as u64);
             slot.counts.wakes.add(woken.into());
         }
-        let sent = Sent { cell: held.cell, state };
+        let sent = Sent { mailbox: desk.instance(), cell: held.cell, state };
         // Whoever has found it closed may have looked before.
         if mailbox::is_closed(&desk.area) && self.take_away(&sent) {
             Err(SendError::Disconnected)
@@ -448,7 +450,12 @@ impl<P: Trust> Mailbox<P> {
     }
 
     /// What has become of a message of this mailbox, and who took it. Never blocks.
+    ///
+    /// # Panics
+    /// When the message is of another mailbox.
+    #[track_caller]
     pub fn fate(&self, sent: &Sent) -> Fate {
+        self.assert_own(sent);
         let state = self.desk.area.state(sent.cell);
         if !state.is_of_same(sent.state) {
             return Fate::Forgotten;
@@ -471,8 +478,21 @@ impl<P: Trust> Mailbox<P> {
 
     /// Takes a message away, wherever it stands; false when somebody has taken it. With [`browse`](Mailbox::browse):
     /// messages that are read by many, until one deletes them.
+    ///
+    /// # Panics
+    /// When the message is of another mailbox.
+    #[track_caller]
     pub fn delete(&mut self, message: &Sent) -> bool {
+        self.assert_own(message);
         self.desk.is_ours() && self.take_away(message)
+    }
+
+    #[track_caller]
+    fn assert_own(&self, sent: &Sent) {
+        assert!(
+            sent.mailbox == self.desk.instance(),
+            "the message is of another mailbox: ask the one that it was sent to"
+        );
     }
 
     fn take_away(&mut self, message: &Sent) -> bool {

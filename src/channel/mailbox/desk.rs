@@ -45,6 +45,11 @@ impl Desk {
         &self.attachment.inner
     }
 
+    /// Tells the mailbox from every other.
+    pub(super) fn instance(&self) -> u64 {
+        self.inner().header.instance
+    }
+
     pub(super) fn slot(&self) -> Option<&Slot> {
         self.inner().memory.slot(self.seat.number)
     }
