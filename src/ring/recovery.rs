@@ -71,25 +71,31 @@ pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) 
 /// The senders' claims say whose reservation may still be open: one whose holder has died is passed over first ([`resolve`]).
 pub(crate) fn hidden(consumer: &Consumer) -> Option<Violation> {
     let (memory, head) = (consumer.memory(), consumer.head());
-    // ORDERING: Acquire T2; pairs with Release T1: what a single sender has published up to the tail is visible; of many, the intent
-    // of whoever is there.
-    let tail = Position::split(memory.senders().tail.load(Acquire)).0;
-    let ahead = (1..=memory.geometry().capacity_units()).contains(&tail.since(head));
+    let ahead = (1..=memory.geometry().capacity_units()).contains(&tail(memory).since(head));
     let may_be_open = |slot: &Slot| {
-        let attached = matches!(claim::read(&slot.claim), Claim::Attached(_));
-        attached && intent(memory, slot).is_some_and(|(at, _)| at == head)
+        // ORDERING: Acquire I2; pairs with Release I1: who has another intent by now had committed before.
+        let at = Position::split(slot.intent_tail.load(Acquire)).0;
+        // ORDERING: Relaxed; only where nothing was ever reserved does it end where it begins.
+        let is_one = Position::new(slot.intent_end.load(Relaxed)) != at;
+        matches!(claim::read(&slot.claim), Claim::Attached(_)) && is_one && at == head
     };
-    // Each intent was acquired (I2), or the claim: who has another one by now, or has closed, had committed before.
+    // Whoever has closed had committed before.
     let hidden =
         ahead && !memory.all_slots().any(|(_, slot)| may_be_open(slot)) && memory.state(head).is_none();
     hidden.then(|| Violation { position: head, length: memory.info(head).length() })
 }
 
+/// Up to where the ring is in use, as its senders show it.
+fn tail(memory: &Memory) -> Position {
+    // ORDERING: Acquire T2; pairs with Release T1: what a single sender has published up to there is visible; of many, the intent of
+    // whoever is there.
+    Position::split(memory.senders().tail.load(Acquire)).0
+}
+
 /// The header at `position`, or where it was, and where the record may end at most, as far as is known: behind what its sender has
 /// reserved. For who finds it damaged.
 pub(crate) fn remains(memory: &Memory, position: Position) -> (Info, Option<Position>) {
-    // ORDERING: Acquire T2; pairs with Release T1, as in `hidden`.
-    let tail = Position::split(memory.senders().tail.load(Acquire)).0;
+    let tail = tail(memory);
     let known = (HEADER_UNITS..=memory.geometry().capacity_units()).contains(&tail.since(position));
     (memory.info(position), known.then_some(tail))
 }

@@ -122,7 +122,7 @@ impl Produce for Producer {
     }
 
     fn show_tail(&self) {
-        // ORDERING: Release T1; pairs with Acquire T2 in `recovery::hidden`: what is before it was published. For the receiver that
+        // ORDERING: Release T1; pairs with Acquire T2 in `recovery::tail`: what is before it was published. For the receiver that
         // offers room, F1 of the wait that follows orders it.
         self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Release);
     }
