@@ -129,7 +129,10 @@ pub(crate) struct Slot {
     pub(crate) pick: AtomicU64,
     /// Mailbox: the futex word on which the one at this seat sleeps; odd as long as it is to be woken.
     pub(crate) bed: AtomicU32,
-    _line_0: [u8; LINE - 60],
+    _to_notice: [u8; 4],
+    /// Mailbox: how far the registration of this seat is, see `ring/mailbox/notice.rs`.
+    pub(crate) notice: AtomicU64,
+    _line_0: [u8; LINE - 72],
 
     /// The sender's own counts.
     pub(crate) counts: Counts,
@@ -244,6 +247,7 @@ const _: () = {
     assert!(offset_of!(Slot, coming) == 40);
     assert!(offset_of!(Slot, pick) == 48);
     assert!(offset_of!(Slot, bed) == 56);
+    assert!(offset_of!(Slot, notice) == 64);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(offset_of!(Slot, received) == 184);
     assert!(size_of::<Slot>() == 256);
@@ -315,7 +319,9 @@ mod in_loom {
                 coming: AtomicU64::new(0),
                 pick: AtomicU64::new(0),
                 bed: AtomicU32::new(0),
-                _line_0: [0; LINE - 60],
+                _to_notice: [0; 4],
+                notice: AtomicU64::new(0),
+                _line_0: [0; LINE - 72],
                 counts: Counts::default(),
                 received: Counts::default(),
                 _line_1: [0; LINE - 2 * size_of::<Counts>()],

@@ -20,12 +20,15 @@ use crate::{
     error::{OpenError, RecvError, SendError},
     ring::{
         claim::{self, Seen},
-        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, State},
+        mailbox::{
+            self, Area, Clerk, Held, Label, Phase, Pick, State,
+            notice::{self, There},
+        },
     },
     sys::clock::Deadline,
     wait::{Look, Sleeper, Spin, WaitStrategy},
 };
-use desk::{ANY_ROOM, Desk, MUCH_ROOM};
+use desk::{ANY_ROOM, Desk, IS_TOLD, MUCH_ROOM};
 use std::{
     fmt,
     marker::PhantomData,
@@ -269,7 +272,10 @@ impl<P: Trust> Mailbox<P> {
     ) -> Result<Sent, SendError> {
         let (desk, label) = (&self.desk, Label { length: length as u32, kind, level: priority });
         let Some(state) = self.clerk.send(&desk.area, held, label) else { return Err(SendError::Corrupt) };
-        let woken = desk.receivers().wake_one(desk.seat.number, |pick| Pick::decode(pick).takes(kind));
+        let woken = desk.receivers().wake_one(desk.seat.number, |pick| desk::takes(pick, kind));
+        if notice::is_anybody_registered(&desk.area) {
+            desk.tell_of(There { cell: held.cell, state }, woken);
+        }
         if let Some(slot) = desk.slot() {
             slot.counts.messages.add(1);
             slot.counts.bytes.add(length as u64);
@@ -433,6 +439,9 @@ impl<P: Trust> Mailbox<P> {
         if slept {
             pass_on(desk, clerk);
         }
+        if slept && !matches!(found, Some(Ok(_))) {
+            desk.leave_in_vain();
+        }
         found.unwrap_or(Err(RecvError::TimedOut))
     }
 
@@ -560,7 +569,8 @@ impl<P: Trust> Mailbox<P> {
 /// the one that it took, or leave without one.
 #[cold]
 fn pass_on(desk: &Desk, clerk: &mut Clerk) {
-    desk.receivers().wake_each(|wanted| clerk.find(&desk.area, Pick::decode(wanted)).is_some());
+    let mut is_there = |pick| clerk.find(&desk.area, Pick::decode(pick)).is_some();
+    desk.receivers().wake_each(|pick| pick & IS_TOLD == 0 && is_there(pick));
 }
 
 /// Takes what `pick` takes first.
@@ -583,7 +593,7 @@ impl<P: Trust> Drop for Mailbox<P> {
         mailbox::open_to_all(&self.desk.area, self.desk.seat);
         if self.is_slept_for {
             // It may have been called for a message that it has not asked for.
-            pass_on(&self.desk, &mut self.clerk);
+            self.pass_on();
         }
     }
 }

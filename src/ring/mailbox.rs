@@ -15,6 +15,7 @@
 //! looked for in the cells, and its ticket says where it would stand.
 
 mod area;
+pub(crate) mod notice;
 mod words;
 
 pub(crate) use area::{Area, MOST_SEATS, Shape};
@@ -387,7 +388,7 @@ pub(crate) fn recover(area: &Area, number: u8, claim: &AtomicU64, seen: Seen) {
     open_to_all(area, dead);
 }
 
-/// Takes back what the holder before may have left of its sleep. Due from who has taken a seat, before it wakes all: a wake may have
+/// Takes back what the holder before may have left of its sleep, and its registration. Due from who has taken a seat, before it wakes all: a wake may have
 /// gone to it meanwhile.
 pub(crate) fn get_up(area: &Area, seat: Seat) {
     let common = area.common();
@@ -395,12 +396,13 @@ pub(crate) fn get_up(area: &Area, seat: Seat) {
         // ORDERING: Relaxed; the fence G2 of the wakes that follow orders it.
         mask.fetch_and(!seat.bit(), Relaxed);
     }
+    notice::end(area, seat);
 }
 
 /// Whether the entry of a message that is ready was written.
 fn is_sent(area: &Area, cell: u16, state: State) -> bool {
     let level = state.level();
-    // ORDERING: Relaxed; the sender is dead, and the proof of that came first.
+    // ORDERING: Relaxed; only what the ticket is near to. Of a dead sender, the proof of that came first.
     let ticket = state.ticket_near(area.level(level).tail.load(Relaxed));
     let entry = area.entry(level, ticket);
     entry.turn() == area.turn(ticket) && entry.cell() == cell
