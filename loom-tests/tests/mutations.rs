@@ -106,6 +106,8 @@ const WEAKENED: &[Mutation] = &[
     mutation("M8", MAILBOX, "let head = order.head.load(Acquire);", "let head = order.head.load(Relaxed);", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("H1", NOTICE, "from.with(to).0, AcqRel, Relaxed)", "from.with(to).0, Relaxed, Relaxed)", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
     mutation("H2", NOTICE, "Notice(word.load(Acquire))", "Notice(word.load(Relaxed))", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
+    mutation("H3", MAILBOX, "comes before it is counted.\n                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed)", "comes before it is counted.\n                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed)", "notice::nobody_is_told_while_there_always_was_a_message"),
+    mutation("H4", NOTICE, "let tail = area.level(level).tail.load(Acquire)", "let tail = area.level(level).tail.load(Relaxed)", "notice::nobody_is_told_while_there_always_was_a_message"),
     mutation("G1", NOTICE, "it, behind G2.\n    fence(SeqCst);\n", "it, behind G2.\n", "notice::who_registers_while_the_last_message_goes_is_told_of_the_next"),
     mutation("G1", NOTICE, "sees the message.\n    fence(SeqCst);\n", "sees the message.\n", "notice::a_message_that_comes_while_the_last_one_goes_is_told_of_or_the_next_is"),
     mutation("G1", WAIT, "`Dormitory::wake_one`.\n        fence(SeqCst);\n", "`Dormitory::wake_one`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),

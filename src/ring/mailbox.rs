@@ -111,8 +111,8 @@ impl Clerk {
             let before = area.entry(label.level, ticket);
             if before.turn() == area.turn(ticket) {
                 // Another was first, and has not raised the tail yet.
-                // ORDERING: Relaxed; as above.
-                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
+                // ORDERING: Release H3, as below; the entry was acquired (M4).
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed);
                 continue;
             }
             // ORDERING: Acquire M8; pairs with Release M7 in `pass`: what is written over is stale, or was told of.
@@ -131,8 +131,8 @@ impl Clerk {
             last = state;
             let entry = Entry::new(area.turn(ticket), held.cell, label.kind);
             if area.install(label.level, ticket, before, entry) {
-                // ORDERING: Relaxed; as above.
-                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
+                // ORDERING: Release H3; pairs with Acquire H4 in `notice::arrivals`: the message comes before it is counted.
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed);
                 return Some(state);
             }
         }

@@ -1,6 +1,9 @@
 //! Telling somebody that a message has come to an empty mailbox, in the shape of `mq_notify`.
 
-use super::{Mailbox, desk::IS_TOLD};
+use super::{
+    Mailbox,
+    desk::{Desk, IS_TOLD},
+};
 use crate::{
     channel::{ring::Inner, trust::Trust},
     ring::mailbox::{self, notice},
@@ -8,15 +11,22 @@ use crate::{
     sys::process,
     wait::WaitStrategy,
 };
-use std::{io, sync::Arc, thread};
+use std::{
+    fmt, io,
+    sync::{Arc, Weak},
+    thread,
+};
 
 const WAITS: u32 = 0;
 const FIRED: u32 = 1;
 const GIVEN_UP: u32 = 2;
 
-/// A registration: what it is about happens once at most. Dropping it gives it up.
-#[derive(Debug)]
-pub(super) struct Notification(Arc<AtomicU32>);
+/// A registration: what it is about happens once at most.
+pub(super) struct Notification {
+    state: Arc<AtomicU32>,
+    /// That of the thread, until it is done.
+    desk: Weak<Desk>,
+}
 
 impl Notification {
     /// Calls `tell`, from a thread of its own, when a message comes to the mailbox while it is empty and nobody receives.
@@ -28,8 +38,8 @@ impl Notification {
         // As of now: a message may come before the thread does.
         notice::register(&desk.area, desk.seat);
         desk.look_whether_empty();
-        let registered = Self(Arc::new(AtomicU32::new(WAITS)));
-        let state = Arc::clone(&registered.0);
+        let state = Arc::new(AtomicU32::new(WAITS));
+        let registered = Self { state: Arc::clone(&state), desk: Arc::downgrade(&desk) };
         let thread = thread::Builder::new().name("ringpost-notify".into());
         let begun = thread.spawn(move || {
             process::block_signals();
@@ -48,18 +58,18 @@ impl Notification {
         begun.map(|_| registered)
     }
 
-    /// Whether it has not happened yet.
+    /// Whether it has not happened yet; also when its thread has still to say that it has.
     pub(super) fn waits(&self) -> bool {
         // ORDERING: Relaxed, of one process; nothing is read through it.
-        self.0.load(Relaxed) == WAITS
+        let waits = self.state.load(Relaxed) == WAITS;
+        waits && self.desk.upgrade().is_some_and(|desk| !notice::is_over(&desk.area, desk.seat))
     }
 
-    /// From now on it does not happen any more. Its thread ends by a wake of all who sleep at the mailbox.
+    /// From now on it does not happen any more. Its thread ends by a wake of all who sleep to be told.
     pub(super) fn give_up<P: Trust>(self, mailbox: &Mailbox<P>) {
         // ORDERING: Relaxed, of one process; ordered before the looks of those who are woken by G2.
-        if self.0.compare_exchange(WAITS, GIVEN_UP, Relaxed, Relaxed).is_ok() && mailbox.desk.is_ours() {
-            mailbox.desk.receivers().wake_all();
-            mailbox.desk.senders().wake_all();
+        if self.state.compare_exchange(WAITS, GIVEN_UP, Relaxed, Relaxed).is_ok() && mailbox.desk.is_ours() {
+            mailbox.desk.receivers().wake_each(|pick| pick & IS_TOLD != 0);
         }
     }
 }
@@ -80,5 +90,11 @@ impl<P: Trust> Mailbox<P> {
         });
         notice::end(&desk.area, desk.seat);
         told == Some(true)
+    }
+}
+
+impl fmt::Debug for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notification").field("waits", &self.waits()).finish()
     }
 }

@@ -224,8 +224,9 @@ fn is_ready(area: &Area, cell: u16, state: State) -> bool {
 /// How many messages were ever sent: it grows with each.
 fn arrivals(area: &Area) -> u64 {
     let end_of = |level| {
-        // ORDERING: Relaxed; only where to begin, the entries say how far it goes.
-        let tail = area.level(level).tail.load(Relaxed);
+        // ORDERING: Acquire H4; pairs with Release H3 in `Clerk::send`: what is counted here is found in its cell. Of the entries behind it,
+        // M4 says so.
+        let tail = area.level(level).tail.load(Acquire);
         let entries = area.shape().entries();
         (0..entries)
             .map(|n| tail.wrapping_add(n))
