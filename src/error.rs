@@ -261,9 +261,7 @@ impl fmt::Display for SendError {
             Self::TooLong { length, longest } => {
                 write!(f, "a message of {length} bytes is too long: {longest} are taken at most")
             }
-            Self::Disconnected => {
-                f.write_str("nobody receives any more: the receiver has closed, or the whole mailbox was")
-            }
+            Self::Disconnected => f.write_str("the receiver has closed, or the mailbox was closed"),
             Self::PeerDied { pid, unreceived } => {
                 write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
             }
@@ -502,9 +500,7 @@ impl fmt::Display for RecvError {
         match self {
             Self::Empty => f.write_str("there is no message"),
             Self::TimedOut => f.write_str("there was no message until the deadline"),
-            Self::Disconnected => {
-                f.write_str("nobody sends any more: every sender has closed, or the whole mailbox was")
-            }
+            Self::Disconnected => f.write_str("every sender has closed, or the mailbox was closed"),
             Self::PeerDied { pid, unfinished: 0 } => write!(f, "the sender (process {pid}) died"),
             Self::PeerDied { pid, unfinished } => {
                 write!(f, "the sender (process {pid}) died and left {unfinished} bytes unfinished")
@@ -529,7 +525,7 @@ impl fmt::Display for RecvError {
             Self::Corrupt { sequence, length } => {
                 write!(
                     f,
-                    "the record at {sequence}, whose length is given as {length}, is damaged, and hides all behind it"
+                    "the record at {sequence} claims an impossible length of {length}: the ring is damaged there"
                 )
             }
         }
