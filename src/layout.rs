@@ -84,7 +84,8 @@ pub(crate) struct AlarmWord(pub(crate) core::sync::atomic::AtomicU32);
 /// The words that senders share. In a ring for many readers: the words that these share.
 #[repr(C, align(128))]
 pub(crate) struct SendersArea {
-    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: the same, as of its last wait for room.
+    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: the same, as of its last wait for room;
+    /// with checksums as of its last message.
     pub(crate) tail: AtomicU64,
     _line_0: [u8; LINE - 8],
 

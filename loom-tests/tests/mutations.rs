@@ -104,7 +104,6 @@ const WEAKENED: &[Mutation] = &[
     mutation("M6", MAILBOX, "area.common().asides.load(Acquire)", "area.common().asides.load(Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
     mutation("M7", MAILBOX, "head.compare_exchange(head, to, Release, Relaxed)", "head.compare_exchange(head, to, Relaxed, Relaxed)", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("M8", MAILBOX, "let head = order.head.load(Acquire);", "let head = order.head.load(Relaxed);", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
-    mutation("H1", NOTICE, "from.with(to).0, AcqRel, Relaxed)", "from.with(to).0, Relaxed, Relaxed)", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
     mutation("H2", NOTICE, "Notice(word.load(Acquire))", "Notice(word.load(Relaxed))", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
     mutation("H3", MAILBOX, "comes before it is counted.\n                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed)", "comes before it is counted.\n                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed)", "notice::nobody_is_told_while_there_always_was_a_message"),
     mutation("H4", NOTICE, "let tail = area.level(level).tail.load(Acquire)", "let tail = area.level(level).tail.load(Relaxed)", "notice::nobody_is_told_while_there_always_was_a_message"),
