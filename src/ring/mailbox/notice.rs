@@ -14,7 +14,7 @@
 //! right no more. So an armed seat has been empty since it was registered, at an instant that was seen for certain, and no message that
 //! is there was told of since.
 
-use super::{Area, Label, Phase, Seat, State, is_sent};
+use super::{Area, Label, Phase, ROUNDS, Seat, State, is_sent};
 use crate::sync::{AtomicU64, Ordering::*, fence};
 
 /// How far a registration is.
@@ -97,19 +97,14 @@ pub(crate) fn register(area: &Area, seat: Seat) {
 /// Takes the registration of the seat back, also that of its last holder. False when there is none: it has happened.
 pub(crate) fn end(area: &Area, seat: Seat) -> bool {
     let Some(word) = word(area, seat.number) else { return false };
-    loop {
+    let ended = (0..ROUNDS).find_map(|_| {
         let now = read(word);
-        if now.step() == Step::Over {
-            // ORDERING: Relaxed; who still sees the bit reads the word.
-            area.common().registered.fetch_and(!seat.bit(), Relaxed);
-            return false;
-        }
-        if change(word, now, Step::Over) {
-            // ORDERING: Relaxed; as above.
-            area.common().registered.fetch_and(!seat.bit(), Relaxed);
-            return true;
-        }
-    }
+        let is_over = now.step() == Step::Over;
+        (is_over || change(word, now, Step::Over)).then_some(!is_over)
+    });
+    // ORDERING: Relaxed; who still sees the bit reads the word.
+    area.common().registered.fetch_and(!seat.bit(), Relaxed);
+    ended == Some(true)
 }
 
 /// Whether the registration of the seat has happened, or was taken back.
