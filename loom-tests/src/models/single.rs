@@ -38,7 +38,10 @@ fn what_is_before_a_shown_tail_is_there() {
         let mut sender = ring.sender(process(1)).unwrap();
         let receiver = ring.receiver(process(2)).unwrap();
         let sending = thread::spawn(move || {
-            sender.try_send(HALF, 7).unwrap();
+            // Before any bell is rung, which has a fence.
+            let reserved = sender.try_reserve(HALF).unwrap();
+            reserved.place(sender.producer.memory(), reserved.start, HALF, 0);
+            sender.producer.publish(reserved, reserved.end());
             sender.producer.show_tail();
         });
         assert_eq!(recovery::hidden(&receiver.consumer), None);
