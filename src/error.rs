@@ -203,14 +203,14 @@ pub enum SendError {
     Full,
     /// There was no room until the deadline.
     TimedOut,
-    /// The message is longer than the ring takes.
+    /// The message is longer than the ring, or the mailbox, takes.
     TooLong {
         /// Bytes that were to be sent.
         length: usize,
-        /// Most bytes that a message of this ring may have.
+        /// Most bytes that a message may have there.
         longest: usize,
     },
-    /// The receiver has closed.
+    /// The receiver has closed; or the mailbox was closed for all.
     Disconnected,
     /// The receiver died without closing.
     PeerDied {
@@ -256,15 +256,12 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("the ring is full"),
-            Self::TimedOut => f.write_str("the ring stayed full until the deadline"),
+            Self::Full => f.write_str("there is no room for the message"),
+            Self::TimedOut => f.write_str("there was no room for the message until the deadline"),
             Self::TooLong { length, longest } => {
-                write!(
-                    f,
-                    "a message of {length} bytes is too long for this ring, which takes up to {longest}"
-                )
+                write!(f, "a message of {length} bytes is too long: {longest} are taken at most")
             }
-            Self::Disconnected => f.write_str("the receiver has closed"),
+            Self::Disconnected => f.write_str("the receiver has closed, or the mailbox was closed"),
             Self::PeerDied { pid, unreceived } => {
                 write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
             }
@@ -327,6 +324,8 @@ pub enum RegionError {
     NotARegion,
     /// The region, or one that was sent later, was taken out already.
     Taken,
+    /// The message was received by the process that this one was forked from, which alone can take its region.
+    Forked,
 }
 
 impl fmt::Display for RegionError {
@@ -339,6 +338,7 @@ impl fmt::Display for RegionError {
                 "this ring has no way for a region: use a link in both directions (`connect_duplex`, `accept_duplex`)",
             ),
             Self::NotARegion => f.write_str("the message names no region (`Region::KIND`)"),
+            Self::Forked => f.write_str("this message is the parent process's, which alone can take its region"),
             Self::Taken => f.write_str("this region, or a later one, was taken out already: take each once, in order"),
         }
     }
@@ -383,6 +383,7 @@ impl From<RegionError> for io::Error {
             RegionError::NotDuplex | RegionError::NotARegion | RegionError::Taken => {
                 io::Error::new(io::ErrorKind::InvalidInput, error)
             }
+            RegionError::Forked => io::Error::new(io::ErrorKind::Unsupported, error),
         }
     }
 }
@@ -445,7 +446,8 @@ pub enum RecvError {
     Empty,
     /// There was no message until the deadline.
     TimedOut,
-    /// Every sender has closed, and all that they sent was received. A sender that attaches later ends this state.
+    /// Every sender has closed, and all that they sent was received. A sender that attaches later ends this state. Of a mailbox:
+    /// it was closed for all, and nothing is left.
     Disconnected,
     /// No sender is left, and this one died without closing; all that it had committed was received. Each that died is
     /// named once, the last one again until another sender attaches.
@@ -476,14 +478,15 @@ pub enum RecvError {
     },
     /// The bytes of the message are no value of the receiver's type. It was released.
     NotAValue,
-    /// The bytes of the message are not those that were committed: its checksum differs. It was released, and counts as received;
-    /// the next call goes on behind it, which finds the next message unless the length was damaged as well. Only from a ring
+    /// The message is not as it was committed: its bytes, its length, its kind or its sender do not fit its checksum, or it could be found
+    /// by its checksum alone. It was released, and counts as received; the next call goes on behind it. Only from a ring
     /// [with checksums](crate::Builder::checksummed).
     Damaged {
         /// Its sequence number.
         sequence: u64,
     },
-    /// A sender wrote what no sender of ringpost writes. Nothing more can be received from this ring.
+    /// A sender wrote what no sender of ringpost writes; or, in a ring with checksums, a record was damaged so that nothing tells how
+    /// long it is. Nothing more can be received from this ring, and each call says so.
     Corrupt {
         /// Sequence number where it stands.
         sequence: u64,
@@ -495,9 +498,9 @@ pub enum RecvError {
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the ring is empty"),
-            Self::TimedOut => f.write_str("the ring stayed empty until the deadline"),
-            Self::Disconnected => f.write_str("every sender has closed"),
+            Self::Empty => f.write_str("there is no message"),
+            Self::TimedOut => f.write_str("there was no message until the deadline"),
+            Self::Disconnected => f.write_str("every sender has closed, or the mailbox was closed"),
             Self::PeerDied { pid, unfinished: 0 } => write!(f, "the sender (process {pid}) died"),
             Self::PeerDied { pid, unfinished } => {
                 write!(f, "the sender (process {pid}) died and left {unfinished} bytes unfinished")
@@ -522,7 +525,7 @@ impl fmt::Display for RecvError {
             Self::Corrupt { sequence, length } => {
                 write!(
                     f,
-                    "the record at {sequence} claims an impossible length of {length}: a sender damaged the ring"
+                    "the record at {sequence} claims an impossible length of {length}: the ring is damaged there"
                 )
             }
         }

@@ -84,7 +84,8 @@ pub(crate) struct AlarmWord(pub(crate) core::sync::atomic::AtomicU32);
 /// The words that senders share. In a ring for many readers: the words that these share.
 #[repr(C, align(128))]
 pub(crate) struct SendersArea {
-    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: the same, as of its last wait for room.
+    /// Many senders: `position << 8 | slot of whoever reserved last`. One sender: the same, as of its last wait for room;
+    /// with checksums as of its last message.
     pub(crate) tail: AtomicU64,
     _line_0: [u8; LINE - 8],
 
@@ -129,7 +130,10 @@ pub(crate) struct Slot {
     pub(crate) pick: AtomicU64,
     /// Mailbox: the futex word on which the one at this seat sleeps; odd as long as it is to be woken.
     pub(crate) bed: AtomicU32,
-    _line_0: [u8; LINE - 60],
+    _to_notice: [u8; 4],
+    /// Mailbox: how far the registration of this seat is, see `ring/mailbox/notice.rs`.
+    pub(crate) notice: AtomicU64,
+    _line_0: [u8; LINE - 72],
 
     /// The sender's own counts.
     pub(crate) counts: Counts,
@@ -244,6 +248,7 @@ const _: () = {
     assert!(offset_of!(Slot, coming) == 40);
     assert!(offset_of!(Slot, pick) == 48);
     assert!(offset_of!(Slot, bed) == 56);
+    assert!(offset_of!(Slot, notice) == 64);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(offset_of!(Slot, received) == 184);
     assert!(size_of::<Slot>() == 256);
@@ -315,7 +320,9 @@ mod in_loom {
                 coming: AtomicU64::new(0),
                 pick: AtomicU64::new(0),
                 bed: AtomicU32::new(0),
-                _line_0: [0; LINE - 60],
+                _to_notice: [0; 4],
+                notice: AtomicU64::new(0),
+                _line_0: [0; LINE - 72],
                 counts: Counts::default(),
                 received: Counts::default(),
                 _line_1: [0; LINE - 2 * size_of::<Counts>()],

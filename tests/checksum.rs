@@ -288,10 +288,22 @@ fn the_checksum_lies_behind_the_message_as_the_document_says() {
     bytes.file.read_exact_at(&mut record, bytes.data + sequence * 8 % bytes.capacity).unwrap();
     assert_eq!(record[12..16], 13u32.to_le_bytes(), "both count");
     assert_eq!(record[16..25], *b"123456789");
-    assert_eq!(record[25..29], 0xe306_9283u32.to_le_bytes(), "the check value of CRC-32C");
+    assert_eq!(crc_32c(b"123456789"), 0xe306_9283, "its check value");
+    let covered = [&record[16..25], &record[8..16]].concat();
+    assert_eq!(
+        record[25..29],
+        crc_32c(&covered).to_le_bytes(),
+        "the message, then the second word of its header"
+    );
     let mut flags = [0; 4];
     bytes.file.read_exact_at(&mut flags, 20).unwrap();
     assert_eq!(u32::from_le_bytes(flags) & 16, 16);
+}
+
+/// Bit by bit.
+fn crc_32c(bytes: &[u8]) -> u32 {
+    let shift = |sum: u32, _| sum >> 1 ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    !bytes.iter().fold(!0, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), shift))
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn duplex_answers_every_client_and_outlives_the_one_that_dies() {
     let mut lines = lines_of("duplex");
     lines.sort();
     let counted = |number, ones| format!("CLIENT {number}: {ones} ones in 8388608 bytes");
-    let closed = "a client has ended: every sender has closed".to_owned();
+    let closed = "a client has ended: every sender has closed, or the mailbox was closed".to_owned();
     let died = "a client has ended: the sender (process ) died".to_owned();
     let clients = [counted(0, 4_194_304), counted(1, 2_796_203), counted(2, 2_097_152)];
     assert_eq!(lines, [&clients[..], &[closed.clone(), closed.clone(), closed, died]].concat());
@@ -191,7 +191,7 @@ fn select_hears_of_ring_link_and_timer() {
         let [first, second, third, end] = &of(source)[..] else { panic!("{lines:?}") };
         let messages = [1, 2, 3].map(|number| format!("{source}: message {number}"));
         assert_eq!([first, second, third], messages.each_ref());
-        assert_eq!(*end, format!("{source}: every sender has closed"));
+        assert_eq!(*end, format!("{source}: every sender has closed, or the mailbox was closed"));
     }
     let ticks = of("timer");
     assert!(ticks.last().unwrap().strip_prefix("timer: ").unwrap().parse::<u64>().unwrap() >= 3, "{lines:?}");
@@ -203,7 +203,12 @@ fn plugin_goes_on_with_the_others_when_one_is_killed_and_one_does_harm() {
     let of = |plugin: &str| lines.iter().filter(|line| line.starts_with(plugin)).cloned().collect::<Vec<_>>();
     assert_eq!(
         of("honest"),
-        ["honest: line 1", "honest: line 2", "honest: line 3", "honest has ended: every sender has closed"]
+        [
+            "honest: line 1",
+            "honest: line 2",
+            "honest: line 3",
+            "honest has ended: every sender has closed, or the mailbox was closed"
+        ]
     );
     let [said, ended] = &of("killed")[..] else { panic!("{lines:?}") };
     assert_eq!(said, "killed: about to do something great");

@@ -115,21 +115,6 @@ impl Queue {
         builder(format!("mq.{}", &self.name[1..])).open().unwrap()
     }
 
-    /// How often one of all has gone to sleep as a receiver, or to be told.
-    fn sleeps(&self) -> u64 {
-        self.ring().statistics().readers.iter().map(|reader| reader.sleeps).sum()
-    }
-
-    /// Waits until one has gone to sleep after it had been so often.
-    fn sleeps_beyond(&self, times: u64) -> u64 {
-        loop {
-            match self.sleeps() {
-                sleeps if sleeps > times => return sleeps,
-                _ => thread::sleep(Duration::from_millis(1)),
-            }
-        }
-    }
-
     /// Waits until the one at this seat has gone to sleep, so many times at least.
     fn sleeps_at(&self, seat: u8, times: u64) {
         let asleep = |ring: &Ring| {
@@ -163,17 +148,13 @@ fn a_message_that_comes_to_an_empty_queue_is_told_once_and_then_after_it_was_emp
     assert_eq!(child.hear_before_the_end(), Some(TOLD + 1));
     // Nobody is registered any more.
     queue.send(2);
-    let mut before = queue.sleeps();
     assert_eq!(order(&child, REGISTER), DONE);
     // It is not empty.
     queue.send(3);
     assert_eq!(order(&child, REGISTER), BUSY);
     for number in 1..=3 {
-        before = queue.sleeps_beyond(before);
         assert_eq!(queue.receive(), number);
     }
-    // It has seen the last one go.
-    queue.sleeps_beyond(before);
     assert_eq!(order(&child, REGISTER), BUSY);
     queue.send(4);
     assert_eq!(child.hear_before_the_end(), Some(TOLD + 1), "when there was one");

@@ -45,6 +45,7 @@ const DOZE: &str = "src/wait/doze.rs";
 const MAILBOX: &str = "src/ring/mailbox.rs";
 const MEMORY: &str = "src/ring/memory.rs";
 const MPSC: &str = "src/ring/mpsc.rs";
+const NOTICE: &str = "src/ring/mailbox/notice.rs";
 const OFFER: &str = "src/ring/offer.rs";
 const ONLOOKER: &str = "src/ring/onlooker.rs";
 const RECEIVE: &str = "src/ring/receive.rs";
@@ -63,6 +64,9 @@ const WEAKENED: &[Mutation] = &[
     mutation("R1", RECEIVE, "position.store(end.units(), Release)", "position.store(end.units(), Relaxed)", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
     mutation("S1", MEMORY, "position.load(Acquire))", "position.load(Relaxed))", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
     mutation("T1", MPSC, "compare_exchange_weak(seen, next, Release, Relaxed)", "compare_exchange_weak(seen, next, Relaxed, Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
+    mutation("T1", SPSC, "tail.store(self.tail.with_low_byte(SLOT), Release)", "tail.store(self.tail.with_low_byte(SLOT), Relaxed)", "single::what_is_before_a_shown_tail_is_there"),
+    mutation("T2", RECOVERY, "Position::split(memory.senders().tail.load(Acquire)).0", "Position::split(memory.senders().tail.load(Relaxed)).0", "single::what_is_before_a_shown_tail_is_there"),
+    mutation("I2", RECOVERY, "let at = Position::split(slot.intent_tail.load(Acquire)).0;", "let at = Position::split(slot.intent_tail.load(Relaxed)).0;", "many::nothing_is_taken_for_hidden_that_is_only_not_there_yet"),
     mutation("T2", RECOVERY, "let tail = consumer.memory().senders().tail.load(Acquire)", "let tail = consumer.memory().senders().tail.load(Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
     mutation("T2", RECOVERY, "if memory.senders().tail.load(Acquire) == named", "if memory.senders().tail.load(Relaxed) == named", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("I1", MPSC, "intent_tail.store(seen, Release)", "intent_tail.store(seen, Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
@@ -102,6 +106,11 @@ const WEAKENED: &[Mutation] = &[
     mutation("M6", MAILBOX, "area.common().asides.load(Acquire)", "area.common().asides.load(Relaxed)", "mailbox::a_message_given_back_beside_a_look_is_found_by_the_next"),
     mutation("M7", MAILBOX, "head.compare_exchange(head, to, Release, Relaxed)", "head.compare_exchange(head, to, Relaxed, Relaxed)", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("M8", MAILBOX, "let head = order.head.load(Acquire);", "let head = order.head.load(Relaxed);", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
+    mutation("H2", NOTICE, "Notice(word.load(Acquire))", "Notice(word.load(Relaxed))", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
+    mutation("H3", MAILBOX, "comes before it is counted.\n                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed)", "comes before it is counted.\n                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed)", "notice::nobody_is_told_while_there_always_was_a_message"),
+    mutation("H4", NOTICE, "let tail = area.level(level).tail.load(Acquire)", "let tail = area.level(level).tail.load(Relaxed)", "notice::nobody_is_told_while_there_always_was_a_message"),
+    mutation("G1", NOTICE, "it, behind G2.\n    fence(SeqCst);\n", "it, behind G2.\n", "notice::who_registers_while_the_last_message_goes_is_told_of_the_next"),
+    mutation("G1", NOTICE, "sees the message.\n    fence(SeqCst);\n", "sees the message.\n", "notice::a_message_that_comes_while_the_last_one_goes_is_told_of_or_the_next_is"),
     mutation("G1", WAIT, "`Dormitory::wake_one`.\n        fence(SeqCst);\n", "`Dormitory::wake_one`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),
     mutation("G2", DOZE, "`Call::announce`.\n        fence(SeqCst);\n", "`Call::announce`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),
     mutation("G3", DOZE, "fetch_or(self.bit, Release)", "fetch_or(self.bit, Relaxed)", "mailbox::a_message_wakes_the_one_that_wants_it"),
@@ -129,7 +138,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("only who has slept longest is woken", WAIT, "due == Due::One && !self.has_eager_sleepers()", "due == Due::One", "sleep::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
-    mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);", "", "sleep::a_release_wakes_the_sender"),
+    mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Release);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
     mutation("the intent comes after the reservation", MPSC, "mine.intent_tail.store(seen, Release);", "", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("the first tag of a batch comes first", RESERVE, "if at != self.start {\n            memory.set_state", "{\n            memory.set_state", "single::a_batch_is_seen_whole_or_not_at_all"),
@@ -157,6 +166,9 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("a dead receiver keeps what it held", MAILBOX, "Phase::Taken => state.given_back(),", "Phase::Taken => break,", "mailbox::what_a_receiver_held_that_is_killed_at_every_access_comes_again_and_is_never_lost"),
     mutation("a dead sender keeps the cell that it filled", MAILBOX, "Phase::Filling => state.at(Phase::Free, dead),", "Phase::Filling => break,", "mailbox::a_sender_that_is_killed_at_every_access_loses_nothing_of_another"),
     mutation("what a dead sender had sent is freed", MAILBOX, "&& !is_sent(area, number, state)", "&& true", "mailbox::a_message_that_is_laid_aside_at_every_kill_is_found_and_stands_where_it_stood"),
+    mutation("messages may come while it is looked whether there are any", NOTICE, "if arrivals(area) == before {", "if true {", "notice::nobody_is_told_while_there_always_was_a_message"),
+    mutation("who has armed looks for no message", NOTICE, "fence(SeqCst);\n    first(area)", "fence(SeqCst);\n    None", "notice::a_message_that_comes_while_the_last_one_goes_is_told_of_or_the_next_is"),
+    mutation("who sends late tells of what has gone", NOTICE, "Step::Armed if is_still(area, message) =>", "Step::Armed =>", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
     mutation("recovery does not count what lies aside", MAILBOX, "not told of.\n    tell_of_asides(area);\n", "not told of.\n", "mailbox::the_death_of_a_holder_wakes_who_sleeps_for_what_it_held"),
     mutation("the head passes what lies aside and was not counted", MAILBOX, "found by its entry.\n            tell_of_asides(area);\n", "found by its entry.\n", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::a_message_that_lies_aside_is_picked_by_its_own_kind"),

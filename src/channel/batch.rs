@@ -74,10 +74,11 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     #[inline]
     fn take(&mut self, at: Position, length: u32, kind: u16) {
         let (memory, trailer) = (self.sender.memory(), self.sender.trailer);
+        let info = self.reserved.info_at(at, length + trailer, kind);
         if trailer != 0 {
-            checksum::write(memory, at, length);
+            checksum::write(memory, at, info);
         }
-        self.reserved.place(memory, at, self.reserved.info_at(at, length + trailer, kind));
+        self.reserved.place(memory, at, info);
         self.next = at.plus(memory.geometry().size_units(at, (length + trailer) as u64));
         self.messages += 1;
         self.bytes += length as u64;

@@ -3,11 +3,24 @@
 //! It stands in the four bytes behind the message's own, and counts to the payload of its record: the protocol of the ring knows
 //! nothing of it. The sender writes it when it commits. The receiver verifies it before it gives the message, without it.
 
-use super::{builder::Builder, copy, receiver::Receiver, trust::Trust};
+use super::{
+    builder::Builder,
+    copy,
+    receiver::{Receiver, corrupt},
+    reservation,
+    trust::Trust,
+};
 use crate::{
     error::{OpenError, RecvError},
     header::{CHECKSUM_LENGTH, Header, Kind, mismatch},
-    ring::{memory::Memory, position::Position, receive::Record, record::Info},
+    ring::{
+        memory::Memory,
+        position::{HEADER_UNITS, Position, UNIT},
+        receive::{Record, Violation},
+        record::Info,
+        recovery,
+        reserve::Produce,
+    },
 };
 
 /// Bytes that are looked at in one go: by copying, since another process may write to them.
@@ -43,16 +56,26 @@ pub(super) fn trailer(header: &Header) -> u32 {
     if header.checksummed { CHECKSUM_LENGTH } else { 0 }
 }
 
-/// Writes the checksum of the `length` bytes at `position` behind them. The caller has reserved room for both.
+/// Publishes the one record for which room is reserved, with its checksum, and shows the receiver up to where there are records:
+/// so that one whose tag is damaged is missed.
 #[cold]
-pub(super) fn write(memory: &Memory, position: Position, length: u32) {
-    let sum = sum(memory, position, length).to_le_bytes();
-    let start = memory.payload(position, length + CHECKSUM_LENGTH);
+pub(super) fn publish_one(producer: &mut impl Produce, info: Info) {
+    write(producer.memory(), producer.open().start, info);
+    reservation::publish_one(producer, info);
+    producer.show_tail();
+}
+
+/// Writes the checksum of the record at `position` whose header will be `info`. The caller has reserved room for it.
+#[cold]
+pub(super) fn write(memory: &Memory, position: Position, info: Info) {
+    let Some(length) = info.length().checked_sub(CHECKSUM_LENGTH) else { return };
+    let sum = sum(memory, position, info, length).to_le_bytes();
+    let start = memory.payload(position, info.length());
     // SAFETY: the payload of the reservation is `length` and these four bytes long, and no slice of ours overlaps them.
     unsafe { copy::into_shared(&sum, start.add(length as usize).as_ptr()) };
 }
 
-/// The record of the message alone; `None` when its bytes are not those that were committed.
+/// The record of the message alone; `None` when its bytes or its header are not those that were committed.
 #[cold]
 fn verify(memory: &Memory, record: Record) -> Option<Record> {
     let alone = without(record)?;
@@ -60,37 +83,84 @@ fn verify(memory: &Memory, record: Record) -> Option<Record> {
     let start = memory.payload(record.position, record.length());
     // SAFETY: the payload lies in the ring, is `length` and these four bytes long, and no slice of ours overlaps it.
     unsafe { copy::out_of_shared(start.add(length as usize).as_ptr(), &mut found) };
-    (u32::from_le_bytes(found) == sum(memory, record.position, length)).then_some(alone)
+    (u32::from_le_bytes(found) == sum(memory, record.position, record.info, length)).then_some(alone)
 }
 
 /// The record without the checksum; `None` when it has none.
 fn without(record: Record) -> Option<Record> {
     let Record { position, end, info } = record;
-    let length = info.length().checked_sub(CHECKSUM_LENGTH)?;
-    let info = Info::new(length, info.kind(), info.owner(), info.previous());
+    let info = info.with_length(info.length().checked_sub(CHECKSUM_LENGTH)?);
     Some(Record { position, end, info })
 }
 
-/// CRC-32C of the first `length` bytes of a payload that has four more.
-fn sum(memory: &Memory, position: Position, length: u32) -> u32 {
-    let start = memory.payload(position, length + CHECKSUM_LENGTH);
+/// CRC-32C of the `length` bytes of a message and of its header.
+fn sum(memory: &Memory, position: Position, info: Info, length: u32) -> u32 {
+    let start = memory.payload(position, info.length());
     let mut chunk = [0; CHUNK as usize];
-    (0..length).step_by(CHUNK as usize).fold(0, |sum, at| {
+    let sum = (0..length).step_by(CHUNK as usize).fold(0, |sum, at| {
         let part = &mut chunk[..(length - at).min(CHUNK) as usize];
-        // SAFETY: the payload is `length` bytes long and lies in the ring, which no slice of ours overlaps.
+        // SAFETY: the payload is at least `length` bytes long and lies in the ring, which no slice of ours overlaps.
         unsafe { copy::out_of_shared(start.add(at as usize).as_ptr(), part) };
         crc32c::crc32c_append(sum, part)
-    })
+    });
+    crc32c::crc32c_append(sum, &info.bytes())
+}
+
+/// The record at `position` as it was committed, if nothing but its tag or its length was damaged since: of all lengths it has the one
+/// with which the checksum is right, and the next record begins where it ends.
+fn restored(memory: &Memory, position: Position) -> Option<Record> {
+    let (geometry, (info, tail)) = (memory.geometry(), recovery::remains(memory, position));
+    let tail = tail?;
+    let room = (tail.since(position) - HEADER_UNITS) * UNIT;
+    let most = room.min(geometry.longest_payload()) as u32;
+    let mut bytes = vec![0; most as usize];
+    // SAFETY: so many bytes can be the payload of a record at `position`, which no slice of ours overlaps.
+    unsafe { copy::out_of_shared(memory.payload(position, most).as_ptr(), &mut bytes) };
+    let mut sum = 0;
+    for length in CHECKSUM_LENGTH..=most {
+        let (message, found) = bytes[..length as usize].split_at((length - CHECKSUM_LENGTH) as usize);
+        sum = message.last().map_or(sum, |&last| crc32c::crc32c_append(sum, &[last]));
+        let (info, end) =
+            (info.with_length(length), position.plus(geometry.size_units(position, length.into())));
+        let is_right = crc32c::crc32c_append(sum, &info.bytes()).to_le_bytes() == *found;
+        if is_right && recovery::may_end_at(memory, end, tail) {
+            return Some(Record { position, end, info });
+        }
+    }
+    None
+}
+
+/// What is left of the damaged record at `position`: where it ends, for who goes on behind it; `None` when that can't be told.
+/// `claimed` is the record by its header, if that says anything that can be.
+#[cold]
+fn damaged(memory: &Memory, position: Position, claimed: Option<Record>) -> Option<Record> {
+    let is_possible = |record: &Record| {
+        let (_, tail) = recovery::remains(memory, position);
+        tail.is_none_or(|tail| record.end.since(position) <= tail.since(position))
+    };
+    restored(memory, position)
+        .or_else(|| recovery::filler_before(memory, position).and_then(|before| restored(memory, before)))
+        .or_else(|| claimed.filter(is_possible))
 }
 
 impl<P: Trust> Receiver<P> {
-    /// The record as it is given, once it is verified. A damaged one is released.
+    /// What was found as it is given, once it is verified. What is damaged is released, where it is known how long it is.
     #[cold]
-    pub(super) fn verified(&mut self, record: Record) -> Result<Record, RecvError> {
-        verify(self.memory(), record).ok_or_else(|| {
-            self.release(record.end, 1, record.length().saturating_sub(CHECKSUM_LENGTH).into());
-            RecvError::Damaged { sequence: record.position.units() }
-        })
+    pub(super) fn verified(&mut self, found: Result<Record, RecvError>) -> Result<Record, RecvError> {
+        let (position, claimed, error) = match found {
+            Ok(record) => match verify(self.memory(), record) {
+                Some(whole) => return Ok(whole),
+                None => {
+                    let (position, length) = (record.position, record.length());
+                    (position, Some(record), corrupt(Violation { position, length }))
+                }
+            },
+            Err(error @ RecvError::Corrupt { sequence, .. }) => (Position::new(sequence), None, error),
+            Err(error) => return Err(error),
+        };
+        let record = damaged(self.memory(), position, claimed).ok_or(error)?;
+        self.release(record.end, 1, record.length().saturating_sub(CHECKSUM_LENGTH).into());
+        Err(RecvError::Damaged { sequence: record.position.units() })
     }
 
     /// The record as it would be given as the next one; `None` when it is damaged.

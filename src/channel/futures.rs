@@ -230,7 +230,10 @@ impl<'a, P: Trust, K: SenderKind> Future for Reserving<'a, P, K> {
         let ready = sender.as_mut().expect(READY);
         let length = match ready.check_length(*length) {
             Ok(length) => length,
-            Err(error) => return Poll::Ready(Err(error)),
+            Err(error) => {
+                *sender = None;
+                return Poll::Ready(Err(error));
+            }
         };
         let mut found = room(ready, length);
         if found.is_none() && !sleep.lasts(context) {
@@ -300,6 +303,8 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
 ///
 /// # Errors
 /// [`NotTaken`]: those of [`Receipt::wait`].
+///
+/// It may be polled again after it was ready, and says then what has become of the message by now.
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Taking {
     sleep: Sleep,

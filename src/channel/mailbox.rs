@@ -1,12 +1,14 @@
 //! Mailboxes: any number of senders and receivers, and each message for exactly one of them.
 
 mod desk;
+mod fate;
 mod letter;
 mod notify;
 mod picking;
 pub mod posix;
 pub mod sysv;
 
+pub use fate::{Fate, Sent};
 pub use letter::{Blank, Letter, Mail};
 pub use picking::Picking;
 
@@ -20,12 +22,15 @@ use crate::{
     error::{OpenError, RecvError, SendError},
     ring::{
         claim::{self, Seen},
-        mailbox::{self, Area, Clerk, Held, Label, Phase, Pick, State},
+        mailbox::{
+            self, Area, Clerk, Held, Label, Phase, Pick,
+            notice::{self, There},
+        },
     },
     sys::clock::Deadline,
     wait::{Look, Sleeper, Spin, WaitStrategy},
 };
-use desk::{ANY_ROOM, Desk, MUCH_ROOM};
+use desk::{ANY_ROOM, Desk, IS_TOLD, MUCH_ROOM};
 use std::{
     fmt,
     marker::PhantomData,
@@ -53,33 +58,6 @@ impl From<u16> for Envelope {
     fn from(kind: u16) -> Self {
         Self { kind, priority: 0 }
     }
-}
-
-/// A message that was sent, to ask about with [`Mailbox::fate`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sent {
-    cell: u16,
-    state: State,
-}
-
-/// What has become of a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Fate {
-    /// Nobody has taken it.
-    Waiting,
-    /// The process holds it.
-    Held {
-        /// 0 when its seat has been taken by another one since.
-        pid: u32,
-    },
-    /// The process was done with it.
-    Done {
-        /// As above.
-        pid: u32,
-    },
-    /// It was done with, and another message lies in its place: who it was is forgotten.
-    Forgotten,
 }
 
 /// How full a mailbox is. A look at many words, one after the other: exact while nobody is at work.
@@ -267,13 +245,16 @@ impl<P: Trust> Mailbox<P> {
     ) -> Result<Sent, SendError> {
         let (desk, label) = (&self.desk, Label { length: length as u32, kind, level: priority });
         let Some(state) = self.clerk.send(&desk.area, held, label) else { return Err(SendError::Corrupt) };
-        let woken = desk.receivers().wake_one(desk.seat.number, |pick| Pick::decode(pick).takes(kind));
+        let woken = desk.receivers().wake_one(desk.seat.number, |pick| desk::takes(pick, kind));
+        if notice::is_anybody_registered(&desk.area) {
+            desk.tell_of(There { cell: held.cell, state }, woken);
+        }
         if let Some(slot) = desk.slot() {
             slot.counts.messages.add(1);
             slot.counts.bytes.add(length as u64);
             slot.counts.wakes.add(woken.into());
         }
-        let sent = Sent { cell: held.cell, state };
+        let sent = Sent { mailbox: desk.instance(), cell: held.cell, state };
         // Whoever has found it closed may have looked before.
         if mailbox::is_closed(&desk.area) && self.take_away(&sent) {
             Err(SendError::Disconnected)
@@ -431,6 +412,9 @@ impl<P: Trust> Mailbox<P> {
         if slept {
             pass_on(desk, clerk);
         }
+        if slept && !matches!(found, Some(Ok(_))) {
+            desk.leave_in_vain();
+        }
         found.unwrap_or(Err(RecvError::TimedOut))
     }
 
@@ -445,45 +429,6 @@ impl<P: Trust> Mailbox<P> {
         }
         self.allowed()?;
         if mailbox::close_to_others(&self.desk.area, self.desk.seat) { Ok(()) } else { self.allowed() }
-    }
-
-    /// What has become of a message of this mailbox, and who took it. Never blocks.
-    pub fn fate(&self, sent: &Sent) -> Fate {
-        let state = self.desk.area.state(sent.cell);
-        if !state.is_of_same(sent.state) {
-            return Fate::Forgotten;
-        }
-        let pid = || self.desk.process_at(state.seat());
-        match state.phase() {
-            Phase::Ready => Fate::Waiting,
-            Phase::Taken => Fate::Held { pid: pid() },
-            Phase::Free => Fate::Done { pid: pid() },
-            Phase::Filling => Fate::Forgotten,
-        }
-    }
-
-    /// Copies of all messages that can be taken and that `pick` takes, in the order in which they would be; they stay. A
-    /// message that is taken meanwhile is in it or not, never in part.
-    pub fn browse(&mut self, pick: Pick) -> Vec<Mail> {
-        let found = self.clerk.all(&self.desk.area, pick);
-        found.into_iter().filter_map(|(cell, state)| Mail::read(&self.desk, cell, state)).collect()
-    }
-
-    /// Takes a message away, wherever it stands; false when somebody has taken it. With [`browse`](Mailbox::browse):
-    /// messages that are read by many, until one deletes them.
-    pub fn delete(&mut self, message: &Sent) -> bool {
-        self.desk.is_ours() && self.take_away(message)
-    }
-
-    fn take_away(&mut self, message: &Sent) -> bool {
-        let (area, cell) = (&self.desk.area, message.cell);
-        let state = area.state(cell);
-        let waits = state.phase() == Phase::Ready && state.is_of_same(message.state);
-        let held = waits.then(|| self.clerk.take_at(area, cell, state)).flatten();
-        if let Some(held) = held {
-            self.desk.free(held);
-        }
-        held.is_some()
     }
 
     /// Closes the mailbox for all who have it open: nobody sends to it any more, and who waits for room gets
@@ -540,7 +485,8 @@ impl<P: Trust> Mailbox<P> {
 /// the one that it took, or leave without one.
 #[cold]
 fn pass_on(desk: &Desk, clerk: &mut Clerk) {
-    desk.receivers().wake_each(|wanted| clerk.find(&desk.area, Pick::decode(wanted)).is_some());
+    let mut is_there = |pick| clerk.find(&desk.area, Pick::decode(pick)).is_some();
+    desk.receivers().wake_each(|pick| pick & IS_TOLD == 0 && is_there(pick));
 }
 
 /// Takes what `pick` takes first.
@@ -563,7 +509,7 @@ impl<P: Trust> Drop for Mailbox<P> {
         mailbox::open_to_all(&self.desk.area, self.desk.seat);
         if self.is_slept_for {
             // It may have been called for a message that it has not asked for.
-            pass_on(&self.desk, &mut self.clerk);
+            self.pass_on();
         }
     }
 }

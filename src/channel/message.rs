@@ -213,7 +213,13 @@ impl<'a, P: Trust> Message<'a, P> {
     /// The receiver stands at the record.
     #[inline(always)]
     pub(super) fn new(receiver: &'a mut Receiver<P>, record: Record) -> Self {
-        Self { receiver, info: record.info }
+        Self::again(receiver, record.info)
+    }
+
+    /// The receiver stands at the record, which has given a message with this info before.
+    #[inline(always)]
+    pub(super) fn again(receiver: &'a mut Receiver<P>, info: Info) -> Self {
+        Self { receiver, info }
     }
 
     #[inline(always)]

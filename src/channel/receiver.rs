@@ -226,6 +226,11 @@ impl<P: Trust> Receiver<P> {
         self.inner().header.geometry.capacity()
     }
 
+    /// Whether this process has attached, and not the one from which it was forked.
+    pub(super) fn is_own(&self) -> bool {
+        self.ring.generation.lasts()
+    }
+
     pub(super) fn inner(&self) -> &Inner {
         &self.attachment.inner
     }
@@ -288,12 +293,12 @@ impl<P: Trust> Receiver<P> {
     /// The first message, which is whole; waits for it.
     #[cold]
     fn seek(&mut self, patience: Patience) -> Result<Record, RecvError> {
-        let record = match self.ring.consumer.look() {
-            Ok(Some(record)) => record,
-            Ok(None) => self.wait_for_message(patience)?,
-            Err(violation) => return Err(corrupt(violation)),
+        let found = match self.ring.consumer.look() {
+            Ok(Some(record)) => Ok(record),
+            Ok(None) => self.wait_for_message(patience),
+            Err(violation) => Err(corrupt(violation)),
         };
-        if self.ring.trailer != 0 { self.verified(record) } else { Ok(record) }
+        if self.ring.trailer != 0 { self.verified(found) } else { found }
     }
 
     /// What there is now: a message, the end, or nothing yet. For who receives from several.
@@ -301,7 +306,7 @@ impl<P: Trust> Receiver<P> {
     pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
         self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
         let found = self.ring.look(&self.attachment, why)?;
-        Some(if self.ring.trailer != 0 { found.and_then(|record| self.verified(record)) } else { found })
+        Some(if self.ring.trailer != 0 { self.verified(found) } else { found })
     }
 
     /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.

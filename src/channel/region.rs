@@ -173,6 +173,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     fn send_region_within(&mut self, region: &Region, patience: Patience) -> Result<(), RegionError> {
+        if !self.generation.lasts() {
+            return Err(SendError::Forked.into());
+        }
         let peer = self.inner().peer.clone().ok_or(RegionError::NotDuplex)?;
         let wire = peer.wire.as_ref().ok_or(RegionError::NotDuplex)?;
         // Before there is room in the ring: room that is given up again is passed over, not had back.
@@ -230,7 +233,7 @@ impl<P: Trust> Message<'_, P> {
     /// before it any more: those that nobody takes are closed then. Never blocks.
     ///
     /// # Errors
-    /// [`RegionError::NotARegion`], [`RegionError::Taken`], [`RegionError::NotDuplex`]; of what the other end has passed:
+    /// [`RegionError::NotARegion`], [`RegionError::Taken`], [`RegionError::NotDuplex`], [`RegionError::Forked`]; of what the other end has passed:
     /// [`RegionError::Link`], [`RegionError::Segment`]. When there is no descriptor left, the region is lost.
     pub fn region(&self) -> Result<Region, RegionError> {
         named_by(&self.view())

@@ -491,18 +491,20 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[inline(always)]
     pub(super) fn publish_one(&mut self, info: Info) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
-        let (length, trailer) = (info.length(), self.trailer);
-        if trailer != 0 {
-            checksum::write(producer.memory(), producer.open().start, length);
+        match self.trailer {
+            0 => reservation::publish_one(producer, info),
+            trailer => checksum::publish_one(producer, info.with_length(info.length() + trailer)),
         }
-        reservation::publish_one(producer, info.with_length(length + trailer));
-        self.published(1, length as u64);
+        self.published(1, info.length().into());
     }
 
     #[inline]
     pub(super) fn publish_all(&mut self, reserved: Reserved, used: Position, messages: u64, bytes: u64) {
         let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
         producer.publish(reserved, used);
+        if self.trailer != 0 {
+            producer.show_tail();
+        }
         self.published(messages, bytes);
     }
 

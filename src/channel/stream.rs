@@ -2,10 +2,11 @@
 
 use super::{
     Message, Receiver, Sender,
+    receiver::Patience,
     sender::{SenderKind, Single},
     trust::{Trust, Untrusted},
 };
-use crate::error::RecvError;
+use crate::{error::RecvError, ring::record::Info};
 use std::{
     io::{self, BufRead, Read, Write},
     mem,
@@ -20,7 +21,8 @@ const WINDOW: usize = 8 << 10;
 /// A read waits until there is a byte, and gives what the front message still has; a message leaves the ring when its last
 /// byte was read. The stream ends (a read gives 0) when all senders have closed. When the last one died instead, a read
 /// gives an error, [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), once all that was committed is read: what came
-/// may not be all.
+/// may not be all. In a ring [with checksums](crate::Builder::checksummed) a message is verified before its first byte is read,
+/// and one that is damaged is an error, behind which the next one is read.
 ///
 /// When this process dies, or drops the reader, with a message partly read, the next receiver gets that message whole.
 ///
@@ -39,7 +41,9 @@ const WINDOW: usize = 8 << 10;
 #[derive(Debug)]
 pub struct ByteReader<P: Trust = Untrusted> {
     receiver: Receiver<P>,
-    /// Bytes of the front message that are read.
+    /// The front message, once it was looked at.
+    front: Option<Info>,
+    /// Bytes of it that are read.
     taken: usize,
     /// A copy of some of those behind, and how many of these are consumed.
     window: Vec<u8>,
@@ -49,7 +53,7 @@ pub struct ByteReader<P: Trust = Untrusted> {
 impl<P: Trust> ByteReader<P> {
     /// Reads what this receiver receives.
     pub fn new(receiver: Receiver<P>) -> Self {
-        Self { receiver, taken: 0, window: Vec::new(), consumed: 0 }
+        Self { receiver, front: None, taken: 0, window: Vec::new(), consumed: 0 }
     }
 
     /// The receiver. A message that is partly read is its next, whole.
@@ -61,18 +65,13 @@ impl<P: Trust> ByteReader<P> {
     /// none. Gives how many; 0 at the end of the stream.
     fn look(&mut self, copy: impl FnOnce(&Message<'_, P>, usize) -> usize) -> io::Result<usize> {
         loop {
-            let message = match self.receiver.recv() {
-                Ok(message) => message,
-                Err(RecvError::Disconnected) => return Ok(0),
-                Err(error) => {
-                    // What was partly read is gone; the next message is read from its first byte.
-                    self.taken = 0;
-                    return Err(error.into());
-                }
+            let info = match self.front()? {
+                Some(info) => info,
+                None => return Ok(0),
             };
-            // Shorter than what was taken: only a hostile sender changes what it has sent.
-            if message.len() <= self.taken {
-                self.taken = 0;
+            let message = Message::again(&mut self.receiver, info);
+            if message.is_empty() {
+                self.front = None;
                 continue;
             }
             let count = copy(&message, self.taken);
@@ -82,15 +81,27 @@ impl<P: Trust> ByteReader<P> {
         }
     }
 
+    /// The front message; waits for it. It is looked at once, however often it is read from.
+    fn front(&mut self) -> io::Result<Option<Info>> {
+        if !self.receiver.is_own() {
+            return Err(RecvError::Forked.into());
+        }
+        if self.front.is_none() {
+            self.front = match self.receiver.next(Patience::Until(None)) {
+                Ok(record) => Some(record.info),
+                Err(RecvError::Disconnected) => None,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        Ok(self.front)
+    }
+
     /// So many more bytes of the front message are read; it leaves the ring with its last.
     fn take(&mut self, count: usize) {
         self.taken += count;
-        if let Ok(message) = self.receiver.try_recv() {
-            if self.taken < message.len() {
-                mem::forget(message);
-            } else {
-                self.taken = 0;
-            }
+        if let Some(info) = self.front.filter(|info| self.taken >= info.length() as usize) {
+            drop(Message::again(&mut self.receiver, info));
+            (self.front, self.taken) = (None, 0);
         }
     }
 }

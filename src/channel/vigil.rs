@@ -66,6 +66,50 @@ impl Looks {
     }
 }
 
+/// What the kernel has said of those whose death nobody tells. It is asked again a while later; that somebody is dead stays so.
+pub(super) struct Asked {
+    pause: Duration,
+    answers: Mutex<Answers>,
+}
+
+struct Answers {
+    /// Until then they stand.
+    until: Deadline,
+    dead: Vec<(Owner, bool)>,
+}
+
+impl Asked {
+    /// Most that are remembered: a hostile process can name any number.
+    const MOST: usize = 256;
+
+    /// So that a death is known as soon as by one that sleeps.
+    pub(super) fn now_and_then() -> Self {
+        Self::every(LOOK_AFTER / 2)
+    }
+
+    fn every(pause: Duration) -> Self {
+        Self { pause, answers: Mutex::new(Answers { until: Deadline::after(pause), dead: Vec::new() }) }
+    }
+
+    /// Whether the process is dead, as `ask` says, or has said not long ago.
+    pub(super) fn is_dead(&self, owner: Owner, ask: impl FnOnce() -> bool) -> bool {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.until.passed() {
+            answers.dead.retain(|&(_, dead)| dead);
+            answers.until = Deadline::after(self.pause);
+        }
+        if let Some(&(_, dead)) = answers.dead.iter().find(|(known, _)| *known == owner) {
+            return dead;
+        }
+        if answers.dead.len() == Self::MOST {
+            answers.dead.clear();
+        }
+        let dead = ask();
+        answers.dead.push((owner, dead));
+        dead
+    }
+}
+
 /// What is known of the dead.
 #[derive(Default)]
 pub(crate) struct Deaths {
@@ -110,6 +154,8 @@ pub struct Vigil {
     pub(crate) deaths: Arc<Deaths>,
     /// `None` in a ring inside one process, whose users die together; and where the kernel refuses.
     alarm: Option<Alarm>,
+    /// Where there is none.
+    asked: Asked,
     scope: Scope,
     /// The other end of a link.
     peer: Option<Arc<Peer>>,
@@ -142,7 +188,7 @@ impl Vigil {
             }
         };
         let alarm = if inner.scope == Scope::Shared { arm() } else { None };
-        Self { deaths, alarm, scope: inner.scope, peer, _knell: knell }
+        Self { deaths, alarm, asked: Asked::now_and_then(), scope: inner.scope, peer, _knell: knell }
     }
 
     /// How long a sleep lasts at most, because nobody would tell of a death.
@@ -161,11 +207,12 @@ impl Vigil {
         }
     }
 
-    /// Whether the process is dead, by proof.
+    /// Whether the process is dead, by proof. Where nobody tells, the kernel is asked now and then.
     pub(crate) fn is_dead(&self, owner: Owner) -> bool {
+        let ask = || self.peer.as_ref().map_or_else(|| attach::is_dead(owner), |peer| peer.process.is_dead());
         match self.alarm {
             Some(_) => self.deaths.knows(owner),
-            None => self.peer.as_ref().map_or_else(|| attach::is_dead(owner), |peer| peer.process.is_dead()),
+            None => self.asked.is_dead(owner, ask),
         }
     }
 
@@ -396,6 +443,27 @@ impl Drop for Arrival {
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_now_and_then_and_not_again_of_the_dead() {
+        let asks = |asked: &Asked, owner, dead| {
+            let mut asks = 0;
+            for _ in 0..3 {
+                let found = asked.is_dead(owner, || {
+                    asks += 1;
+                    dead
+                });
+                assert_eq!(found, dead);
+            }
+            asks
+        };
+        let (lives, dead) = (Owner::new(1, 1), Owner::new(2, 1));
+        let (seldom, always) = (Asked::every(Duration::from_secs(3600)), Asked::every(Duration::ZERO));
+        assert_eq!((asks(&seldom, lives, false), asks(&seldom, dead, true)), (1, 1));
+        assert_eq!((asks(&always, lives, false), asks(&always, dead, true)), (3, 1));
+        assert!((10..1000).all(|number| !seldom.is_dead(Owner::new(number, 1), || false)));
+        assert!(seldom.answers.lock().unwrap().dead.len() <= Asked::MOST);
+    }
 
     #[test]
     fn of_any_number_of_dead_only_those_who_still_hold_a_place_are_remembered() {

@@ -7,6 +7,7 @@ use super::{
     receiver::{Patience, corrupt},
     ring::{Home, Inner},
     subscriber,
+    vigil::Asked,
 };
 use crate::{
     error::{OpenError, RecvError},
@@ -46,6 +47,8 @@ pub struct Watcher {
     before: claim::Seen,
     /// Whether it can tell that it sleeps.
     can_write: bool,
+    /// Whether the sender is dead.
+    asked: Asked,
     counts: Counts,
     news: News,
     spin: Spin,
@@ -79,7 +82,8 @@ impl Watcher {
         let onlooker = Onlooker::new(Arc::clone(&inner.memory), start);
         let spin = inner.spin();
         let (counts, news) = (Counts::default(), News::default());
-        Ok(Self { onlooker, inner, before, can_write, counts, news, spin, marker: PhantomData })
+        let asked = Asked::now_and_then();
+        Ok(Self { onlooker, inner, before, can_write, asked, counts, news, spin, marker: PhantomData })
     }
 
     /// A copy of the next message; waits while there is none.
@@ -145,7 +149,7 @@ impl Watcher {
         patience: Patience,
         mut copy: impl FnMut(View<'_>, Record) -> Result<T, RecvError>,
     ) -> Result<T, RecvError> {
-        let Self { onlooker, inner, before, spin, .. } = self;
+        let Self { onlooker, inner, before, asked, spin, .. } = self;
         let memory = &inner.memory;
         let next = |onlooker: &mut Onlooker| {
             let found = onlooker.next(|record| copy(View::of(memory, inner, record), record));
@@ -166,7 +170,8 @@ impl Watcher {
             if found.is_some() || why == Look::Spinning {
                 return found;
             }
-            let ended = subscriber::end(memory, *before, attach::is_dead)?;
+            let ended =
+                subscriber::end(memory, *before, |owner| asked.is_dead(owner, || attach::is_dead(owner)))?;
             // What a sender that is gone has committed is visible now.
             Some(next(onlooker).unwrap_or(Err(ended)))
         };

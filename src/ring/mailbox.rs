@@ -15,6 +15,7 @@
 //! looked for in the cells, and its ticket says where it would stand.
 
 mod area;
+pub(crate) mod notice;
 mod words;
 
 pub(crate) use area::{Area, MOST_SEATS, Shape};
@@ -110,8 +111,8 @@ impl Clerk {
             let before = area.entry(label.level, ticket);
             if before.turn() == area.turn(ticket) {
                 // Another was first, and has not raised the tail yet.
-                // ORDERING: Relaxed; as above.
-                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
+                // ORDERING: Release H3, as below; the entry was acquired (M4).
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed);
                 continue;
             }
             // ORDERING: Acquire M8; pairs with Release M7 in `pass`: what is written over is stale, or was told of.
@@ -130,8 +131,8 @@ impl Clerk {
             last = state;
             let entry = Entry::new(area.turn(ticket), held.cell, label.kind);
             if area.install(label.level, ticket, before, entry) {
-                // ORDERING: Relaxed; as above.
-                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed);
+                // ORDERING: Release H3; pairs with Acquire H4 in `notice::arrivals`: the message comes before it is counted.
+                let _ = level.tail.compare_exchange(ticket, ticket.wrapping_add(1), Release, Relaxed);
                 return Some(state);
             }
         }
@@ -387,7 +388,7 @@ pub(crate) fn recover(area: &Area, number: u8, claim: &AtomicU64, seen: Seen) {
     open_to_all(area, dead);
 }
 
-/// Takes back what the holder before may have left of its sleep. Due from who has taken a seat, before it wakes all: a wake may have
+/// Takes back what the holder before may have left of its sleep, and its registration. Due from who has taken a seat, before it wakes all: a wake may have
 /// gone to it meanwhile.
 pub(crate) fn get_up(area: &Area, seat: Seat) {
     let common = area.common();
@@ -395,12 +396,13 @@ pub(crate) fn get_up(area: &Area, seat: Seat) {
         // ORDERING: Relaxed; the fence G2 of the wakes that follow orders it.
         mask.fetch_and(!seat.bit(), Relaxed);
     }
+    notice::end(area, seat);
 }
 
 /// Whether the entry of a message that is ready was written.
 fn is_sent(area: &Area, cell: u16, state: State) -> bool {
     let level = state.level();
-    // ORDERING: Relaxed; the sender is dead, and the proof of that came first.
+    // ORDERING: Relaxed; only what the ticket is near to. Of a dead sender, the proof of that came first.
     let ticket = state.ticket_near(area.level(level).tail.load(Relaxed));
     let entry = area.entry(level, ticket);
     entry.turn() == area.turn(ticket) && entry.cell() == cell

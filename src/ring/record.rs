@@ -64,6 +64,11 @@ impl Info {
         Self::new(self.length(), kind, self.owner(), self.previous())
     }
 
+    /// As it stands in memory.
+    pub(crate) const fn bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
     /// Bytes of the payload, or units of the record: see [`State`].
     #[inline]
     pub(crate) const fn length(self) -> u32 {

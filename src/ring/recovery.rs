@@ -6,8 +6,8 @@ use super::{
     claim::{self, Claim, Owner},
     memory::Memory,
     position::{HEADER_UNITS, Position},
-    receive::Consumer,
-    record::State,
+    receive::{Consumer, Violation},
+    record::{Info, State},
 };
 use crate::{layout::Slot, sync::Ordering::*};
 
@@ -63,6 +63,52 @@ pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) 
         Some(slot) => Pending::Unfinished { slot },
         None => Pending::LookAgain,
     }
+}
+
+/// What was committed at the receiver's position although no header is valid there: something has damaged its tag. For rings whose
+/// senders show their tail whenever they have published (`Produce::show_tail`).
+///
+/// The senders' claims say whose reservation may still be open: one whose holder has died is passed over first ([`resolve`]).
+pub(crate) fn hidden(consumer: &Consumer) -> Option<Violation> {
+    let (memory, head) = (consumer.memory(), consumer.head());
+    let ahead = (1..=memory.geometry().capacity_units()).contains(&tail(memory).since(head));
+    let may_be_open = |slot: &Slot| {
+        // ORDERING: Acquire I2; pairs with Release I1: who has another intent by now had committed before.
+        let at = Position::split(slot.intent_tail.load(Acquire)).0;
+        // ORDERING: Relaxed; only where nothing was ever reserved does it end where it begins.
+        let is_one = Position::new(slot.intent_end.load(Relaxed)) != at;
+        matches!(claim::read(&slot.claim), Claim::Attached(_)) && is_one && at == head
+    };
+    // Whoever has closed had committed before.
+    let hidden =
+        ahead && !memory.all_slots().any(|(_, slot)| may_be_open(slot)) && memory.state(head).is_none();
+    hidden.then(|| Violation { position: head, length: memory.info(head).length() })
+}
+
+/// Up to where the ring is in use, as its senders show it.
+fn tail(memory: &Memory) -> Position {
+    // ORDERING: Acquire T2; pairs with Release T1: what a single sender has published up to there is visible; of many, the intent of
+    // whoever is there.
+    Position::split(memory.senders().tail.load(Acquire)).0
+}
+
+/// The header at `position`, or where it was, and where the record may end at most, as far as is known: behind what its sender has
+/// reserved. For who finds it damaged.
+pub(crate) fn remains(memory: &Memory, position: Position) -> (Info, Option<Position>) {
+    let tail = tail(memory);
+    let known = (HEADER_UNITS..=memory.geometry().capacity_units()).contains(&tail.since(position));
+    (memory.info(position), known.then_some(tail))
+}
+
+/// The position before this one, if the record that was passed over there is a filler: or a message whose tag was damaged so that it
+/// looks like one.
+pub(crate) fn filler_before(memory: &Memory, position: Position) -> Option<Position> {
+    Some(position.back(1)).filter(|&before| memory.state(before) == Some(State::Filler))
+}
+
+/// Whether a record can end here, in a ring in use up to `tail`: another one begins, or nothing.
+pub(crate) fn may_end_at(memory: &Memory, end: Position, tail: Position) -> bool {
+    end == tail || memory.state(end).is_some()
 }
 
 /// Where the sender was about to reserve, and up to where; `None` when that is nothing, or what no sender of ours writes.

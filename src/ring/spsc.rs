@@ -121,8 +121,9 @@ impl Produce for Producer {
     }
 
     fn show_tail(&self) {
-        // ORDERING: Relaxed; F1 of the wait that follows orders it before the receiver's look.
-        self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Relaxed);
+        // ORDERING: Release T1; pairs with Acquire T2 in `recovery::tail`: what is before it was published. For the receiver that
+        // offers room, F1 of the wait that follows orders it.
+        self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Release);
     }
 
     fn memory(&self) -> &Memory {

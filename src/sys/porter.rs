@@ -70,10 +70,12 @@ struct Porter {
 }
 
 impl Porter {
-    fn start() -> io::Result<&'static Self> {
-        let porter: &'static Self = Box::leak(Box::default());
+    /// Its thread never ends.
+    fn start() -> io::Result<Arc<Self>> {
+        let porter = Arc::new(Self::default());
+        let itself = Arc::clone(&porter);
         let thread = thread::Builder::new().name("ringpost-porter".into()).stack_size(128 << 10);
-        thread.spawn(|| porter.keep_watch())?;
+        thread.spawn(move || itself.keep_watch())?;
         Ok(porter)
     }
 
@@ -155,7 +157,7 @@ impl Porter {
 /// The porters of a process.
 struct Lodge {
     generation: Generation,
-    porters: Mutex<Vec<&'static Porter>>,
+    porters: Mutex<Vec<Arc<Porter>>>,
 }
 
 impl Lodge {
@@ -185,7 +187,7 @@ impl Lodge {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<&'static Porter>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Porter>>> {
         self.porters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,12 +213,12 @@ pub(crate) fn watch(
     let lodge = Lodge::here();
     let watch = Arc::new(Watch { all, until, signal: signal.clone() });
     let mut porters = lodge.lock();
-    let porter = match porters.iter().copied().find(|porter| porter.take_on(&watch)) {
-        Some(porter) => porter,
+    let porter = match porters.iter().find(|porter| porter.take_on(&watch)) {
+        Some(porter) => Arc::clone(porter),
         None => {
             let porter = Porter::start()?;
-            porters.push(porter);
             porter.take_on(&watch);
+            porters.push(Arc::clone(&porter));
             porter
         }
     };
@@ -225,7 +227,7 @@ pub(crate) fn watch(
 
 /// Something that a porter watches. Dropping it ends that, and clears the signal.
 pub(crate) struct Armed {
-    porter: &'static Porter,
+    porter: Arc<Porter>,
     watch: Arc<Watch>,
     generation: Generation,
 }

@@ -80,23 +80,10 @@ impl Dormitory<'_> {
         }
     }
 
-    /// Wakes each who sleeps for what `wants` says, but for the one of this bit. True when such a one sleeps.
-    pub(crate) fn wake_others(&self, bit: u64, mut wants: impl FnMut(u64) -> bool) -> bool {
-        // ORDERING: G2, as in `wake_one`; and G1, when the one of this bit sleeps.
-        fence(SeqCst);
-        // ORDERING: Acquire G4; as there.
-        let mask = self.mask.load(Acquire) & !bit;
-        let mut found = false;
-        for slot in (0..64).filter_map(|number| self.asleep_at(mask, number)) {
-            // ORDERING: Relaxed; as there.
-            if wants(slot.pick.load(Relaxed)) {
-                found = true;
-                if !self.grant(slot) {
-                    futex::wake_all(&slot.bed, self.scope);
-                }
-            }
-        }
-        found
+    /// Whether the holder of a seat sleeps, or has not risen yet; or has died so.
+    pub(crate) fn has(&self, number: u8) -> bool {
+        // ORDERING: Relaxed; of one that is dead by proof.
+        self.mask.load(Relaxed) >> (number & 0x3f) & 1 != 0
     }
 
     /// The slot of a seat whose holder sleeps. The bit of a holder who died stays until another takes the seat, which wakes all

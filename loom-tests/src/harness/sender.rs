@@ -13,7 +13,7 @@ pub(crate) enum NotSent {
 
 pub(crate) struct Sender<P: Produce> {
     pub(super) ring: Ring,
-    pub(super) producer: P,
+    pub(crate) producer: P,
     pub(super) owner: Owner,
     /// The receiver's claim when this sender came.
     pub(super) before: claim::Seen,

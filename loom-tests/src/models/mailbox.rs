@@ -23,28 +23,28 @@ const CELLS: u32 = 2;
 
 /// A mailbox as every process sees it.
 #[derive(Clone)]
-struct Office {
+pub(super) struct Office {
     memory: Arc<Memory>,
-    area: Arc<Area>,
+    pub(super) area: Arc<Area>,
 }
 
 /// Who has a seat there.
-struct Party {
-    office: Office,
-    clerk: Clerk,
+pub(super) struct Party {
+    pub(super) office: Office,
+    pub(super) clerk: Clerk,
     number: u8,
     news: Arc<News>,
 }
 
 #[allow(clippy::arc_with_non_send_sync, reason = "loom checks itself that its cells are not raced for")]
 impl Office {
-    fn new(levels: u8) -> Self {
+    pub(super) fn new(levels: u8) -> Self {
         let memory = Arc::new(Memory::new(Geometry::new(64, false), 0, 3, Position::new(0)));
         let shape = Shape { cells: CELLS, levels, longest: 8 };
         Self { area: Arc::new(Area::new(Arc::clone(&memory), shape)), memory }
     }
 
-    fn party(&self, number: u8) -> Party {
+    pub(super) fn party(&self, number: u8) -> Party {
         let claim = &self.memory.slot(number).unwrap().claim;
         assert!(claim::take(claim, claim::seen(claim), process(number.into())));
         let clerk = Clerk::new(&self.area, number, claim::seen(claim));
@@ -52,7 +52,7 @@ impl Office {
     }
 
     /// What whoever learns of the death does.
-    fn bury(&self, number: u8) {
+    pub(super) fn bury(&self, number: u8) {
         let claim = &self.memory.slot(number).unwrap().claim;
         let seen = claim::seen(claim);
         if let claim::Claim::Attached(_) = seen.claim() {
@@ -88,12 +88,21 @@ impl Party {
     }
 
     fn send_at(&mut self, level: u8, value: u64) -> Option<State> {
+        self.send_to(level, value).map(|(_, state)| state)
+    }
+
+    /// Gives the cell as well.
+    pub(super) fn send_to_cell(&mut self, value: u64) -> Option<(u16, State)> {
+        self.send_to(0, value)
+    }
+
+    fn send_to(&mut self, level: u8, value: u64) -> Option<(u16, State)> {
         let area = &self.office.area;
         let held = self.clerk.fill(area)?;
         area.write_payload(held.cell, value);
         let state = self.clerk.send(area, held, Label { length: 8, kind: value as u16, level });
         self.office.receivers().wake_one(self.number, |pick| Pick::decode(pick).takes(value as u16));
-        Some(state.unwrap())
+        Some((held.cell, state.unwrap()))
     }
 
     fn take(&mut self, pick: Pick) -> Option<Held> {
@@ -115,7 +124,7 @@ impl Party {
         value
     }
 
-    fn receive(&mut self, pick: Pick) -> Option<u64> {
+    pub(super) fn receive(&mut self, pick: Pick) -> Option<u64> {
         let held = self.take(pick)?;
         Some(self.release(held))
     }

@@ -4,7 +4,11 @@
 //! somebody else has; a batch stands together; what was discarded or given back is passed over; an unfinished record
 //! holds back those behind it and no other.
 
-use crate::{explore::explore, harness::*, ring::mpsc};
+use crate::{
+    explore::explore,
+    harness::*,
+    ring::{mpsc, recovery},
+};
 use loom::thread;
 
 type MultiSender = Sender<mpsc::Producer>;
@@ -293,5 +297,25 @@ fn positions_that_wrap_are_like_any_other() {
         );
         let received = values(&received);
         assert!(received == [1, 2] || received == [2, 1], "{received:?}");
+    });
+}
+
+#[test]
+fn nothing_is_taken_for_hidden_that_is_only_not_there_yet() {
+    explore(|| {
+        let ring = Ring::many(2);
+        let [mut one, mut two] = [1, 2].map(|number| ring.multi_sender(process(number)).unwrap());
+        let mut receiver = ring.receiver(process(3)).unwrap();
+        let first = thread::spawn(move || {
+            one.try_send(0, 1).unwrap();
+            one.try_send(0, 2).unwrap();
+            one.close();
+        });
+        let second = thread::spawn(move || two.try_send(0, 3).unwrap());
+        assert_eq!(recovery::hidden(&receiver.consumer), None);
+        while receiver.try_receive().is_ok() {}
+        assert_eq!(recovery::hidden(&receiver.consumer), None);
+        first.join().unwrap();
+        second.join().unwrap();
     });
 }

@@ -7,6 +7,7 @@ mod elastic;
 mod end;
 mod mailbox;
 mod many;
+mod notice;
 mod offer;
 mod recovery;
 mod single;

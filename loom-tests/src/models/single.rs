@@ -7,6 +7,7 @@ use crate::{
     explore::{explore, explore_each, explore_every_kill},
     harness::*,
     mortal::killed_at,
+    ring::{recovery, reserve::Produce},
 };
 use loom::thread;
 
@@ -27,6 +28,29 @@ fn what_is_sent_is_received() {
             Err(end) => assert_eq!(end, End::Empty),
         }
         sending.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_before_a_shown_tail_is_there() {
+    explore(|| {
+        let ring = Ring::single();
+        let mut sender = ring.sender(process(1)).unwrap();
+        let receiver = ring.receiver(process(2)).unwrap();
+        let sending = thread::spawn(move || {
+            // Before any bell is rung, which has a fence.
+            let reserved = sender.try_reserve(HALF).unwrap();
+            reserved.place(
+                sender.producer.memory(),
+                reserved.start,
+                reserved.info_at(reserved.start, HALF, 0),
+            );
+            sender.producer.publish(reserved, reserved.end());
+            sender.producer.show_tail();
+        });
+        assert_eq!(recovery::hidden(&receiver.consumer), None);
+        sending.join().unwrap();
+        assert_eq!(recovery::hidden(&receiver.consumer), None);
     });
 }
 

@@ -3,7 +3,7 @@
 use super::handshake::{Step, hear, say};
 use crate::{
     error::{LinkError, OpenError, RegionError},
-    sys::{clock::Deadline, socket::Connection},
+    sys::{clock::Deadline, fork::Generation, socket::Connection},
 };
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
@@ -19,13 +19,16 @@ const MOST_SKIPPED: u64 = 1 << 16;
 #[derive(Debug)]
 pub(in super::super) struct Wire {
     connection: Arc<Connection>,
+    /// A forked child has the same connection, and counts for itself: what it took would be missing here.
+    generation: Generation,
     sent: Mutex<u64>,
     heard: Mutex<u64>,
 }
 
 impl Wire {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, sent: Mutex::new(0), heard: Mutex::new(0) }
+        let (sent, heard) = (Mutex::new(0), Mutex::new(0));
+        Self { connection, generation: Generation::current(), sent, heard }
     }
 
     /// Whether a descriptor can be passed; waits for that until `deadline`. True, too, when the other side has hung up.
@@ -44,6 +47,9 @@ impl Wire {
 
     /// Takes the descriptor of this number, which has been passed already; those before it that nobody took are closed.
     pub(in super::super) fn take(&self, number: u64) -> Result<OwnedFd, RegionError> {
+        if !self.generation.lasts() {
+            return Err(RegionError::Forked);
+        }
         let missing = || Err(LinkError::Malformed { why: "a region is missing" }.into());
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match number.checked_sub(*heard) {

@@ -8,7 +8,10 @@ use crate::{
     layout::{Counts, Slot},
     ring::{
         claim,
-        mailbox::{self, Area, Held, Label, Phase, Pick, Seat},
+        mailbox::{
+            self, Area, Held, Label, Phase, Pick, Seat,
+            notice::{self, There},
+        },
     },
     sync::{AtomicU64, Ordering::*, fence},
     sys::fork::Generation,
@@ -18,9 +21,13 @@ use crate::{
 /// What a sender sleeps for, as it stands in the slot's word.
 pub(super) const MUCH_ROOM: u64 = 0;
 pub(super) const ANY_ROOM: u64 = 1;
-/// Of who sleeps to be told, and takes nothing: nobody is to think that a message is taken, or that room is used, because this
-/// one was called.
+/// Of who sleeps to be told, and takes nothing.
 pub(super) const IS_TOLD: u64 = 1 << 32;
+
+/// Whether who sleeps for this takes messages of this kind.
+pub(super) fn takes(pick: u64, kind: u16) -> bool {
+    pick & IS_TOLD == 0 && Pick::decode(pick).takes(kind)
+}
 
 /// A seat that is held, and its share of the mailbox: lives until the handle and all that it holds are dropped.
 pub(super) struct Desk {
@@ -45,6 +52,11 @@ impl Desk {
         &self.attachment.inner
     }
 
+    /// Tells the mailbox from every other.
+    pub(super) fn instance(&self) -> u64 {
+        self.inner().header.instance
+    }
+
     pub(super) fn slot(&self) -> Option<&Slot> {
         self.inner().memory.slot(self.seat.number)
     }
@@ -66,7 +78,50 @@ impl Desk {
         if self.generation.lasts() {
             mailbox::free(&self.area, held);
             let a_quarter = u32::from(held.cell) % (self.area.shape().cells / 4).max(1) == 0;
-            self.senders().wake_one(self.seat.number, |pick| a_quarter || pick & !IS_TOLD == ANY_ROOM);
+            self.senders().wake_one(self.seat.number, |pick| a_quarter || pick == ANY_ROOM);
+            if notice::is_anybody_registered(&self.area) {
+                self.look_whether_empty();
+            }
+        }
+    }
+
+    /// Due from who has freed a cell, or has registered to be told.
+    #[cold]
+    pub(super) fn look_whether_empty(&self) {
+        if let Some(message) = notice::arm(&self.area) {
+            self.call_for(message);
+        }
+    }
+
+    /// A receiver is called for the message; or who is to be told of it, is told.
+    fn call_for(&self, message: There) {
+        let kind = notice::kind(&self.area, message);
+        let called = self.receivers().wake_one(self.seat.number, |pick| takes(pick, kind));
+        self.tell_of(message, called);
+    }
+
+    /// Tells who is to be told of a message, unless a receiver was `called` for it.
+    #[cold]
+    pub(super) fn tell_of(&self, message: There, called: bool) {
+        if notice::tell(&self.area, message, called) {
+            self.receivers().wake_each(|pick| pick & IS_TOLD != 0);
+        }
+    }
+
+    /// This one does not sleep as a receiver any more, and has taken nothing. If it was called, the message is another's, or told of.
+    pub(super) fn leave_in_vain(&self) {
+        if self.slot().is_some_and(was_called) {
+            self.call_again();
+        }
+    }
+
+    /// Who was called for a message has not taken it.
+    #[cold]
+    fn call_again(&self) {
+        if notice::is_anybody_registered(&self.area)
+            && let Some(message) = notice::call_again(&self.area)
+        {
+            self.call_for(message);
         }
     }
 
@@ -75,7 +130,7 @@ impl Desk {
         if self.generation.lasts() {
             mailbox::give_back(&self.area, held);
             let kind = self.area.label(held.cell).kind;
-            self.receivers().wake_one(self.seat.number, |pick| Pick::decode(pick).takes(kind));
+            self.receivers().wake_one(self.seat.number, |pick| takes(pick, kind));
         }
     }
 
@@ -85,9 +140,10 @@ impl Desk {
         if !vigil.has_news() {
             return;
         }
-        let mut buried = false;
+        let (mut buried, mut called) = (false, false);
         for (number, slot) in memory.all_slots().filter(|(number, _)| *number != self.seat.number) {
             let recover = |seen| {
+                called |= self.receivers().has(number) && was_called(slot);
                 mailbox::recover(&self.area, number, &slot.claim, seen);
                 buried = true;
             };
@@ -97,6 +153,12 @@ impl Desk {
         if buried {
             self.receivers().wake_all();
             self.senders().wake_all();
+            // It may have died before it called anybody for what it had sent.
+            if called {
+                self.call_again();
+            } else if let Some(message) = notice::first_for_the_armed(&self.area) {
+                self.call_for(message);
+            }
         }
     }
 
@@ -132,4 +194,11 @@ impl Desk {
     pub(super) fn label(&self, cell: u16) -> Label {
         self.area.label(cell)
     }
+}
+
+/// Whether the one at this seat was called since it last lay down to sleep.
+fn was_called(slot: &Slot) -> bool {
+    // ORDERING: Relaxed; written by this one, or by one that is dead by proof, and by who has called it, which nobody waits for.
+    let bed = slot.bed.load(Relaxed);
+    bed != 0 && bed & 1 == 0
 }

@@ -252,7 +252,8 @@ impl Mail {
         let mut bytes = vec![0; label.length as usize];
         read(&desk.area, cell, 0, &mut bytes);
         let envelope = Envelope { kind: label.kind, priority: label.level };
-        let mail = Self { bytes, envelope, sender: sender(&desk.area, cell), id: Sent { cell, state } };
+        let id = Sent { mailbox: desk.instance(), cell, state };
+        let mail = Self { bytes, envelope, sender: sender(&desk.area, cell), id };
         desk.area.is_still(cell, state).then_some(mail)
     }
 }

@@ -2,25 +2,31 @@
 
 use super::{
     Mailbox,
-    desk::{ANY_ROOM, IS_TOLD},
-    pass_on,
+    desk::{Desk, IS_TOLD},
 };
 use crate::{
     channel::{ring::Inner, trust::Trust},
-    ring::mailbox::{self, Phase, Pick, State},
+    ring::mailbox::{self, notice},
     sync::{AtomicU32, Ordering::*},
     sys::process,
-    wait::{Dormitory, WaitStrategy},
+    wait::WaitStrategy,
 };
-use std::{io, sync::Arc, thread};
+use std::{
+    fmt, io,
+    sync::{Arc, Weak},
+    thread,
+};
 
 const WAITS: u32 = 0;
 const FIRED: u32 = 1;
 const GIVEN_UP: u32 = 2;
 
-/// A registration: what it is about happens once at most. Dropping it gives it up.
-#[derive(Debug)]
-pub(super) struct Notification(Arc<AtomicU32>);
+/// A registration: what it is about happens once at most.
+pub(super) struct Notification {
+    state: Arc<AtomicU32>,
+    /// That of the thread, until it is done.
+    desk: Weak<Desk>,
+}
 
 impl Notification {
     /// Calls `tell`, from a thread of its own, when a message comes to the mailbox while it is empty and nobody receives.
@@ -28,81 +34,67 @@ impl Notification {
         mut mailbox: Mailbox<P>,
         tell: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
+        let desk = Arc::clone(&mailbox.desk);
         // As of now: a message may come before the thread does.
-        let there = mailbox.clerk.all(&mailbox.desk.area, Pick::Any);
-        let registered = Self(Arc::new(AtomicU32::new(WAITS)));
-        let state = Arc::clone(&registered.0);
-        thread::Builder::new().name("ringpost-notify".into()).spawn(move || {
+        notice::register(&desk.area, desk.seat);
+        desk.look_whether_empty();
+        let state = Arc::new(AtomicU32::new(WAITS));
+        let registered = Self { state: Arc::clone(&state), desk: Arc::downgrade(&desk) };
+        let thread = thread::Builder::new().name("ringpost-notify".into());
+        let begun = thread.spawn(move || {
             process::block_signals();
             // ORDERING: Relaxed, of one process; ordered after the announcement of the sleep by G1.
-            let has_come = mailbox.wait_for_arrival(there, || state.load(Relaxed) != WAITS);
+            let has_come = mailbox.wait_to_be_told(|| state.load(Relaxed) != WAITS);
             // Its seat is free for the next registration.
             drop(mailbox);
             // ORDERING: Relaxed, of one process; nothing is read through it. One of the two wins.
             if has_come && state.compare_exchange(WAITS, FIRED, Relaxed, Relaxed).is_ok() {
                 tell();
             }
-        })?;
-        Ok(registered)
+        });
+        if begun.is_err() {
+            notice::end(&desk.area, desk.seat);
+        }
+        begun.map(|_| registered)
     }
 
-    /// Whether it has not happened yet.
+    /// Whether it has not happened yet; also when its thread has still to say that it has.
     pub(super) fn waits(&self) -> bool {
         // ORDERING: Relaxed, of one process; nothing is read through it.
-        self.0.load(Relaxed) == WAITS
+        let waits = self.state.load(Relaxed) == WAITS;
+        waits && self.desk.upgrade().is_some_and(|desk| !notice::is_over(&desk.area, desk.seat))
     }
 
-    /// From now on it does not happen any more. Its thread ends by a wake of all who sleep at the mailbox.
+    /// From now on it does not happen any more. Its thread ends by a wake of all who sleep to be told.
     pub(super) fn give_up<P: Trust>(self, mailbox: &Mailbox<P>) {
         // ORDERING: Relaxed, of one process; ordered before the looks of those who are woken by G2.
-        if self.0.compare_exchange(WAITS, GIVEN_UP, Relaxed, Relaxed).is_ok() && mailbox.desk.is_ours() {
-            mailbox.desk.receivers().wake_all();
-            mailbox.desk.senders().wake_all();
+        if self.state.compare_exchange(WAITS, GIVEN_UP, Relaxed, Relaxed).is_ok() && mailbox.desk.is_ours() {
+            mailbox.desk.receivers().wake_each(|pick| pick & IS_TOLD != 0);
         }
     }
 }
 
 impl<P: Trust> Mailbox<P> {
-    /// Waits until those that are `there` are gone, with those that come meanwhile; and then until a message is there while nobody
-    /// receives. False when it was given up, or the mailbox was closed.
+    /// Waits until a message has come to the mailbox while it was empty and nobody received, since this seat was registered. False
+    /// when it was given up, or the mailbox was closed.
     ///
-    /// It sleeps where receivers sleep, and takes nothing: what it is called for it leaves to those who receive. One of them who
-    /// goes without it calls this one again.
-    fn wait_for_arrival(&mut self, mut there: Vec<(u16, State)>, given_up: impl Fn() -> bool) -> bool {
-        let Self { desk, clerk, .. } = self;
+    /// It sleeps where receivers sleep, and takes nothing: those who send pass it by when they call a receiver.
+    fn wait_to_be_told(&mut self, given_up: impl Fn() -> bool) -> bool {
+        let Self { desk, .. } = self;
         let Some(slot) = desk.slot() else { return false };
-        let (area, bit) = (&desk.area, desk.seat.bit());
-        let mut spin = Inner::spin_as(WaitStrategy::Sleep);
-        let mut sleep = |dormitory: Dormitory<'_>, wanted, look: &mut dyn FnMut() -> bool| {
-            let sleeper = desk.sleeper(dormitory, slot, &slot.received, (wanted | IS_TOLD, wanted | IS_TOLD));
-            let found = sleeper.until(&mut spin, None, |_| {
-                desk.hear();
-                let over = given_up() || mailbox::is_closed(area);
-                if over { Some(false) } else { look().then_some(true) }
-            });
-            found == Some(true)
-        };
-        // Who frees a cell calls one of those who wait for room: the others are called by this one.
-        let has_room = || area.cells().any(|cell| area.state(cell).phase() == Phase::Free);
-        let emptied = there.is_empty()
-            || sleep(desk.senders(), ANY_ROOM, &mut || {
-                desk.senders().wake_others(bit, |pick| pick & IS_TOLD == 0 && has_room());
-                let stays = |&(cell, state): &(u16, State)| {
-                    let now = area.state(cell);
-                    now.phase() == Phase::Ready && now.is_of_same(state)
-                };
-                let was_empty = !there.iter().any(stays);
-                there = clerk.all(area, Pick::Any);
-                was_empty
-            });
-        desk.pass_room_on();
-        let has_come = emptied
-            && sleep(desk.receivers(), Pick::Any.encode(), &mut || {
-                let there = clerk.find(area, Pick::Any).is_some();
-                let wanted = |pick| pick & IS_TOLD == 0 && clerk.find(area, Pick::decode(pick)).is_some();
-                there && !desk.receivers().wake_others(bit, wanted)
-            });
-        pass_on(desk, clerk);
-        has_come
+        let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, (IS_TOLD, IS_TOLD));
+        let told = sleeper.until(&mut Inner::spin_as(WaitStrategy::Sleep), None, |_| {
+            desk.hear();
+            let told = notice::is_over(&desk.area, desk.seat);
+            (told || given_up() || mailbox::is_closed(&desk.area)).then_some(told)
+        });
+        notice::end(&desk.area, desk.seat);
+        told == Some(true)
+    }
+}
+
+impl fmt::Debug for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notification").field("waits", &self.waits()).finish()
     }
 }

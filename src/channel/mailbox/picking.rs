@@ -50,6 +50,7 @@ impl<P: Trust> Mailbox<P> {
     pub(in crate::channel) fn pass_on(&mut self) {
         if self.desk.is_ours() {
             super::pass_on(&self.desk, &mut self.clerk);
+            self.desk.leave_in_vain();
         }
     }
 

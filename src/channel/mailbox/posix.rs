@@ -213,7 +213,7 @@ impl fmt::Debug for SigEvent {
     }
 }
 
-/// Registers to be told, once, when a message comes to the queue while that is empty and nobody receives; `None` takes the
+/// Registers to be told, once, when a message comes to the queue while that is empty and nobody is blocked in receive; `None` takes the
 /// registration back. Where the queue is not empty now, it must become so first. Closing the queue takes it back, too. Never blocks.
 ///
 /// POSIX lets one process be registered at a time. Here each queue that is open has a registration of its own; of several that wait

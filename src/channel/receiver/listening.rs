@@ -104,8 +104,16 @@ impl Listening {
         match self.consumer.look() {
             Ok(Some(record)) => Some(Ok(record)),
             Err(violation) => Some(Err(End::Corrupt(violation))),
-            Ok(None) => ended.map(|closings| Err(End::Closed(closings))),
+            Ok(None) => match self.hidden() {
+                Some(violation) => Some(Err(End::Corrupt(violation))),
+                None => ended.map(|closings| Err(End::Closed(closings))),
+            },
         }
+    }
+
+    /// In a ring with checksums: what was committed where nothing is to be seen, since its tag was damaged.
+    fn hidden(&self) -> Option<Violation> {
+        if self.trailer == 0 { None } else { recovery::hidden(&self.consumer) }
     }
 
     /// Wakes senders that wait for room: all of them when one asked for any, and one when half of the ring is free, or the ring is

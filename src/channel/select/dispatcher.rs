@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, fmt, ops::ControlFlow, os::fd::AsFd, sync::Arc}
 /// Calls a handler for each message of many rings, and for descriptors: what [`Select`] tells of, in its order.
 ///
 /// The handlers are called one at a time, by the thread that runs this. A handler that panics ends [`run`](Dispatcher::run) with
-/// that panic; its message is released, and another `run` goes on with the next.
+/// that panic; its message is released, and another `run` goes on with the next. So does a message that was damaged, which no
+/// handler gets: [`SelectError::Damaged`] names it.
 ///
 /// ```
 /// use ringpost::Dispatcher;
@@ -30,8 +31,15 @@ pub struct Dispatcher<'h> {
     stop: SourceId,
 }
 
-/// Serves a source that is ready, once. Breaks when it has taken it out.
-type Handler<'h> = Box<dyn FnMut(&mut Select) -> ControlFlow<()> + 'h>;
+/// Serves a source that is ready, once.
+type Handler<'h> = Box<dyn FnMut(&mut Select) -> Result<Served, SelectError> + 'h>;
+
+/// What has become of a source that was served.
+enum Served {
+    GoesOn,
+    /// It was taken out.
+    Ended,
+}
 
 impl<'h> Dispatcher<'h> {
     /// No sources yet.
@@ -81,20 +89,23 @@ impl<'h> Dispatcher<'h> {
         let key = self.select.add(source)?;
         let mut end = Some(end);
         let serve = move |select: &mut Select| {
-            let Some(source) = select.get_mut(key) else { return ControlFlow::Break(()) };
+            let Some(source) = select.get_mut(key) else { return Ok(Served::Ended) };
             let error = match source.try_next() {
                 Ok(given) => {
                     handler(given);
-                    return ControlFlow::Continue(());
+                    return Ok(Served::GoesOn);
                 }
                 // A false alarm.
-                Err(RecvError::Empty) => return ControlFlow::Continue(()),
+                Err(RecvError::Empty) => return Ok(Served::GoesOn),
+                Err(RecvError::Damaged { sequence }) => {
+                    return Err(SelectError::Damaged { source: key.id(), sequence });
+                }
                 Err(error) => error,
             };
             if let (Some(end), Some(source)) = (end.take(), select.remove(key)) {
                 end(source, error);
             }
-            ControlFlow::Break(())
+            Ok(Served::Ended)
         };
         self.handlers.insert(key.id(), Box::new(serve));
         Ok(key)
@@ -128,10 +139,11 @@ impl<'h> Dispatcher<'h> {
         let key = self.select.add_fd(fd, interest)?;
         let serve = move |select: &mut Select| {
             let going_on = select.get_mut(key).map_or(ControlFlow::Break(()), &mut handler);
-            if going_on.is_break() {
-                select.remove(key);
+            if going_on.is_continue() {
+                return Ok(Served::GoesOn);
             }
-            going_on
+            select.remove(key);
+            Ok(Served::Ended)
         };
         self.handlers.insert(key.id(), Box::new(serve));
         Ok(key)
@@ -152,7 +164,7 @@ impl<'h> Dispatcher<'h> {
     /// Calls handlers until the last source has ended, or somebody says stop. Waits while there is nothing to do.
     ///
     /// # Errors
-    /// As [`Select::wait`].
+    /// As [`Select::wait`]; and [`SelectError::Damaged`], after which another `run` goes on with the next message.
     pub fn run(&mut self) -> Result<(), SelectError> {
         while self.turn()? {}
         Ok(())
@@ -162,7 +174,7 @@ impl<'h> Dispatcher<'h> {
     /// said stop; that counts once, and the next call goes on.
     ///
     /// # Errors
-    /// As [`Select::wait`].
+    /// As for [`run`](Dispatcher::run).
     pub fn turn(&mut self) -> Result<bool, SelectError> {
         if self.flag.is_raised() || self.select.len() == 1 {
             self.flag.lower();
@@ -174,7 +186,7 @@ impl<'h> Dispatcher<'h> {
             return Ok(false);
         }
         if let Some(handler) = self.handlers.get_mut(&ready)
-            && handler(&mut self.select).is_break()
+            && let Served::Ended = handler(&mut self.select)?
         {
             self.handlers.remove(&ready);
         }

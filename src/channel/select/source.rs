@@ -54,7 +54,7 @@ pub trait Source: Find + 'static {
     /// The next one if there is one now. Never blocks.
     ///
     /// # Errors
-    /// [`RecvError::Empty`]; any other is its end.
+    /// [`RecvError::Empty`]; [`RecvError::Damaged`], behind which it goes on; any other is its end.
     fn try_next(&mut self) -> Result<Self::Given<'_>, RecvError>;
 
     /// The next one, as a future of whatever runtime; see [`Receiving`].

@@ -76,7 +76,9 @@ pub(crate) struct Common {
     pub(crate) used: AtomicU64,
     /// 1 when the mailbox was closed for all.
     pub(crate) closed: AtomicU64,
-    _line: [u8; LINE - 48],
+    /// Seats that may be registered to be told of a message, a bit each.
+    pub(crate) registered: AtomicU64,
+    _line: [u8; LINE - 56],
 }
 
 /// One order: the tickets from `head` to `tail` are those of messages that may be there. Before `head` none is; `tail` is
@@ -240,7 +242,8 @@ mod in_loom {
                     only: word(),
                     used: word(),
                     closed: word(),
-                    _line: [0; LINE - 48],
+                    registered: word(),
+                    _line: [0; LINE - 56],
                 },
                 levels: (0..shape.levels)
                     .map(|_| Level {
