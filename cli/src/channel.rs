@@ -40,7 +40,7 @@ pub struct Channel {
     #[arg(long)]
     open: bool,
 
-    /// Size of the ring, also with K, M or G; a ring that is there must have it [default: 4M]
+    /// Size of the ring, also with K, M, G or T; a ring that is there must have it [default: 4M]
     #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     capacity: Option<u64>,
 
