@@ -123,7 +123,9 @@ mod tests {
             }
         }
         assert_eq!((parse_bytes("1T"), parse_bytes("2TiB")), (Ok(1 << 40), Ok(2 << 40)));
-        for wrong in ["", "K", "-1", "+1", "1.5M", "1P", "1KB", "16777216T", "99999999999999999999", "64 K", "1µ"] {
+        for wrong in
+            ["", "K", "-1", "+1", "1.5M", "1P", "1KB", "16777216T", "99999999999999999999", "64 K", "1µ"]
+        {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
