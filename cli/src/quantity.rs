@@ -15,8 +15,9 @@ pub fn chunk(text: &str) -> Result<usize, String> {
 /// Seconds, also fractions.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 5 or 0.5")?;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| "it must be a number of seconds from 0 up, and with an end: leave it out to wait for ever".into())
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        "it must be a number of seconds from 0 up, and with an end: leave it out to wait for ever".into()
+    })
 }
 
 /// The time between two messages, from how many there are a second: `100` or `100/s`.
