@@ -1,6 +1,10 @@
 //! Which ring a verb is about, and what its errors mean to the shell.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
@@ -17,9 +21,20 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The ring `name` in here.
-    pub fn builder(&self, name: &str) -> Builder {
-        ringpost::builder(name).directory(&self.path)
+    /// The ring `name` in here, if there is such a directory.
+    pub fn builder(&self, name: &str) -> Result<Builder> {
+        Ok(ringpost::builder(name).directory(self.there()?))
+    }
+
+    /// The path of the directory; the error that all verbs have in common where there is none.
+    pub fn there(&self) -> Result<&Path> {
+        let found = fs::metadata(&self.path).and_then(|found| match found.is_dir() {
+            true => Ok(&*self.path),
+            false => Err(ErrorKind::NotADirectory.into()),
+        });
+        found.with_context(|| {
+            format!("can't use the directory {}, where rings should live (--dir)", self.path.display())
+        })
     }
 }
 
@@ -40,7 +55,8 @@ pub struct Channel {
     #[arg(long)]
     open: bool,
 
-    /// Size of the ring, also with K, M, G or T; a ring that is there must have it [default: 4M]
+    /// Size of the ring, also with K, M, G or T, rounded up to a power of two from 4K on; a ring that is there must have it
+    /// [default: 4M]
     #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     capacity: Option<u64>,
 
@@ -52,13 +68,13 @@ pub struct Channel {
 impl Channel {
     /// Makes or opens the ring, and attaches to it as `attach` says.
     pub fn attach<E>(&self, attach: impl FnOnce(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
-        let ring = self.ring().map_err(|error| about(&self.name, error))?;
+        let builder = self.directory.builder(&self.name)?;
+        let ring = self.ring(builder).map_err(|error| about(&self.name, error))?;
         let end = attach(&ring).map_err(|error| about(&self.name, error))?;
         Ok((ring, end))
     }
 
-    fn ring(&self) -> Result<Ring, OpenError> {
-        let mut builder = self.directory.builder(&self.name);
+    fn ring(&self, mut builder: Builder) -> Result<Ring, OpenError> {
         if let Some(bytes) = self.capacity {
             builder = builder.capacity(bytes);
         }
@@ -89,10 +105,10 @@ pub fn about(name: &str, error: OpenError) -> Error {
 
 /// Opens the ring `name` to look at it.
 pub fn open(directory: &Directory, name: &str) -> Result<Ring> {
-    directory.builder(name).open().map_err(|error| about(name, error))
+    directory.builder(name)?.open().map_err(|error| about(name, error))
 }
 
 /// Names in the directory.
 pub fn names(directory: &Directory) -> Result<Vec<std::ffi::OsString>> {
-    ringpost::names(&directory.path).with_context(|| format!("can't list {}", directory.path.display()))
+    ringpost::names(directory.there()?).with_context(|| format!("can't list {}", directory.path.display()))
 }

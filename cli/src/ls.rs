@@ -10,7 +10,7 @@ use ringpost::OpenError;
 
 use crate::{
     channel::{self, Directory},
-    output,
+    output::{self, visible},
     report::{JunkReport, Participant, Report, RingReport, State, lines, table},
 };
 
@@ -30,7 +30,10 @@ pub struct LsArguments {
 /// Prints the list.
 pub fn run(arguments: &LsArguments) -> Result<()> {
     let names = channel::names(&arguments.directory)?;
-    let found: Vec<_> = names.iter().filter_map(|name| look(&arguments.directory, name)).collect();
+    let mut found = Vec::new();
+    for name in &names {
+        found.extend(look(&arguments.directory, name)?);
+    }
     let mut text = String::new();
     if arguments.json {
         for report in &found {
@@ -44,16 +47,17 @@ pub fn run(arguments: &LsArguments) -> Result<()> {
 }
 
 /// What stands under a name; nothing when it was just removed.
-fn look(directory: &Directory, name: &OsStr) -> Option<Report> {
+fn look(directory: &Directory, name: &OsStr) -> Result<Option<Report>> {
     let shown = name.to_string_lossy().into_owned();
     let path = directory.path.join(format!("ringpost.{shown}")).display().to_string();
-    let why = match name.to_str().map(|name| directory.builder(name).open()) {
-        Some(Ok(ring)) => return Some(Report::Ring(Box::new(RingReport::new(&shown, &ring)))),
-        Some(Err(OpenError::Segment(ringpost::SegmentError::NotFound { .. }))) => return None,
+    let builder = name.to_str().map(|name| directory.builder(name)).transpose()?;
+    let why = match builder.map(|builder| builder.open()) {
+        Some(Ok(ring)) => return Ok(Some(Report::Ring(Box::new(RingReport::new(&shown, &ring))))),
+        Some(Err(OpenError::Segment(ringpost::SegmentError::NotFound { .. }))) => return Ok(None),
         Some(Err(error)) => error.to_string(),
         None => "its name is not UTF-8".into(),
     };
-    Some(Report::Junk(JunkReport::new(shown, path, why)))
+    Ok(Some(Report::Junk(JunkReport::new(shown, path, why))))
 }
 
 fn show(found: &[Report]) -> String {
@@ -63,7 +67,7 @@ fn show(found: &[Report]) -> String {
         match report {
             Report::Ring(ring) => {
                 rings.add_row([
-                    ring.name.clone(),
+                    visible(&ring.name),
                     BinaryBytes(ring.capacity).to_string(),
                     match ring.mailbox {
                         Some(made) => format!("{} seats", attached(&ring.senders, made.seats)),
@@ -78,7 +82,9 @@ fn show(found: &[Report]) -> String {
                     age(ring.created_ns).map_or("in the future".into(), |age| HumanDuration(age).to_string()),
                 ]);
             }
-            Report::Junk(JunkReport { name, error, .. }) => junk.push_str(&format!("{name}: {error}\n")),
+            Report::Junk(JunkReport { name, error, .. }) => {
+                junk.push_str(&format!("{}: {}\n", visible(name), visible(error)))
+            }
         }
     }
     match (rings.is_empty(), junk.is_empty()) {

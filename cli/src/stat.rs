@@ -6,7 +6,8 @@ use indicatif::HumanDuration;
 
 use crate::{
     channel::{self, Directory},
-    ls, output,
+    ls,
+    output::{self, visible},
     report::{Participant, RingReport, lines, table},
 };
 
@@ -36,8 +37,8 @@ pub fn run(arguments: &StatArguments) -> Result<()> {
 
 fn show(ring: &RingReport) -> String {
     let facts = [
-        ("name", ring.name.clone()),
-        ("path", ring.path.clone()),
+        ("name", visible(&ring.name)),
+        ("path", visible(&ring.path)),
         (
             "made",
             match ls::age(ring.created_ns) {

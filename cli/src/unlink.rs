@@ -25,7 +25,7 @@ pub struct UnlinkArguments {
 pub fn run(arguments: &UnlinkArguments) -> Result<()> {
     let mut result = Ok(());
     for name in &arguments.names {
-        if let Err(error) = arguments.directory.builder(name).unlink() {
+        if let Err(error) = arguments.directory.builder(name)?.unlink() {
             // What is returned is told at the end.
             if let Err(earlier) = std::mem::replace(&mut result, Err(channel::about(name, error))) {
                 ending::complain(&earlier);

@@ -108,5 +108,5 @@ fn a_place_that_is_not_there_is_an_error() {
     std::fs::remove_dir(&rings.directory).unwrap();
     let output = rings.run("limits", b"");
     assert_code(&output, 1);
-    assert!(complaint(&output).contains("can't look at"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("can't use the directory"), "{}", complaint(&output));
 }
