@@ -12,11 +12,13 @@ use ringpost::{Builder, OpenError, Ring, SegmentError};
 
 use crate::{ending::Ending, quantity};
 
+const DEFAULT: &str = "/dev/shm";
+
 /// Where rings live.
 #[derive(Args, Debug)]
 pub struct Directory {
     /// Where rings live; the same on both sides
-    #[arg(long = "dir", value_name = "DIR", default_value = "/dev/shm")]
+    #[arg(long = "dir", value_name = "DIR", default_value = DEFAULT)]
     pub path: PathBuf,
 }
 
@@ -24,6 +26,37 @@ impl Directory {
     /// The ring `name` in here, if there is such a directory.
     pub fn builder(&self, name: &str) -> Result<Builder> {
         Ok(ringpost::builder(name).directory(self.there()?))
+    }
+
+    /// A verb as one would type it for a ring in here.
+    pub fn advice(&self, verb: &str) -> String {
+        let quoted = self.path.to_string_lossy().replace('\'', r"'\''");
+        match self.path.to_str() {
+            Some(DEFAULT) => format!("`ringpost {verb}`"),
+            Some(plain)
+                if plain.chars().all(|letter| letter.is_alphanumeric() || "/._-".contains(letter)) =>
+            {
+                format!("`ringpost {verb} --dir {plain}`")
+            }
+            _ => format!("`ringpost {verb} --dir '{quoted}'`"),
+        }
+    }
+
+    /// What went wrong with the ring `name`, and what to do where the library can't know it.
+    pub fn about(&self, name: &str, error: OpenError) -> Error {
+        match error {
+            OpenError::Segment(SegmentError::NotFound { .. }) => {
+                let advice = self.advice("ls");
+                Ending::NoSuchChannel(format!("{name}: {error}; {advice} shows the rings that there are"))
+                    .into()
+            }
+            OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
+                Error::new(error).context(format!("{name}: without --create it would be opened"))
+            }
+            // It names it itself.
+            OpenError::Name { .. } => error.into(),
+            _ => Error::new(error).context(name.to_owned()),
+        }
     }
 
     /// The path of the directory; the error that all verbs have in common where there is none.
@@ -69,9 +102,19 @@ impl Channel {
     /// Makes or opens the ring, and attaches to it as `attach` says.
     pub fn attach<E>(&self, attach: impl FnOnce(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
         let builder = self.directory.builder(&self.name)?;
-        let ring = self.ring(builder).map_err(|error| about(&self.name, error))?;
-        let end = attach(&ring).map_err(|error| about(&self.name, error))?;
+        let ring = self.ring(builder).map_err(|error| self.about(error))?;
+        let end = attach(&ring).map_err(|error| self.about(error))?;
         Ok((ring, end))
+    }
+
+    /// What went wrong with the ring.
+    pub fn about(&self, error: OpenError) -> Error {
+        self.directory.about(&self.name, error)
+    }
+
+    /// A verb as one would type it for this ring.
+    pub fn advice(&self, verb: &str) -> String {
+        self.directory.advice(&format!("{verb} {}", self.name))
     }
 
     fn ring(&self, mut builder: Builder) -> Result<Ring, OpenError> {
@@ -89,23 +132,9 @@ impl Channel {
     }
 }
 
-/// What went wrong with the ring `name`, and what to do where the library can't know it.
-pub fn about(name: &str, error: OpenError) -> Error {
-    match error {
-        OpenError::Segment(SegmentError::NotFound { .. }) => {
-            Ending::NoSuchChannel(format!("{name}: {error}; `ringpost ls` shows the rings that there are"))
-                .into()
-        }
-        OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
-            Error::new(error).context(format!("{name}: without --create it would be opened"))
-        }
-        _ => Error::new(error).context(name.to_owned()),
-    }
-}
-
 /// Opens the ring `name` to look at it.
 pub fn open(directory: &Directory, name: &str) -> Result<Ring> {
-    directory.builder(name)?.open().map_err(|error| about(name, error))
+    directory.builder(name)?.open().map_err(|error| directory.about(name, error))
 }
 
 /// Names in the directory.

@@ -42,7 +42,7 @@ pub fn run(arguments: &CleanArguments) -> Result<()> {
         // What is returned is told at the end.
         if let Err(error) = removed
             && let Err(earlier) =
-                std::mem::replace(&mut result, Err(channel::about(&name.to_string_lossy(), error)))
+                std::mem::replace(&mut result, Err(arguments.directory.about(&name.to_string_lossy(), error)))
         {
             ending::complain(&earlier);
         }

@@ -194,8 +194,8 @@ fn show(Limits { ring, mailbox, readers, lanes, place, process, kernel, .. }: &L
     add("mailbox", "longest message", format!("{} bytes", mailbox.longest_message));
     add("one wait", "rings", lanes.to_string());
     let path = visible(&place.path);
-    add(&path, "memory", size(place.total));
-    add(&path, "memory that is free", size(place.free));
+    add(&path, "room", size(place.total));
+    add(&path, "room that is free", size(place.free));
     add("this process", "descriptors", count(process.descriptors));
     add("this process", "descriptors, if raised", count(process.descriptors_at_most));
     add("this process", "bytes of a file", process.file_size.map_or("no limit".into(), size));

@@ -9,7 +9,7 @@ use clap::Args;
 use ringpost::{Messages, OpenError, Receiver, RecvError, Ring, SegmentError};
 
 use crate::{
-    channel::{self, Channel},
+    channel::Channel,
     delivery::Delivery,
     ending::Ending,
     framing::{Envelope, Framing, FramingArguments, Kind},
@@ -139,7 +139,7 @@ impl Desk<'_> {
         match self.ring.unlink() {
             // Somebody else was faster.
             Err(OpenError::Segment(SegmentError::NotFound { .. })) => Ok(()),
-            result => result.map_err(|error| channel::about(&self.arguments.channel.name, error)),
+            result => result.map_err(|error| self.arguments.channel.about(error)),
         }
     }
 
@@ -157,7 +157,8 @@ fn about(arguments: &RecvArguments, meter: &Meter, error: RecvError) -> Error {
     let (name, received) = (&arguments.channel.name, meter.messages());
     match error {
         RecvError::TimedOut => Ending::TimedOut(format!(
-            "{name}: {error}, after {received} messages: send some with `ringpost send {name}`, or wait longer"
+            "{name}: {error}, after {received} messages: send some with {}, or wait longer",
+            arguments.channel.advice("send")
         ))
         .into(),
         RecvError::PeerDied { .. } => Ending::PeerDied(format!(

@@ -75,7 +75,7 @@ impl SendArguments {
         uniform: bool,
     ) -> Result<()> {
         let limits = Limits { longest: sender.longest_message(), divisible, uniform };
-        let mut input = self.input(limits)?;
+        let mut input = self.input(limits).with_context(|| self.channel.name.clone())?;
         let mut meter = Meter::new(&stdin());
         let mut pace = Pace::new(self.rate);
         // Small enough that the receiver empties one part of the ring while another fills.
@@ -111,6 +111,7 @@ impl SendArguments {
             (Framing::Raw, None) => CHUNK.min(longest).max(1),
             _ => CHUNK,
         };
+        crate::output::input().context("can't read standard input")?;
         Ok(Input::new(stdin().lock(), framing, limits, chunk))
     }
 
@@ -122,11 +123,13 @@ impl SendArguments {
         let (name, sent) = (&self.channel.name, meter.messages());
         match error {
             SendError::TimedOut => Ending::TimedOut(format!(
-                "{name}: {error}, after {sent} messages: receive them with `ringpost recv {name}`, or wait longer"
+                "{name}: {error}, after {sent} messages: receive them with {}, or wait longer",
+                self.channel.advice("recv")
             ))
             .into(),
             SendError::PeerDied { .. } => Ending::PeerDied(format!(
-                "{name}: {error}, after {sent} messages: another `ringpost recv {name}` gets what it left"
+                "{name}: {error}, after {sent} messages: another {} gets what it left",
+                self.channel.advice("recv")
             ))
             .into(),
             _ => Error::new(error).context(self.so_far(meter)),

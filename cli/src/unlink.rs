@@ -3,10 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::{
-    channel::{self, Directory},
-    ending,
-};
+use crate::{channel::Directory, ending};
 
 /// Remove rings by name
 ///
@@ -27,7 +24,8 @@ pub fn run(arguments: &UnlinkArguments) -> Result<()> {
     for name in &arguments.names {
         if let Err(error) = arguments.directory.builder(name)?.unlink() {
             // What is returned is told at the end.
-            if let Err(earlier) = std::mem::replace(&mut result, Err(channel::about(name, error))) {
+            if let Err(earlier) = std::mem::replace(&mut result, Err(arguments.directory.about(name, error)))
+            {
                 ending::complain(&earlier);
             }
         }

@@ -2,7 +2,12 @@
 
 mod common;
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, process::Command};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::ffi::OsStrExt,
+    process::Command,
+};
 
 use common::{Rings, assert_code, complaint};
 
@@ -113,4 +118,53 @@ fn a_ring_of_one_type_is_read_as_bytes_and_takes_no_others() {
     assert_code(&output, 1);
     assert!(complaint(&output).contains("each of its messages has 8"), "{}", complaint(&output));
     assert_eq!(rings.run("recv x", b"").stdout, b"12345678\n");
+}
+
+#[test]
+fn a_name_that_is_none_is_told_once_and_advice_names_the_directory() {
+    let rings = Rings::new();
+    let there = format!("--dir {}`", rings.directory.display());
+    for (line, code, wanted) in [
+        ("stat a/b", 1, "ringpost: \"a/b\" can't be the name of a ring: it has a slash\n"),
+        ("stat x", 3, &*format!("`ringpost ls {there} shows")),
+        ("recv x --timeout 0", 4, &format!("`ringpost send x {there}")),
+        ("send x --raw --size 5M", 1, "ringpost: x: a message of 5242880 bytes is too long"),
+    ] {
+        let output = rings.run(line, b"");
+        assert_code(&output, code);
+        assert!(complaint(&output).contains(wanted), "{line}: {}", complaint(&output));
+    }
+}
+
+#[test]
+fn a_descriptor_that_is_closed_is_told_from_one_that_leads_nowhere() {
+    let rings = Rings::new();
+    assert_code(&rings.run("send x", b"one\n"), 0);
+    // As many programs give it to those that they start: for reading and writing.
+    let nowhere = || File::options().read(true).write(true).open("/dev/null").unwrap();
+    for verb in ["ls", "stat x", "limits", "clean", "recv x", "send x"] {
+        let output = rings.command(verb).stdin(nowhere()).stdout(nowhere()).output().unwrap();
+        assert_code(&output, 0);
+    }
+    let closed = |verb: &str, what: &str| {
+        let program = env!("CARGO_BIN_EXE_ringpost");
+        let script = format!("exec {program} {verb} --dir {} {what}", rings.directory.display());
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_code(&output, 1);
+        assert!(complaint(&output).contains("it is closed"), "{verb}: {}", complaint(&output));
+    };
+    assert_code(&rings.run("send x", b"one\n"), 0);
+    for verb in ["ls", "stat x", "limits", "clean", "recv x"] {
+        closed(verb, ">&-");
+    }
+    closed("send x", "<&-");
+    assert_eq!(rings.run("recv x", b"").stdout, b"one\n", "nothing was taken");
+}
+
+#[test]
+fn sizes_of_the_bench_have_units_too() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+    let output = bench.args(["bench", "--sizes", "64K,2M"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(complaint(&output).contains("'2M'"), "{}", complaint(&output));
 }

@@ -6,15 +6,17 @@ use std::{
     fs::File,
     io::{self, PipeWriter, Read},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, FromRawFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{Child, Command, Stdio},
+    ptr,
 };
 
 use common::{Rings, assert_code, eventually};
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -158,4 +160,39 @@ fn whatever_the_output_is_all_of_it_arrives() {
     fill(input);
     assert!(all_of(output) == expected, "a pipe that somebody has made non-blocking");
     assert_eq!(receiving.end(), None);
+}
+
+/// Both ends of a new terminal.
+fn terminal() -> (File, OwnedFd) {
+    let mut ends = [-1; 2];
+    let [master, slave] = &mut ends;
+    // SAFETY: both descriptors are written, and of all else the kernel's own is wanted.
+    let made = unsafe { libc::openpty(master, slave, ptr::null_mut(), ptr::null(), ptr::null()) };
+    assert_eq!(made, 0);
+    // SAFETY: they were just made, and are nobody else's.
+    let [master, slave] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    (master.into(), slave)
+}
+
+#[test]
+fn a_terminal_gets_all_and_a_signal_is_heard_while_it_takes_nothing() {
+    let rings = Rings::new();
+    let expected = lines(&rings);
+    let (mut screen, slave) = terminal();
+    let mut receiving = Receiving::start(&rings, "recv x", slave.try_clone().unwrap());
+    let mut shown = vec![0; expected.len() + 30_000];
+    screen.read_exact(&mut shown).unwrap();
+    shown.retain(|&byte| byte != b'\r');
+    assert!(shown == expected);
+    assert_eq!(receiving.end(), None);
+
+    lines(&rings);
+    let mut receiving = Receiving::start(&rings, "recv x", slave.try_clone().unwrap());
+    let mut ready = || {
+        let mut ready = [PollFd::new(slave.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut ready, PollTimeout::ZERO).unwrap()
+    };
+    eventually("a full terminal", || (ready() == 0).then_some(()));
+    receiving.signal(Signal::SIGINT);
+    assert_eq!(receiving.end(), Some(Signal::SIGINT as i32));
 }

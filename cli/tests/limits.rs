@@ -95,7 +95,7 @@ fn people_get_a_table() {
     let output = rings.run("limits", b"");
     assert_code(&output, 0);
     let text = String::from_utf8(output.stdout).unwrap();
-    for words in ["largest capacity", "senders at a time", "seats", "memory that is free", "futex_waitv"] {
+    for words in ["largest capacity", "senders at a time", "seats", "room that is free", "futex_waitv"] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
     assert!(text.contains(&format!("({} bytes)", limits::LARGEST_CAPACITY)), "{text}");
