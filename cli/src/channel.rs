@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
-use ringpost::{Builder, OpenError, Ring, SegmentError};
+use ringpost::{Builder, OpenError, Ring, RingInfo, SegmentError};
 
 use crate::{ending::Ending, quantity};
 
@@ -103,6 +103,15 @@ impl Channel {
     pub fn attach<E>(&self, attach: impl FnOnce(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
         let builder = self.directory.builder(&self.name)?;
         let ring = self.ring(builder).map_err(|error| self.about(error))?;
+        let other = match ring.info() {
+            RingInfo { mailbox: Some(_), .. } => "a mailbox",
+            RingInfo { broadcast: Some(_), .. } => "a ring from one sender to many readers",
+            _ => "",
+        };
+        if !other.is_empty() {
+            let (name, advice) = (&self.name, self.advice("stat"));
+            bail!("{name}: this is {other}, for programs, and not for `send` and `recv`; {advice} shows it");
+        }
         let end = attach(&ring).map_err(|error| self.about(error))?;
         Ok((ring, end))
     }

@@ -168,3 +168,25 @@ fn sizes_of_the_bench_have_units_too() {
     assert_eq!(output.status.code(), Some(2));
     assert!(complaint(&output).contains("'2M'"), "{}", complaint(&output));
 }
+
+#[test]
+fn a_ring_for_programs_alone_is_refused_by_its_kind_and_left_as_it_is() {
+    let rings = Rings::new();
+    let builder = |name: &str| ringpost::builder(name).directory(&rings.directory);
+    let jobs = builder("jobs").mailbox(4).create().unwrap();
+    let news = builder("news").broadcast(3).create().unwrap();
+    builder("met").rendezvous().create().unwrap();
+    for (line, kind) in [
+        ("send jobs", "this is a mailbox"),
+        ("recv jobs", "this is a mailbox"),
+        ("send news", "one sender to many readers"),
+        ("recv news", "one sender to many readers"),
+        ("send met", "rendezvous"),
+    ] {
+        let output = rings.run(line, b"hello\n");
+        assert_code(&output, 1);
+        assert!(complaint(&output).contains(kind), "{line}: {}", complaint(&output));
+    }
+    assert_eq!(jobs.statistics().sent() + news.statistics().sent(), 0);
+    assert!(jobs.statistics().senders.is_empty() && news.statistics().senders.is_empty());
+}
