@@ -14,6 +14,9 @@ pub trait Target {
     fn write(&mut self, bytes: &[u8], begun: bool) -> io::Result<usize>;
 }
 
+/// Bytes that stand around a message at most.
+const LONGEST_ENVELOPE: usize = 4;
+
 /// A buffered output that knows which messages were written to their last byte.
 pub struct Delivery<T> {
     target: T,
@@ -49,6 +52,10 @@ impl<T: Target> Delivery<T> {
         envelope: Envelope,
         read: impl Fn(usize, &mut [u8]),
     ) -> io::Result<()> {
+        if self.buffer.len() + LONGEST_ENVELOPE + length > CHUNK {
+            // So that the end of the buffer parts no message that fits into it.
+            self.flush()?;
+        }
         if envelope == Envelope::Length {
             let length =
                 u32::try_from(length).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
@@ -112,17 +119,18 @@ impl<T: Target> Delivery<T> {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes, seven at a time, and then no more.
+    /// Takes so many bytes, so many at once, and then no more.
     struct Limited {
         bytes: Vec<u8>,
         limit: usize,
+        at_once: usize,
         /// How long each piece was that it was given, and whether it was not the beginning of a message.
         pieces: Vec<(usize, bool)>,
     }
 
     impl Target for Limited {
         fn at_once(&self) -> usize {
-            7
+            self.at_once
         }
 
         fn write(&mut self, bytes: &[u8], begun: bool) -> io::Result<usize> {
@@ -134,7 +142,8 @@ mod tests {
     }
 
     fn limited(limit: usize) -> Delivery<Limited> {
-        let mut delivery = Delivery::new(Limited { bytes: Vec::new(), limit, pieces: Vec::new() });
+        let mut delivery =
+            Delivery::new(Limited { bytes: Vec::new(), limit, at_once: 7, pieces: Vec::new() });
         delivery.begin();
         delivery
     }
@@ -189,5 +198,18 @@ mod tests {
         delivery.flush().unwrap();
         let pieces = [(6, false), (3, false), (7, false), (7, true), (6, true)];
         assert_eq!(delivery.target.pieces, pieces);
+    }
+
+    #[test]
+    fn no_message_that_fits_is_parted_where_the_buffer_ends() {
+        for length in [99, 1000, 4095] {
+            let mut delivery = limited(usize::MAX);
+            delivery.target.at_once = 4096;
+            for _ in 0..3 * CHUNK / length {
+                put(&mut delivery, &vec![b'x'; length], Envelope::Behind(b'\n')).unwrap();
+            }
+            delivery.flush().unwrap();
+            assert!(delivery.target.pieces.iter().all(|&(piece, begun)| piece % (length + 1) == 0 && !begun));
+        }
     }
 }
