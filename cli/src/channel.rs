@@ -71,6 +71,9 @@ impl Directory {
     }
 }
 
+/// How often a ring may lose its name while it is attached to. On some file systems it never seems to have one.
+const TRIES: u32 = 10;
+
 /// The ring of `send` and `recv`. Either may start first: who comes first makes it.
 #[derive(Args, Debug)]
 pub struct Channel {
@@ -99,8 +102,19 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Makes or opens the ring, and attaches to it as `attach` says.
-    pub fn attach<E>(&self, attach: impl FnOnce(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
+    /// Makes or opens the ring, and attaches to it as `attach` says. Does it again when the ring has lost its name in between:
+    /// nobody else finds it then, and who had it may have ended.
+    pub fn attach<E>(&self, attach: impl Fn(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
+        for _ in 1..TRIES {
+            let (ring, end) = self.attach_once(&attach)?;
+            if ring.is_current() {
+                return Ok((ring, end));
+            }
+        }
+        self.attach_once(&attach)
+    }
+
+    fn attach_once<E>(&self, attach: impl Fn(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
         let builder = self.directory.builder(&self.name)?;
         let ring = self.ring(builder).map_err(|error| self.about(error))?;
         let other = match ring.info() {

@@ -27,6 +27,9 @@ pub struct LsArguments {
     json: bool,
 }
 
+/// Of the dead, so many are named in a row; `stat` names all.
+const NAMED: usize = 3;
+
 /// Prints the list.
 pub fn run(arguments: &LsArguments) -> Result<()> {
     let names = channel::names(&arguments.directory)?;
@@ -70,13 +73,13 @@ fn show(found: &[Report]) -> String {
                     visible(&ring.name),
                     BinaryBytes(ring.capacity).to_string(),
                     match ring.mailbox {
-                        Some(made) => format!("{} seats", attached(&ring.senders, made.seats)),
-                        None => attached(&ring.senders, ring.many_senders.unwrap_or(1)),
+                        Some(made) => attached(&ring.senders, made.seats, " seats"),
+                        None => attached(&ring.senders, ring.many_senders.unwrap_or(1), ""),
                     },
                     ring.pending_messages.to_string(),
                     match (ring.mailbox, ring.broadcast) {
                         (Some(_), _) => "mailbox".into(),
-                        (None, Some(most)) => format!("{} readers", attached(&ring.readers, most)),
+                        (None, Some(most)) => attached(&ring.readers, most, " readers"),
                         (None, None) => ring.receiver.as_ref().map_or("none".into(), who),
                     },
                     age(ring.created_ns).map_or("in the future".into(), |age| HumanDuration(age).to_string()),
@@ -94,11 +97,15 @@ fn show(found: &[Report]) -> String {
     }
 }
 
-/// How many are attached, of how many there may be, and who died.
-fn attached(participants: &[Participant], most: u8) -> String {
+/// How many are attached, of how many places there may be, and who died.
+fn attached(participants: &[Participant], most: u8, places: &str) -> String {
     let of = |state| participants.iter().filter(move |one| one.state == state);
-    let dead: String = of(State::Dead).map(|one| format!(", {}", who(one))).collect();
-    format!("{} of {most}{dead}", of(State::Alive).count())
+    let dead: String = of(State::Dead).take(NAMED).map(|one| format!(", {}", who(one))).collect();
+    let more = match of(State::Dead).count().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", {more} more dead"),
+    };
+    format!("{} of {most}{places}{dead}{more}", of(State::Alive).count())
 }
 
 /// A process, and what became of it.

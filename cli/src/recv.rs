@@ -87,8 +87,14 @@ impl Desk<'_> {
                     self.deliver()?;
                     deadline = self.deadline();
                 }
-                Err(RecvError::Disconnected) if !self.arguments.follow => return self.end(),
-                Err(RecvError::Disconnected) => self.receiver.reopen(),
+                Err(RecvError::Disconnected) if self.arguments.follow => self.receiver.reopen(),
+                Err(RecvError::Disconnected) if self.arguments.unlink => {
+                    self.unlink()?;
+                    if !self.has_more() {
+                        return Ok(());
+                    }
+                }
+                Err(RecvError::Disconnected) => return Ok(()),
                 Err(error) => return Err(about(self.arguments, &self.meter, error)),
             }
         }
@@ -132,12 +138,15 @@ impl Desk<'_> {
         result.and(self.output.target().go_on().map_err(not_written))
     }
 
-    fn end(&self) -> Result<()> {
-        if !self.arguments.unlink {
-            return Ok(());
-        }
+    /// Whether another sender has come before the name went. One that comes now sees that it's gone, and makes a ring anew.
+    fn has_more(&self) -> bool {
+        let now = self.ring.statistics();
+        now.pending_messages() > 0 || now.senders.iter().any(|sender| sender.attached)
+    }
+
+    fn unlink(&self) -> Result<()> {
         match self.ring.unlink() {
-            // Somebody else was faster.
+            // Somebody else was faster; or it was done before.
             Err(OpenError::Segment(SegmentError::NotFound { .. })) => Ok(()),
             result => result.map_err(|error| self.arguments.channel.about(error)),
         }
