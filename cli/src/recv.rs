@@ -11,7 +11,7 @@ use ringpost::{Messages, OpenError, Receiver, RecvError, Ring, SegmentError};
 use crate::{
     channel::Channel,
     delivery::Delivery,
-    ending::Ending,
+    ending::{self, Ending},
     framing::{Envelope, Framing, FramingArguments, Kind},
     input::CHUNK,
     interrupts::Interrupts,
@@ -30,6 +30,7 @@ use crate::{
 /// signal: a message of which the output has a part only is then still in the ring, and comes again whole. A message of up to
 /// 4096 bytes, with its newline or length, is never written in part to a pipe.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct RecvArguments {
     #[command(flatten)]
     channel: Channel,
@@ -139,9 +140,8 @@ impl Desk<'_> {
     }
 
     /// Whether another sender has come before the name went. One that comes now sees that it's gone, and makes a ring anew.
-    fn has_more(&self) -> bool {
-        let now = self.ring.statistics();
-        now.pending_messages() > 0 || now.senders.iter().any(|sender| sender.attached)
+    fn has_more(&mut self) -> bool {
+        self.ring.statistics().senders.iter().any(|sender| sender.attached) || !self.receiver.is_empty()
     }
 
     fn unlink(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use ringpost::{Batch, SendError, Sender, SenderKind, Trust};
 
 use crate::{
     channel::Channel,
-    ending::Ending,
+    ending::{self, Ending},
     framing::{Framing, FramingArguments},
     input::{CHUNK, Input, Limits, Piece, Pieces},
     meter::Meter,
@@ -23,6 +23,7 @@ use crate::{
 /// What is complete goes out before the next read can wait. Whatever the input is cut into, `ringpost recv` gives back
 /// the same bytes.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct SendArguments {
     #[command(flatten)]
     channel: Channel,

@@ -6,7 +6,7 @@ use indicatif::HumanDuration;
 
 use crate::{
     channel::{self, Directory},
-    ls,
+    ending, ls,
     output::{self, visible},
     report::{Participant, RingReport, lines, table},
 };
@@ -15,6 +15,7 @@ use crate::{
 ///
 /// What it was made with, who is attached, and what was done so far. Disturbs nobody.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct StatArguments {
     /// Name of the ring
     name: String,

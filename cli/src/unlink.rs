@@ -9,6 +9,7 @@ use crate::{channel::Directory, ending};
 ///
 /// Who has one open goes on using it; its memory is freed when the last one closes.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct UnlinkArguments {
     /// Names of the rings
     #[arg(required = true)]

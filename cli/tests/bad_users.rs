@@ -190,3 +190,12 @@ fn a_ring_for_programs_alone_is_refused_by_its_kind_and_left_as_it_is() {
     assert_eq!(jobs.statistics().sent() + news.statistics().sent(), 0);
     assert!(jobs.statistics().senders.is_empty() && news.statistics().senders.is_empty());
 }
+
+#[test]
+fn the_help_of_a_verb_names_its_exit_codes() {
+    for verb in ["send", "recv", "stat", "unlink"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringpost")).args(["help", verb]).output().unwrap();
+        assert_code(&output, 0);
+        assert!(String::from_utf8(output.stdout).unwrap().contains("3 no such channel"), "{verb}");
+    }
+}
