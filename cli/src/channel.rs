@@ -30,15 +30,9 @@ impl Directory {
 
     /// A verb as one would type it for a ring in here.
     pub fn advice(&self, verb: &str) -> String {
-        let quoted = self.path.to_string_lossy().replace('\'', r"'\''");
-        match self.path.to_str() {
-            Some(DEFAULT) => format!("`ringpost {verb}`"),
-            Some(plain)
-                if plain.chars().all(|letter| letter.is_alphanumeric() || "/._-".contains(letter)) =>
-            {
-                format!("`ringpost {verb} --dir {plain}`")
-            }
-            _ => format!("`ringpost {verb} --dir '{quoted}'`"),
+        match &*self.path.to_string_lossy() {
+            DEFAULT => format!("`ringpost {verb}`"),
+            path => format!("`ringpost {verb} --dir {}`", quoted(path)),
         }
     }
 
@@ -137,7 +131,7 @@ impl Channel {
 
     /// A verb as one would type it for this ring.
     pub fn advice(&self, verb: &str) -> String {
-        self.directory.advice(&format!("{verb} {}", self.name))
+        self.directory.advice(&format!("{verb} {}", quoted(&self.name)))
     }
 
     fn ring(&self, mut builder: Builder) -> Result<Ring, OpenError> {
@@ -163,4 +157,25 @@ pub fn open(directory: &Directory, name: &str) -> Result<Ring> {
 /// Names in the directory.
 pub fn names(directory: &Directory) -> Result<Vec<std::ffi::OsString>> {
     ringpost::names(directory.there()?).with_context(|| format!("can't list {}", directory.path.display()))
+}
+
+/// The word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    match word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn advice_can_be_typed() {
+        assert_eq!(quoted("/dev/shm/my-rings_1.d"), "/dev/shm/my-rings_1.d");
+        assert_eq!(quoted("two words; $HOME"), "'two words; $HOME'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
 }

@@ -118,3 +118,29 @@ pub fn who(participant: &Participant) -> String {
 pub fn age(created_ns: u64) -> Option<Duration> {
     SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(created_ns)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_dead_some_are_named_and_the_others_counted() {
+        let one = |pid, state| Participant {
+            slot: 1,
+            pid: Some(pid),
+            state,
+            messages: 0,
+            bytes: 0,
+            refused: 0,
+            blocked: 0,
+            sleeps: 0,
+            wakes: 0,
+            high_water_bytes: 0,
+        };
+        let mut seats: Vec<_> = (1..=3).map(|pid| one(pid, State::Dead)).collect();
+        seats.extend([one(7, State::Alive), one(8, State::Closed)]);
+        assert_eq!(attached(&seats, 63, " seats"), "1 of 63 seats, 1 dead, 2 dead, 3 dead");
+        seats.extend([one(4, State::Dead), one(5, State::Dead)]);
+        assert_eq!(attached(&seats, 63, ""), "1 of 63, 1 dead, 2 dead, 3 dead, 2 more dead");
+    }
+}
