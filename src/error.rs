@@ -210,6 +210,13 @@ pub enum SendError {
         /// Most bytes that a message may have there.
         longest: usize,
     },
+    /// All messages of the ring have one type, and the message is shorter than its values.
+    WrongLength {
+        /// Bytes that were to be sent.
+        length: usize,
+        /// Bytes of each message of this ring.
+        only: usize,
+    },
     /// The receiver has closed; or the mailbox was closed for all.
     Disconnected,
     /// The receiver died without closing.
@@ -261,6 +268,10 @@ impl fmt::Display for SendError {
             Self::TooLong { length, longest } => {
                 write!(f, "a message of {length} bytes is too long: {longest} are taken at most")
             }
+            Self::WrongLength { length, only } => write!(
+                f,
+                "a message of {length} bytes is no value of the ring's type: each of its messages has {only}"
+            ),
             Self::Disconnected => f.write_str("the receiver has closed, or the mailbox was closed"),
             Self::PeerDied { pid, unreceived } => {
                 write!(f, "the receiver (process {pid}) died and left {unreceived} bytes in the ring")
@@ -298,7 +309,9 @@ impl From<SendError> for io::Error {
             SendError::AtCeiling { timed_out: true, .. } => io::ErrorKind::TimedOut,
             SendError::NoMemory => io::ErrorKind::OutOfMemory,
             SendError::TimedOut | SendError::InHand => io::ErrorKind::TimedOut,
-            SendError::TooLong { .. } | SendError::NoSuchPriority { .. } => io::ErrorKind::InvalidInput,
+            SendError::TooLong { .. } | SendError::WrongLength { .. } | SendError::NoSuchPriority { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Disconnected | SendError::PeerDied { .. } => io::ErrorKind::BrokenPipe,
             SendError::TooManySenders { .. } => io::ErrorKind::ResourceBusy,

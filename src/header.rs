@@ -14,6 +14,9 @@ use crate::{
 /// Bytes of the header.
 pub(crate) const LENGTH: usize = 128;
 
+/// Where the name of the type of all messages stands, behind four bytes of zero.
+const ITEM_NAME: usize = 112;
+
 const MAGIC: [u8; 8] = *b"RINGPOST";
 /// Changes with every change of the layout or of the protocol.
 pub(crate) const VERSION: u32 = 1;
@@ -82,6 +85,27 @@ pub(crate) struct Item {
     /// Bytes.
     pub(crate) size: u32,
     pub(crate) align: u32,
+    /// FNV-1a over its name without paths.
+    pub(crate) name: u64,
+}
+
+impl Item {
+    pub(crate) fn of<T>() -> Self {
+        let size = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);
+        Self { size, align: align_of::<T>() as u32, name: fnv(bare_name::<T>().as_bytes()) }
+    }
+}
+
+/// The name of a type without the paths of its parts: two programs that have a declaration each, or have moved it, mean the same.
+pub(crate) fn bare_name<T>() -> String {
+    let mut bare = String::new();
+    for part in core::any::type_name::<T>().split("::") {
+        // What stands before the two colons is a path, back to where it begins.
+        let is_outside = |letter: char| !letter.is_alphanumeric() && letter != '_';
+        bare.truncate(bare.rfind(is_outside).map_or(0, |at| at + 1));
+        bare.push_str(part);
+    }
+    bare
 }
 
 /// What a segment is. All fields are checked when it is decoded.
@@ -144,7 +168,7 @@ impl Header {
         let rendezvous = if self.rendezvous { RENDEZVOUS } else { 0 };
         let elastic = if self.elastic { ELASTIC } else { 0 };
         let checksummed = if self.checksummed { CHECKSUMMED } else { 0 };
-        let item = self.item.unwrap_or(Item { size: 0, align: 0 });
+        let item = self.item.unwrap_or(Item { size: 0, align: 0, name: 0 });
         bytes.put(&MAGIC);
         bytes.put(&VERSION.to_ne_bytes());
         bytes.put(&BYTE_ORDER.to_ne_bytes());
@@ -163,7 +187,8 @@ impl Header {
         bytes.put(&self.namespaces.to_ne_bytes());
         bytes.put(&self.created_ns.to_ne_bytes());
         bytes.put(&self.creator.to_ne_bytes());
-        bytes.at = LENGTH - 8;
+        bytes.at = ITEM_NAME;
+        bytes.put(&item.name.to_ne_bytes());
         let sum = checksum(&bytes.bytes);
         bytes.put(&sum.to_ne_bytes());
         bytes.bytes
@@ -256,7 +281,7 @@ impl Header {
             checksummed,
             control_length,
             longest,
-            item: item.then_some(Item { size, align }),
+            item: item.then_some(Item { size, align, name: fields.u64_at(ITEM_NAME) }),
             page,
             key,
             instance: fields.u64(),
@@ -296,9 +321,13 @@ pub(crate) fn mismatch(
 
 /// FNV-1a over all but the last eight bytes: against accidents, not against malice.
 fn checksum(bytes: &[u8; LENGTH]) -> u64 {
-    bytes[..LENGTH - 8].iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, &byte| {
-        (sum ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    fnv(&bytes[..LENGTH - 8])
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 struct Writer {
@@ -352,7 +381,7 @@ mod tests {
             checksummed: false,
             control_length: layout::control_length(7, 4096) as u32,
             longest: 4000,
-            item: Some(Item { size: 24, align: 8 }),
+            item: Some(Item { size: 24, align: 8, name: 9 }),
             page: 4096,
             key: 0x1122_3344_5566_7788,
             instance: 3,
@@ -383,6 +412,15 @@ mod tests {
             let damaged = Header { kind, ..mailbox };
             assert!(matches!(Header::decode(&damaged.encode()), Err(OpenError::NotARing { .. })), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_type_has_no_paths() {
+        struct Pair<A, B>(core::marker::PhantomData<(A, B)>);
+        assert_eq!(bare_name::<Header>(), "Header");
+        assert_eq!(bare_name::<[Option<Item>; 3]>(), "[Option<Item>; 3]");
+        assert_eq!(bare_name::<Pair<Vec<Item>, (u8, Kind)>>(), "Pair<Vec<Item>, (u8, Kind)>");
+        assert_ne!(Item::of::<u64>(), Item::of::<i64>());
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub struct Local {
     #[arg(long = "dir", value_name = "DIR", default_value = "/dev/shm")]
     directory: PathBuf,
 
-    /// Size of the ring, also with K, M or G; a ring that is there must have it [default: 4M]
-    #[arg(long, value_name = "BYTES", value_parser = bytes, conflicts_with = "mailbox")]
+    /// Size of the ring, also with K, M, G or T; a ring that is there must have it [default: 4M]
+    #[arg(long, value_name = "BYTES", value_parser = ringpost::limits::parse_bytes, conflicts_with = "mailbox")]
     capacity: Option<u64>,
 
     /// A ring for up to N senders at a time; a ring that is there must be one [default: for one]
@@ -248,20 +248,6 @@ impl Inlet {
             Self::Mailbox(mailbox) => mailbox.send(Envelope::from(kind), bytes).map(drop),
         }
     }
-}
-
-/// Bytes: a number, with K, M or G behind it for powers of 1024.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return Err("the unit of bytes is K, M or G".into()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "it must be a number of bytes, such as 65536 or 64K")?;
-    number.checked_mul(1 << shift).ok_or_else(|| "this is more than there can be".into())
 }
 
 /// What the end of receiving means to the shell.

@@ -34,7 +34,7 @@ pub struct OutArguments {
     broker: BrokerArguments,
 
     /// Bytes of the longest message that the broker takes, also with K or M [default: as the broker says]
-    #[arg(long, value_name = "BYTES", value_parser = local::bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = ringpost::limits::parse_bytes)]
     longest: Option<u64>,
 
     /// Go on when all senders have closed, or have died, and wait for others

@@ -1,27 +1,72 @@
 //! Which ring a verb is about, and what its errors mean to the shell.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
-use ringpost::{Builder, OpenError, Ring, SegmentError};
+use ringpost::{Builder, OpenError, Ring, RingInfo, SegmentError};
 
 use crate::{ending::Ending, quantity};
+
+const DEFAULT: &str = "/dev/shm";
 
 /// Where rings live.
 #[derive(Args, Debug)]
 pub struct Directory {
     /// Where rings live; the same on both sides
-    #[arg(long = "dir", value_name = "DIR", default_value = "/dev/shm")]
+    #[arg(long = "dir", value_name = "DIR", default_value = DEFAULT)]
     pub path: PathBuf,
 }
 
 impl Directory {
-    /// The ring `name` in here.
-    pub fn builder(&self, name: &str) -> Builder {
-        ringpost::builder(name).directory(&self.path)
+    /// The ring `name` in here, if there is such a directory.
+    pub fn builder(&self, name: &str) -> Result<Builder> {
+        Ok(ringpost::builder(name).directory(self.there()?))
+    }
+
+    /// A verb as one would type it for a ring in here.
+    pub fn advice(&self, verb: &str) -> String {
+        match &*self.path.to_string_lossy() {
+            DEFAULT => format!("`ringpost {verb}`"),
+            path => format!("`ringpost {verb} --dir {}`", quoted(path)),
+        }
+    }
+
+    /// What went wrong with the ring `name`, and what to do where the library can't know it.
+    pub fn about(&self, name: &str, error: OpenError) -> Error {
+        match error {
+            OpenError::Segment(SegmentError::NotFound { .. }) => {
+                let advice = self.advice("ls");
+                Ending::NoSuchChannel(format!("{name}: {error}; {advice} shows the rings that there are"))
+                    .into()
+            }
+            OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
+                Error::new(error).context(format!("{name}: without --create it would be opened"))
+            }
+            // It names it itself.
+            OpenError::Name { .. } => error.into(),
+            _ => Error::new(error).context(name.to_owned()),
+        }
+    }
+
+    /// The path of the directory; the error that all verbs have in common where there is none.
+    pub fn there(&self) -> Result<&Path> {
+        let found = fs::metadata(&self.path).and_then(|found| match found.is_dir() {
+            true => Ok(&*self.path),
+            false => Err(ErrorKind::NotADirectory.into()),
+        });
+        found.with_context(|| {
+            format!("can't use the directory {}, where rings should live (--dir)", self.path.display())
+        })
     }
 }
+
+/// How often a ring may lose its name while it is attached to. On some file systems it never seems to have one.
+const TRIES: u32 = 10;
 
 /// The ring of `send` and `recv`. Either may start first: who comes first makes it.
 #[derive(Args, Debug)]
@@ -40,7 +85,8 @@ pub struct Channel {
     #[arg(long)]
     open: bool,
 
-    /// Size of the ring, also with K, M or G; a ring that is there must have it [default: 4M]
+    /// Size of the ring, also with K, M, G or T, rounded up to a power of two from 4K on; a ring that is there must have it
+    /// [default: 4M]
     #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     capacity: Option<u64>,
 
@@ -50,15 +96,45 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Makes or opens the ring, and attaches to it as `attach` says.
-    pub fn attach<E>(&self, attach: impl FnOnce(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
-        let ring = self.ring().map_err(|error| about(&self.name, error))?;
-        let end = attach(&ring).map_err(|error| about(&self.name, error))?;
+    /// Makes or opens the ring, and attaches to it as `attach` says. Does it again when the ring has lost its name in between:
+    /// nobody else finds it then, and who had it may have ended.
+    pub fn attach<E>(&self, attach: impl Fn(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
+        for _ in 1..TRIES {
+            let (ring, end) = self.attach_once(&attach)?;
+            if ring.is_current() {
+                return Ok((ring, end));
+            }
+        }
+        self.attach_once(&attach)
+    }
+
+    fn attach_once<E>(&self, attach: impl Fn(&Ring) -> Result<E, OpenError>) -> Result<(Ring, E)> {
+        let builder = self.directory.builder(&self.name)?;
+        let ring = self.ring(builder).map_err(|error| self.about(error))?;
+        let other = match ring.info() {
+            RingInfo { mailbox: Some(_), .. } => "a mailbox",
+            RingInfo { broadcast: Some(_), .. } => "a ring from one sender to many readers",
+            _ => "",
+        };
+        if !other.is_empty() {
+            let (name, advice) = (&self.name, self.advice("stat"));
+            bail!("{name}: this is {other}, for programs, and not for `send` and `recv`; {advice} shows it");
+        }
+        let end = attach(&ring).map_err(|error| self.about(error))?;
         Ok((ring, end))
     }
 
-    fn ring(&self) -> Result<Ring, OpenError> {
-        let mut builder = self.directory.builder(&self.name);
+    /// What went wrong with the ring.
+    pub fn about(&self, error: OpenError) -> Error {
+        self.directory.about(&self.name, error)
+    }
+
+    /// A verb as one would type it for this ring.
+    pub fn advice(&self, verb: &str) -> String {
+        self.directory.advice(&format!("{verb} {}", quoted(&self.name)))
+    }
+
+    fn ring(&self, mut builder: Builder) -> Result<Ring, OpenError> {
         if let Some(bytes) = self.capacity {
             builder = builder.capacity(bytes);
         }
@@ -73,26 +149,33 @@ impl Channel {
     }
 }
 
-/// What went wrong with the ring `name`, and what to do where the library can't know it.
-pub fn about(name: &str, error: OpenError) -> Error {
-    match error {
-        OpenError::Segment(SegmentError::NotFound { .. }) => {
-            Ending::NoSuchChannel(format!("{name}: {error}; `ringpost ls` shows the rings that there are"))
-                .into()
-        }
-        OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
-            Error::new(error).context(format!("{name}: without --create it would be opened"))
-        }
-        _ => Error::new(error).context(name.to_owned()),
-    }
-}
-
 /// Opens the ring `name` to look at it.
 pub fn open(directory: &Directory, name: &str) -> Result<Ring> {
-    directory.builder(name).open().map_err(|error| about(name, error))
+    directory.builder(name)?.open().map_err(|error| directory.about(name, error))
 }
 
 /// Names in the directory.
 pub fn names(directory: &Directory) -> Result<Vec<std::ffi::OsString>> {
-    ringpost::names(&directory.path).with_context(|| format!("can't list {}", directory.path.display()))
+    ringpost::names(directory.there()?).with_context(|| format!("can't list {}", directory.path.display()))
+}
+
+/// The word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    match word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn advice_can_be_typed() {
+        assert_eq!(quoted("/dev/shm/my-rings_1.d"), "/dev/shm/my-rings_1.d");
+        assert_eq!(quoted("two words; $HOME"), "'two words; $HOME'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
 }

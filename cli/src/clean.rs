@@ -9,7 +9,8 @@ use ringpost::{OpenError, SegmentError};
 
 use crate::{
     channel::{self, Directory},
-    ending, output,
+    ending,
+    output::{self, visible},
     report::{Found, LeftoverReport, lines, table},
 };
 
@@ -36,12 +37,12 @@ pub fn run(arguments: &CleanArguments) -> Result<()> {
     let mut found = Vec::new();
     let mut result = Ok(());
     for name in &channel::names(&arguments.directory)? {
-        let (report, removed) = look(arguments, name);
+        let (report, removed) = look(arguments, name)?;
         found.extend(report);
         // What is returned is told at the end.
         if let Err(error) = removed
             && let Err(earlier) =
-                std::mem::replace(&mut result, Err(channel::about(&name.to_string_lossy(), error)))
+                std::mem::replace(&mut result, Err(arguments.directory.about(&name.to_string_lossy(), error)))
         {
             ending::complain(&earlier);
         }
@@ -56,24 +57,24 @@ pub fn run(arguments: &CleanArguments) -> Result<()> {
 }
 
 /// What stands under a name, unless somebody uses it. Looked at and removed while nobody can open it.
-fn look(arguments: &CleanArguments, name: &OsStr) -> (Option<LeftoverReport>, Result<(), OpenError>) {
+fn look(arguments: &CleanArguments, name: &OsStr) -> Result<(Option<LeftoverReport>, Result<(), OpenError>)> {
     let shown = name.to_string_lossy().into_owned();
     let path = arguments.directory.path.join(format!("ringpost.{shown}")).display().to_string();
     let Some(name) = name.to_str() else {
-        return (Some(LeftoverReport::kept(shown, path, "its name is not UTF-8".into())), Ok(()));
+        return Ok((Some(LeftoverReport::kept(shown, path, "its name is not UTF-8".into())), Ok(())));
     };
-    match arguments.directory.builder(name).leftover() {
+    Ok(match arguments.directory.builder(name)?.leftover() {
         Ok(leftover) => {
             let mut report = LeftoverReport::new(shown, path, &leftover);
-            let removed = if arguments.yes { leftover.remove() } else { return (Some(report), Ok(())) };
-            if removed.is_ok() {
+            let removed = if arguments.yes { leftover.remove() } else { Ok(()) };
+            if arguments.yes && removed.is_ok() {
                 report.state = Found::Removed;
             }
             (Some(report), removed)
         }
         Err(OpenError::Segment(SegmentError::NotFound { .. } | SegmentError::InUse { .. })) => (None, Ok(())),
         Err(error) => (Some(LeftoverReport::kept(shown, path, error.to_string())), Ok(())),
-    }
+    })
 }
 
 fn show(found: &[LeftoverReport]) -> String {
@@ -85,17 +86,17 @@ fn show(found: &[LeftoverReport]) -> String {
             Found::Left => "left",
             Found::Removed => "removed",
             Found::Kept => {
-                kept.push_str(&format!("{}: {}\n", report.name, report.why));
+                kept.push_str(&format!("{}: {}\n", visible(&report.name), visible(&report.why)));
                 continue;
             }
         };
         left.add_row([
-            report.name.clone(),
+            visible(&report.name),
             state.into(),
             count(report.pending_messages),
             count(report.pending_bytes),
             BinaryBytes(report.memory_bytes.unwrap_or(0)).to_string(),
-            report.why.clone(),
+            visible(&report.why),
         ]);
     }
     let kept = if kept.is_empty() { kept } else { format!("Kept:\n{kept}") };

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, raise, signal, sigprocmask};
 
+use crate::output::visible;
+
 /// Shown under `--help`; the codes that the verbs keep to.
 pub const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 error, 2 usage, 3 no such channel, 4 time-out, 5 peer died";
@@ -57,7 +59,7 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 
 /// Tells on standard error what went wrong.
 pub fn complain(error: &anyhow::Error) {
-    eprintln!("ringpost: {error:#}");
+    eprintln!("ringpost: {}", visible(&format!("{error:#}")));
 }
 
 /// Lets the shell see that a signal ended this process.

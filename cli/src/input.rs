@@ -17,6 +17,8 @@ pub struct Limits {
     pub longest: usize,
     /// Whether a longer line may go as several messages: only where no other sender's can come in between.
     pub divisible: bool,
+    /// Whether each message must be as long as the longest: all have one type.
+    pub uniform: bool,
 }
 
 /// One message, as it lies in the input.
@@ -130,19 +132,28 @@ fn cut(
     searched: usize,
     ended: bool,
 ) -> Result<Option<(Piece<'_>, usize)>> {
-    match framing {
-        _ if rest.is_empty() => Ok(None),
-        Framing::Raw => Ok(Some((Piece { kind: Kind::Chunk, bytes: rest }, rest.len()))),
-        Framing::Lines => delimited(b'\n', Kind::Line, limits, rest, searched, ended),
-        Framing::Null => delimited(0, Kind::Record, limits, rest, searched, ended),
-        Framing::LengthPrefixed => prefixed(limits, rest, ended),
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let found = match framing {
+        Framing::Raw => Some((Piece { kind: Kind::Chunk, bytes: rest }, rest.len())),
+        Framing::Lines => delimited(b'\n', Kind::Line, limits, rest, searched, ended)?,
+        Framing::Null => delimited(0, Kind::Record, limits, rest, searched, ended)?,
+        Framing::LengthPrefixed => prefixed(limits, rest, ended)?,
+    };
+    match found {
+        Some((piece, _)) if limits.uniform && piece.bytes.len() != limits.longest => match framing {
+            Framing::Raw if !ended => Ok(None),
+            _ => Err(SendError::WrongLength { length: piece.bytes.len(), only: limits.longest }.into()),
+        },
+        found => Ok(found),
     }
 }
 
 fn delimited(
     delimiter: u8,
     kind: Kind,
-    Limits { longest, divisible }: Limits,
+    Limits { longest, divisible, .. }: Limits,
     rest: &[u8],
     searched: usize,
     ended: bool,
@@ -211,7 +222,17 @@ mod tests {
         longest: usize,
         divisible: bool,
     ) -> (Vec<(Kind, Vec<u8>)>, Result<()>) {
-        let mut input = Input::new(Portions(bytes, portion), framing, Limits { longest, divisible }, 4);
+        let limits = Limits { longest, divisible, uniform: false };
+        all_within(bytes, portion, framing, limits)
+    }
+
+    fn all_within(
+        bytes: &[u8],
+        portion: usize,
+        framing: Framing,
+        limits: Limits,
+    ) -> (Vec<(Kind, Vec<u8>)>, Result<()>) {
+        let mut input = Input::new(Portions(bytes, portion), framing, limits, 4);
         let mut messages = Vec::new();
         while input.fill().unwrap() {
             loop {
@@ -293,12 +314,25 @@ mod tests {
 
     #[test]
     fn a_batch_stops_at_its_room_and_has_one_message_at_least() {
-        let limits = Limits { longest: 100, divisible: true };
+        let limits = Limits { longest: 100, divisible: true, uniform: false };
         let mut input = Input::new(b"a\nb\nc\n".as_slice(), Framing::Lines, limits, 64);
         input.fill().unwrap();
         assert_eq!(input.pieces(9, 48).unwrap().pieces.len(), 2);
         assert_eq!(input.pieces(9, 1).unwrap().pieces.len(), 1);
         assert_eq!(input.pieces(3, 999).unwrap().taken, 6);
         assert_eq!(input.pieces(0, 999).unwrap().taken, 0);
+    }
+
+    #[test]
+    fn where_all_messages_have_one_length_no_other_is_cut() {
+        let limits = Limits { longest: 4, divisible: false, uniform: true };
+        for portion in 1..6 {
+            let (messages, end) = all_within(b"onceonlyx", portion, Framing::Raw, limits);
+            assert_eq!(messages, [(Chunk, b"once".to_vec()), (Chunk, b"only".to_vec())]);
+            assert!(end.unwrap_err().to_string().contains("each of its messages has 4"));
+            let (messages, end) = all_within(b"once\nfor\n", portion, Framing::Lines, limits);
+            assert_eq!(messages, [(Line, b"once".to_vec())]);
+            end.unwrap_err();
+        }
     }
 }

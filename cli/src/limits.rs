@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     channel::Directory,
-    output,
+    output::{self, visible},
     report::{lines, table},
 };
 
@@ -37,7 +37,7 @@ pub struct LimitsArguments {
 
 /// Prints them.
 pub fn run(arguments: &LimitsArguments) -> Result<()> {
-    let limits = Limits::here(&arguments.directory.path)?;
+    let limits = Limits::here(arguments.directory.there()?)?;
     let text = if arguments.json { serde_json::to_string(&limits)? + "\n" } else { show(&limits) };
     output::print(&text)
 }
@@ -193,8 +193,9 @@ fn show(Limits { ring, mailbox, readers, lanes, place, process, kernel, .. }: &L
     add("mailbox", "kinds of message", mailbox.kinds.to_string());
     add("mailbox", "longest message", format!("{} bytes", mailbox.longest_message));
     add("one wait", "rings", lanes.to_string());
-    add(&place.path, "memory", size(place.total));
-    add(&place.path, "memory that is free", size(place.free));
+    let path = visible(&place.path);
+    add(&path, "room", size(place.total));
+    add(&path, "room that is free", size(place.free));
     add("this process", "descriptors", count(process.descriptors));
     add("this process", "descriptors, if raised", count(process.descriptors_at_most));
     add("this process", "bytes of a file", process.file_size.map_or("no limit".into(), size));

@@ -6,7 +6,7 @@
 use std::{
     env,
     ffi::OsString,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, Read, Write},
     mem,
     os::{fd::AsFd, unix::process::ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
@@ -14,15 +14,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, error::ErrorKind};
 use ringpost::{ByteReader, ByteWriter, Receiver, RecvError};
 
 use crate::{ending::Ending, input::CHUNK};
 
 /// Join two programs by a ring, as `first | second` does by a pipe: ringpost pipe -- ls -l -- more
 ///
-/// Ends when both have ended, with the exit code of the second (128 and the signal's number if a signal ended it). When the
-/// second closes its input, the first gets a broken pipe.
+/// Ends when both have ended, with the exit code of the second (128 and the signal's number if a signal ended it); with 1 when that
+/// is 0 and the first could not be started. When the second closes its input, the first gets a broken pipe.
 #[derive(Args, Debug)]
 pub struct PipeArguments {
     /// The first program with its arguments, then `--`, then the second with its own
@@ -43,8 +43,9 @@ pub fn run(arguments: &PipeArguments) -> Result<()> {
         return write_output_of(&arguments.programs);
     }
     let mut programs = arguments.programs.splitn(2, |word| word == "--");
-    let (Some(first), Some(second)) = (programs.next(), programs.next()) else {
-        bail!("there is one program only: ringpost pipe -- ls -l -- more");
+    let (Some(first @ [_, ..]), Some(second @ [_, ..])) = (programs.next(), programs.next()) else {
+        let what = "two programs are to be joined: ringpost pipe -- ls -l -- more\n";
+        clap::Error::raw(ErrorKind::WrongNumberOfValues, what).exit();
     };
     // It has no name: nothing is left of it, however all this ends.
     let ring = ringpost::unnamed().memfd()?;
@@ -60,10 +61,12 @@ pub fn run(arguments: &PipeArguments) -> Result<()> {
     let input = second.stdin.take().context("the second program has no input")?;
     let read = read_into(input, receiver, &mut writing);
     let status = second.wait()?;
-    writing.wait()?;
-    match (read, status.success()) {
-        (read, true) => read,
-        (_, false) => Err(Ending::Program(code(status)).into()),
+    // It has said itself what kept it from writing all that the first program has printed.
+    let has_written = writing.wait()?.success();
+    match status.success() {
+        false => Err(Ending::Program(code(status)).into()),
+        true if has_written => read,
+        true => read.and(Err(Ending::Program(1).into())),
     }
 }
 
@@ -73,8 +76,8 @@ fn read_into(input: impl Write, mut receiver: Receiver, writing: &mut Child) -> 
         return Ok(());
     }
     match pump(ByteReader::new(receiver), input) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
             Err(Ending::PeerDied(format!("{error}: the output of the first program may not be whole")).into())
         }
         copied => copied.context("can't copy from the ring"),
@@ -107,7 +110,7 @@ fn write_output_of(program: &[OsString]) -> Result<()> {
     let copied = pump(output, writer);
     first.wait()?;
     match copied {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         copied => copied.context("can't copy to the ring"),
     }
 }
@@ -119,7 +122,7 @@ fn pump(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => to.write_all(&buffer[..count])?,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

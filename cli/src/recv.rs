@@ -1,22 +1,22 @@
 //! `ringpost recv`: a ring to standard output.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, stdout};
 use std::mem;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
 use ringpost::{Messages, OpenError, Receiver, RecvError, Ring, SegmentError};
 
 use crate::{
-    channel::{self, Channel},
+    channel::Channel,
     delivery::Delivery,
-    ending::Ending,
+    ending::{self, Ending},
     framing::{Envelope, Framing, FramingArguments, Kind},
     input::CHUNK,
+    interrupts::Interrupts,
     meter::Meter,
+    outlet::Outlet,
     quantity,
 };
 
@@ -25,7 +25,12 @@ use crate::{
 /// Ends when all senders have closed. Gives back the bytes that `ringpost send` was given, unless a flag asks for
 /// something else; the messages of other programs are written as lines. A message leaves the ring only when it was written: what standard
 /// output does not take is there for the next receiver.
+///
+/// A signal ends it between two messages. When standard output takes nothing, it ends within a second, and at once at a second
+/// signal: a message of which the output has a part only is then still in the ring, and comes again whole. A message of up to
+/// 4096 bytes, with its newline or length, is never written in part to a pipe.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct RecvArguments {
     #[command(flatten)]
     channel: Channel,
@@ -53,12 +58,11 @@ pub struct RecvArguments {
 /// Attaches and receives until the end.
 pub fn run(arguments: &RecvArguments) -> Result<()> {
     // Before the library starts a thread, which would take the signals.
-    let signals = Signals::hold_back()?;
+    let interrupts = Interrupts::hold_back()?;
     let (ring, receiver) = arguments.channel.attach(Ring::receiver)?;
-    let output = Delivery::to_stdout().context("can't use standard output")?;
-    let mut desk =
-        Desk { arguments, ring, receiver, signals, output, meter: Meter::new(&stdout()), at_once: 1 };
-    desk.run()
+    let output = Outlet::to_stdout(interrupts).context("can't use standard output")?;
+    let (output, meter) = (Delivery::new(output), Meter::new(&stdout()));
+    Desk { arguments, ring, receiver, output, meter, at_once: 1 }.run()
 }
 
 /// Most messages that are written and released together.
@@ -69,8 +73,7 @@ struct Desk<'a> {
     arguments: &'a RecvArguments,
     ring: Ring,
     receiver: Receiver,
-    signals: Signals,
-    output: Delivery<File>,
+    output: Delivery<Outlet>,
     meter: Meter,
     /// As many messages of the size of the last ones as make a chunk.
     at_once: usize,
@@ -85,8 +88,14 @@ impl Desk<'_> {
                     self.deliver()?;
                     deadline = self.deadline();
                 }
-                Err(RecvError::Disconnected) if !self.arguments.follow => return self.end(),
-                Err(RecvError::Disconnected) => self.receiver.reopen(),
+                Err(RecvError::Disconnected) if self.arguments.follow => self.receiver.reopen(),
+                Err(RecvError::Disconnected) if self.arguments.unlink => {
+                    self.unlink()?;
+                    if !self.has_more() {
+                        return Ok(());
+                    }
+                }
+                Err(RecvError::Disconnected) => return Ok(()),
                 Err(error) => return Err(about(self.arguments, &self.meter, error)),
             }
         }
@@ -95,8 +104,8 @@ impl Desk<'_> {
 
     /// Waits until there is a message.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<(), RecvError> {
-        let Self { signals, receiver, .. } = self;
-        signals.let_in(|| {
+        let Self { output, receiver, .. } = self;
+        output.target().interrupts().let_in(|| {
             let message = match deadline {
                 None => receiver.recv(),
                 Some(deadline) => receiver.recv_deadline(deadline),
@@ -127,17 +136,19 @@ impl Desk<'_> {
         }
         self.meter.add(whole as u64, bytes);
         self.at_once = (CHUNK / (bytes / count.max(1) + 1)).clamp(1, MOST_AT_ONCE);
-        result
+        result.and(self.output.target().go_on().map_err(not_written))
     }
 
-    fn end(&self) -> Result<()> {
-        if !self.arguments.unlink {
-            return Ok(());
-        }
+    /// Whether another sender has come before the name went. One that comes now sees that it's gone, and makes a ring anew.
+    fn has_more(&mut self) -> bool {
+        self.ring.statistics().senders.iter().any(|sender| sender.attached) || !self.receiver.is_empty()
+    }
+
+    fn unlink(&self) -> Result<()> {
         match self.ring.unlink() {
-            // Somebody else was faster.
+            // Somebody else was faster; or it was done before.
             Err(OpenError::Segment(SegmentError::NotFound { .. })) => Ok(()),
-            result => result.map_err(|error| channel::about(&self.arguments.channel.name, error)),
+            result => result.map_err(|error| self.arguments.channel.about(error)),
         }
     }
 
@@ -155,7 +166,8 @@ fn about(arguments: &RecvArguments, meter: &Meter, error: RecvError) -> Error {
     let (name, received) = (&arguments.channel.name, meter.messages());
     match error {
         RecvError::TimedOut => Ending::TimedOut(format!(
-            "{name}: {error}, after {received} messages: send some with `ringpost send {name}`, or wait longer"
+            "{name}: {error}, after {received} messages: send some with {}, or wait longer",
+            arguments.channel.advice("send")
         ))
         .into(),
         RecvError::PeerDied { .. } => Ending::PeerDied(format!(
@@ -166,7 +178,7 @@ fn about(arguments: &RecvArguments, meter: &Meter, error: RecvError) -> Error {
     }
 }
 
-fn write(messages: &Messages<'_>, wanted: Option<Framing>, output: &mut Delivery<File>) -> Result<()> {
+fn write(messages: &Messages<'_>, wanted: Option<Framing>, output: &mut Delivery<Outlet>) -> Result<()> {
     output.begin();
     let framed = messages.iter().try_for_each(|message| {
         let envelope = Envelope::new(Kind::of(message.kind()), wanted)?;
@@ -176,31 +188,10 @@ fn write(messages: &Messages<'_>, wanted: Option<Framing>, output: &mut Delivery
 }
 
 fn not_written(error: io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Ending::StdoutClosed.into(),
-        _ => Error::new(error)
+    match error.downcast::<Ending>() {
+        Ok(interrupted) => interrupted.into(),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ending::StdoutClosed.into(),
+        Err(error) => Error::new(error)
             .context("can't write to standard output; what it did not take is still in the ring"),
-    }
-}
-
-/// The signals that ask for the end. They come through only while this process waits for a message: one that is being
-/// written is not cut in half, and one that was written does not come again.
-struct Signals(SigSet);
-
-impl Signals {
-    /// In this thread, and in those that it starts from now on.
-    fn hold_back() -> Result<Self> {
-        let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
-        ends.thread_block().context("can't hold signals back")?;
-        Ok(Self(ends))
-    }
-
-    /// Lets them in while `wait` runs: then they end the process.
-    fn let_in<T>(&self, wait: impl FnOnce() -> T) -> T {
-        // Neither call can fail with a set of valid signals.
-        let _ = self.0.thread_unblock();
-        let result = wait();
-        let _ = self.0.thread_block();
-        result
     }
 }

@@ -11,7 +11,7 @@ use ringpost::{Batch, SendError, Sender, SenderKind, Trust};
 
 use crate::{
     channel::Channel,
-    ending::Ending,
+    ending::{self, Ending},
     framing::{Framing, FramingArguments},
     input::{CHUNK, Input, Limits, Piece, Pieces},
     meter::Meter,
@@ -23,6 +23,7 @@ use crate::{
 /// What is complete goes out before the next read can wait. Whatever the input is cut into, `ringpost recv` gives back
 /// the same bytes.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct SendArguments {
     #[command(flatten)]
     channel: Channel,
@@ -50,13 +51,14 @@ pub struct SendArguments {
 /// Attaches and sends until the input ends.
 pub fn run(arguments: &SendArguments) -> Result<()> {
     let many = |ring: &ringpost::Ring| ring.info().many_senders.is_some();
-    let (_, sender) = arguments.channel.attach(|ring| match many(ring) {
+    let (ring, sender) = arguments.channel.attach(|ring| match many(ring) {
         false => ring.sender().map(Either::Only),
         true => ring.multi_sender().map(Either::OneOfMany),
     })?;
+    let uniform = ring.info().item_size.is_some();
     match sender {
-        Either::Only(sender) => arguments.pump(sender, true),
-        Either::OneOfMany(sender) => arguments.pump(sender, false),
+        Either::Only(sender) => arguments.pump(sender, !uniform, uniform),
+        Either::OneOfMany(sender) => arguments.pump(sender, false, uniform),
     }
 }
 
@@ -67,8 +69,14 @@ enum Either {
 }
 
 impl SendArguments {
-    fn pump<P: Trust, K: SenderKind>(&self, mut sender: Sender<P, K>, alone: bool) -> Result<()> {
-        let mut input = self.input(&sender, alone)?;
+    fn pump<P: Trust, K: SenderKind>(
+        &self,
+        mut sender: Sender<P, K>,
+        divisible: bool,
+        uniform: bool,
+    ) -> Result<()> {
+        let limits = Limits { longest: sender.longest_message(), divisible, uniform };
+        let mut input = self.input(limits).with_context(|| self.channel.name.clone())?;
         let mut meter = Meter::new(&stdin());
         let mut pace = Pace::new(self.rate);
         // Small enough that the receiver empties one part of the ring while another fills.
@@ -76,7 +84,8 @@ impl SendArguments {
         while self.left(&meter) > 0 && input.fill().context("can't read standard input")? {
             loop {
                 let most = self.left(&meter).min(pace.most());
-                let Pieces { pieces, taken } = input.pieces(most, room)?;
+                let Pieces { pieces, taken } =
+                    input.pieces(most, room).with_context(|| self.so_far(&meter))?;
                 if pieces.is_empty() {
                     break;
                 }
@@ -89,22 +98,22 @@ impl SendArguments {
         Ok(())
     }
 
-    fn input<P: Trust, K: SenderKind>(
-        &self,
-        sender: &Sender<P, K>,
-        alone: bool,
-    ) -> Result<Input<impl Read + use<P, K>>> {
-        let longest = sender.longest_message();
+    fn input(&self, limits: Limits) -> Result<Input<impl Read + use<>>> {
+        let Limits { longest, uniform, .. } = limits;
         let framing = self.framing.chosen().unwrap_or(Framing::Lines);
         let chunk = match (framing, self.size) {
             (Framing::Raw, Some(length)) if length > longest => {
                 return Err(SendError::TooLong { length, longest }.into());
             }
+            (Framing::Raw, Some(length)) if length < longest && uniform => {
+                return Err(SendError::WrongLength { length, only: longest }.into());
+            }
             (Framing::Raw, Some(size)) => size,
             (Framing::Raw, None) => CHUNK.min(longest).max(1),
             _ => CHUNK,
         };
-        Ok(Input::new(stdin().lock(), framing, Limits { longest, divisible: alone }, chunk))
+        crate::output::input().context("can't read standard input")?;
+        Ok(Input::new(stdin().lock(), framing, limits, chunk))
     }
 
     fn left(&self, meter: &Meter) -> u64 {
@@ -115,15 +124,21 @@ impl SendArguments {
         let (name, sent) = (&self.channel.name, meter.messages());
         match error {
             SendError::TimedOut => Ending::TimedOut(format!(
-                "{name}: {error}, after {sent} messages: receive them with `ringpost recv {name}`, or wait longer"
+                "{name}: {error}, after {sent} messages: receive them with {}, or wait longer",
+                self.channel.advice("recv")
             ))
             .into(),
             SendError::PeerDied { .. } => Ending::PeerDied(format!(
-                "{name}: {error}, after {sent} messages: another `ringpost recv {name}` gets what it left"
+                "{name}: {error}, after {sent} messages: another {} gets what it left",
+                self.channel.advice("recv")
             ))
             .into(),
-            _ => Error::new(error).context(format!("{name}: after {sent} messages")),
+            _ => Error::new(error).context(self.so_far(meter)),
         }
+    }
+
+    fn so_far(&self, meter: &Meter) -> String {
+        format!("{}: after {} messages", self.channel.name, meter.messages())
     }
 }
 

@@ -6,7 +6,8 @@ use indicatif::HumanDuration;
 
 use crate::{
     channel::{self, Directory},
-    ls, output,
+    ending, ls,
+    output::{self, visible},
     report::{Participant, RingReport, lines, table},
 };
 
@@ -14,6 +15,7 @@ use crate::{
 ///
 /// What it was made with, who is attached, and what was done so far. Disturbs nobody.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct StatArguments {
     /// Name of the ring
     name: String,
@@ -36,8 +38,8 @@ pub fn run(arguments: &StatArguments) -> Result<()> {
 
 fn show(ring: &RingReport) -> String {
     let facts = [
-        ("name", ring.name.clone()),
-        ("path", ring.path.clone()),
+        ("name", visible(&ring.name)),
+        ("path", visible(&ring.path)),
         (
             "made",
             match ls::age(ring.created_ns) {

@@ -3,15 +3,13 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::{
-    channel::{self, Directory},
-    ending,
-};
+use crate::{channel::Directory, ending};
 
 /// Remove rings by name
 ///
 /// Who has one open goes on using it; its memory is freed when the last one closes.
 #[derive(Args, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct UnlinkArguments {
     /// Names of the rings
     #[arg(required = true)]
@@ -25,9 +23,10 @@ pub struct UnlinkArguments {
 pub fn run(arguments: &UnlinkArguments) -> Result<()> {
     let mut result = Ok(());
     for name in &arguments.names {
-        if let Err(error) = arguments.directory.builder(name).unlink() {
+        if let Err(error) = arguments.directory.builder(name)?.unlink() {
             // What is returned is told at the end.
-            if let Err(earlier) = std::mem::replace(&mut result, Err(channel::about(name, error))) {
+            if let Err(earlier) = std::mem::replace(&mut result, Err(arguments.directory.about(name, error)))
+            {
                 ending::complain(&earlier);
             }
         }

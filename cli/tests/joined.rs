@@ -77,14 +77,17 @@ fn a_second_that_has_enough_ends_a_first_that_would_go_on_for_ever() {
 fn a_program_that_is_not_there_is_named() {
     let complaint = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let first = pipe("no-such-program -- cat");
-    assert_code(&first, 0);
+    assert_code(&first, 1);
     assert!(complaint(&first).contains("can't start no-such-program"), "{}", complaint(&first));
     let second = pipe("echo -- no-such-program");
     assert_code(&second, 1);
     assert!(complaint(&second).contains("can't start no-such-program"), "{}", complaint(&second));
-    let only = pipe("echo");
-    assert_code(&only, 1);
-    assert!(complaint(&only).contains("one program only"), "{}", complaint(&only));
+    for few in ["", "echo", "echo --", "-- cat"] {
+        let few = pipe(few);
+        assert_code(&few, 2);
+        assert!(complaint(&few).contains("ringpost pipe --"), "{}", complaint(&few));
+        assert!(!complaint(&few).contains("into-ring"), "{}", complaint(&few));
+    }
 }
 
 #[test]

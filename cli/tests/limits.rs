@@ -95,7 +95,7 @@ fn people_get_a_table() {
     let output = rings.run("limits", b"");
     assert_code(&output, 0);
     let text = String::from_utf8(output.stdout).unwrap();
-    for words in ["largest capacity", "senders at a time", "seats", "memory that is free", "futex_waitv"] {
+    for words in ["largest capacity", "senders at a time", "seats", "room that is free", "futex_waitv"] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
     assert!(text.contains(&format!("({} bytes)", limits::LARGEST_CAPACITY)), "{text}");
@@ -108,5 +108,5 @@ fn a_place_that_is_not_there_is_an_error() {
     std::fs::remove_dir(&rings.directory).unwrap();
     let output = rings.run("limits", b"");
     assert_code(&output, 1);
-    assert!(complaint(&output).contains("can't look at"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("can't use the directory"), "{}", complaint(&output));
 }

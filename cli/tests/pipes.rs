@@ -445,6 +445,26 @@ fn the_name_goes_at_the_end_when_that_is_asked_for() {
 }
 
 #[test]
+fn what_is_sent_while_the_name_goes_is_received_now_or_later() {
+    let rings = Rings::new();
+    for round in 0..10 {
+        let receiver = rings.start("recv x --unlink");
+        let sent = thread::scope(|scope| {
+            let first = scope.spawn(|| rings.run("send x", b"first\n"));
+            let second = scope.spawn(|| rings.run("send x", b"second\n"));
+            [("first", first), ("second", second)].map(|(line, sender)| (line, sender.join().unwrap()))
+        });
+        let mut received = receiver.finish().stdout;
+        received.extend(rings.run("recv x --open --timeout 0", b"").stdout);
+        let received = String::from_utf8(received).unwrap();
+        for (line, sender) in sent {
+            let times = received.lines().filter(|&found| found == line).count();
+            assert_eq!(times, usize::from(sender.status.success()), "{line} of round {round}: {received}");
+        }
+    }
+}
+
+#[test]
 fn bad_flags_are_code_two_and_bad_names_code_one() {
     let rings = Rings::new();
     for flags in [

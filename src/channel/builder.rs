@@ -126,8 +126,9 @@ pub fn unnamed() -> Builder {
 }
 
 impl Builder {
-    /// Bytes of the data area, from 4096 to 2^40, rounded up to a power of two. Each message takes 16 bytes more than its
-    /// length, rounded up to 8. Default 4 MiB. When a ring is opened: what it must have.
+    /// Bytes of the data area, from 1 to 2^40, rounded up to a power of two and at least to
+    /// [`smallest_capacity`](crate::limits::smallest_capacity). Each message takes 16 bytes more than its length, rounded up to
+    /// 8. Default 4 MiB. When a ring is opened: what it must have.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
         self
@@ -155,9 +156,12 @@ impl Builder {
 
     /// A ring in which every message is a `T`; attach with [`Sender::typed`](crate::Sender::typed) and
     /// [`Receiver::typed`](crate::Receiver::typed). The alignment of `T` can be at most 8.
+    ///
+    /// The ring keeps the size of `T`, its alignment, and a number made of its name without paths. An end of another type is
+    /// refused, and so is a message of another length, whoever sends it; bytes of that length are still anybody's, and are checked
+    /// when they are received.
     pub fn fixed<T>(mut self) -> Self {
-        let size = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);
-        self.item = Some(Item { size, align: align_of::<T>() as u32 });
+        self.item = Some(Item::of::<T>());
         self.longest = Some(size_of::<T>() as u64);
         self
     }
@@ -439,7 +443,12 @@ impl Builder {
             }
         }
         if self.item.is_some() && self.item != found.item {
-            return Err(mismatch("type of message", item(found.item), item(self.item)));
+            return Err(match (item(found.item), item(self.item)) {
+                (found, asked) if found == asked => {
+                    mismatch("name of the type of message", "another one", "that of the builder's type")
+                }
+                (found, asked) => mismatch("type of message", found, asked),
+            });
         }
         if let Some(asked) = self.longest.filter(|&asked| asked != found.longest as u64) {
             return Err(mismatch("longest message in bytes", found.longest, asked));
@@ -546,7 +555,7 @@ fn hex(bytes: [u8; 16]) -> String {
 fn item(item: Option<Item>) -> String {
     match item {
         None => "any bytes".into(),
-        Some(Item { size, align }) => format!("{size} bytes aligned to {align}"),
+        Some(Item { size, align, .. }) => format!("{size} bytes aligned to {align}"),
     }
 }
 

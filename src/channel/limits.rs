@@ -47,6 +47,31 @@ pub const MAILBOX_MESSAGES: u32 = mailbox::MOST_CELLS;
 /// Most rings that [`Lanes`](crate::Lanes), [`Select`](crate::Select) or [`Dispatcher`](crate::Dispatcher) wait for at once.
 pub const LANES: usize = wait::MOST_BELLS;
 
+/// Reads a number of bytes as people write it: `65536`, or with K, M, G or T behind it, also as KiB and so on, for powers of 1024.
+///
+/// ```
+/// assert_eq!(ringpost::limits::parse_bytes("1T"), Ok(ringpost::limits::LARGEST_CAPACITY));
+/// ```
+///
+/// # Errors
+/// What would be right.
+pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" | "KIB" => 10,
+        "M" | "MIB" => 20,
+        "G" | "GIB" => 30,
+        "T" | "TIB" => 40,
+        _ => return Err("the unit of bytes is K, M, G or T, also KiB and so on, for powers of 1024"),
+    };
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err("it must be a whole number of bytes, such as 65536 or 64K");
+    }
+    let number: Option<u64> = digits.parse().ok();
+    number.and_then(|number| number.checked_mul(1 << shift)).ok_or("this is more than there can be")
+}
+
 /// Bytes of the smallest data area of a ring that processes share: at least a page.
 pub fn smallest_capacity() -> u64 {
     header::LEAST_CAPACITY.max(process::page_bytes() as u64)
@@ -82,5 +107,26 @@ pub fn kernel() -> Kernel {
         membarrier: barrier::register(),
         pidfd: support::pidfd(),
         memfd_seals: support::memfd_seals(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_bytes;
+
+    #[test]
+    fn bytes_take_a_binary_unit() {
+        assert_eq!((parse_bytes("0"), parse_bytes("4096")), (Ok(0), Ok(4096)));
+        for (shift, units) in [(10, ["K", "k", "KiB"]), (20, ["M", "m", "MiB"]), (30, ["G", "g", "gib"])] {
+            for unit in units {
+                assert_eq!(parse_bytes(&format!("3{unit}")), Ok(3 << shift), "{unit}");
+            }
+        }
+        assert_eq!((parse_bytes("1T"), parse_bytes("2TiB")), (Ok(1 << 40), Ok(2 << 40)));
+        for wrong in
+            ["", "K", "-1", "+1", "1.5M", "1P", "1KB", "16777216T", "99999999999999999999", "64 K", "1µ"]
+        {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -61,11 +61,13 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
         self.info = self.info.with_kind(kind);
     }
 
-    /// Shortens the message to its first `length` bytes; does nothing when it is not longer.
+    /// Shortens the message to its first `length` bytes; does nothing when it is not longer, or the ring's messages all have
+    /// one type.
     #[inline]
     pub fn truncate(&mut self, length: usize) {
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        self.info = self.info.with_length(self.info.length().min(length));
+        if let Ok(length) = self.sender.check_length(length.min(self.len())) {
+            self.info = self.info.with_length(length);
+        }
     }
 
     /// Copies `bytes` into the message from byte `offset` on.

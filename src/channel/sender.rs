@@ -157,6 +157,8 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     pub(super) waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
+    /// How much shorter than the longest a message may be: nothing, where all have one type.
+    slack: u32,
     /// Bytes behind each message that guard it.
     pub(super) trailer: u32,
     pub(super) scope: Scope,
@@ -184,18 +186,20 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>, before: claim::Seen) -> Self {
         let inner = &attachment.inner;
-        let (longest, scope, spin) = (inner.header.longest, inner.scope, inner.spin());
+        let (scope, spin) = (inner.scope, inner.spin());
+        let longest = inner.header.item.map_or(inner.header.longest, |item| item.size);
+        let slack = if inner.header.item.is_some() { 0 } else { longest };
         let waker = Waker::new(inner.header.asymmetric);
         let (generation, trailer) = (Generation::current(), checksum::trailer(&inner.header));
         let marker = PhantomData;
-        Self { producer, attachment, before, waker, longest, trailer, scope, generation, spin, marker }
+        Self { producer, attachment, before, waker, longest, slack, trailer, scope, generation, spin, marker }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
     ///
     /// # Errors
     /// [`SendError::Disconnected`] or [`SendError::PeerDied`] when there is nobody to receive it any more,
-    /// [`SendError::TooLong`]. The message was not sent then.
+    /// [`SendError::TooLong`]; [`SendError::WrongLength`] where all messages have one type. The message was not sent then.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_within(0, message, Patience::Until(None))
@@ -368,8 +372,17 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn check_length(&self, length: usize) -> Result<u32, SendError> {
         let longest = self.longest;
         match u32::try_from(length) {
-            Ok(short) if short <= longest => Ok(short),
-            _ => Err(SendError::TooLong { length, longest: longest as usize }),
+            // A longer one wraps to more than there is slack.
+            Ok(short) if longest.wrapping_sub(short) <= self.slack => Ok(short),
+            _ => Err(self.wrong_length(length)),
+        }
+    }
+
+    #[cold]
+    fn wrong_length(&self, length: usize) -> SendError {
+        match self.longest as usize {
+            longest if length > longest => SendError::TooLong { length, longest },
+            only => SendError::WrongLength { length, only },
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{OpenError, RecvError, SendError},
-    header::mismatch,
+    header::{Item, mismatch},
 };
 use core::{fmt, marker::PhantomData};
 use std::time::{Duration, Instant};
@@ -25,19 +25,26 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// ([`Builder::fixed`](crate::Builder::fixed)).
     ///
     /// # Errors
-    /// [`OpenError::Mismatch`] when the ring's messages have another size.
+    /// [`OpenError::Mismatch`] when the ring's messages have another size or alignment, or their type another name.
     pub fn typed<T: IntoBytes + Immutable>(self) -> Result<TypedSender<T, P, K>, OpenError> {
-        check::<T>(self.inner().item_size())?;
+        check::<T>(self.inner().header.item)?;
         Ok(TypedSender { sender: self, item: PhantomData })
     }
 }
 
-fn check<T>(found: Option<usize>) -> Result<(), OpenError> {
-    match found {
-        Some(size) if size == size_of::<T>() => Ok(()),
-        Some(size) => Err(mismatch("bytes of each message", size, size_of::<T>())),
-        None => Err(mismatch("type of message", "any bytes", std::any::type_name::<T>())),
+fn check<T>(found: Option<Item>) -> Result<(), OpenError> {
+    let (asked, name) = (Item::of::<T>(), std::any::type_name::<T>());
+    let Some(found) = found else { return Err(mismatch("type of message", "any bytes", name)) };
+    if found.size != asked.size {
+        return Err(mismatch("bytes of each message", found.size, asked.size));
     }
+    if found.align != asked.align {
+        return Err(mismatch("alignment of each message", found.align, asked.align));
+    }
+    if found.name != asked.name {
+        return Err(mismatch("name of the type of message", "another one", name));
+    }
+    Ok(())
 }
 
 impl<T: IntoBytes + Immutable, P: Trust, K: SenderKind> TypedSender<T, P, K> {
@@ -95,9 +102,9 @@ impl<P: Trust> Receiver<P> {
     /// ([`Builder::fixed`](crate::Builder::fixed)).
     ///
     /// # Errors
-    /// [`OpenError::Mismatch`] when the ring's messages have another size.
+    /// [`OpenError::Mismatch`] when the ring's messages have another size or alignment, or their type another name.
     pub fn typed<T: TryFromBytes>(self) -> Result<TypedReceiver<T, P>, OpenError> {
-        check::<T>(self.inner().item_size())?;
+        check::<T>(self.inner().header.item)?;
         Ok(TypedReceiver { receiver: self, copy: vec![0; size_of::<T>()], item: PhantomData })
     }
 }

@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom, fallocate, fchmod,
-    fcntl_add_seals, fcntl_get_seals, fstatvfs, ftruncate, linkat, memfd_create, seek,
+    AtFlags, CWD, FallocateFlags, FsWord, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom, fallocate, fchmod,
+    fcntl_add_seals, fcntl_get_seals, fstatfs, fstatvfs, ftruncate, linkat, memfd_create, seek,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
@@ -44,6 +44,9 @@ const FIXED_SIZE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 const ALLOCATE: &str = "allocate memory for the segment";
 
 const MAKE_MEMFD: &str = "make a memfd";
+
+/// Of `statfs`.
+const TMPFS: FsWord = 0x0102_1994;
 
 const WORLD_WRITABLE: u32 = 0o002;
 
@@ -348,8 +351,9 @@ impl Segment {
         if available < len {
             return Err(SegmentError::NoSpace { dir: None, needed: len, available });
         }
-        if total_memory() < len {
-            return Err(SegmentError::NoMemory { operation: ALLOCATE, bytes: len });
+        let memory = total_memory();
+        if memory < len && self.is_in_memory() {
+            return Err(SegmentError::MoreThanMemory { needed: len, memory });
         }
         let mut offset = 0;
         while offset < len {
@@ -363,6 +367,11 @@ impl Segment {
             offset += step;
         }
         Ok(())
+    }
+
+    /// Whether the file system keeps its files in memory alone, or does not say.
+    fn is_in_memory(&self) -> bool {
+        fstatfs(&self.file).map_or(true, |found| found.f_blocks == 0 || found.f_type == TMPFS)
     }
 
     /// What the file system can give this file: what is free, and what the file has got already.

@@ -7,6 +7,7 @@ use clap::Args;
 use super::cores::{self, Pin};
 use super::payload::{LARGEST, SMALLEST};
 use super::registry;
+use crate::quantity;
 
 /// Moves bytes of a real file between two processes over every mechanism, verifies them, and prints latency and
 /// throughput side by side, each anchored to what a cache line takes between the same two processes.
@@ -24,7 +25,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = registry::find)]
     pub mechanisms: Vec<usize>,
 
-    /// Message sizes in bytes, separated by commas (8 to 1048576)
+    /// Message sizes in bytes, also with K or M, separated by commas (8 to 1M)
     #[arg(
         long, value_name = "BYTES", value_delimiter = ',', value_parser = size,
         default_values = ["8", "64", "512", "4096", "65536", "1048576"], hide_default_value = true
@@ -93,8 +94,8 @@ impl BenchArguments {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(size) if (SMALLEST..=LARGEST).contains(&size) => Ok(size),
+    match quantity::bytes(text)? as usize {
+        size @ SMALLEST..=LARGEST => Ok(size),
         _ => Err(format!("a size is a number of bytes from {SMALLEST} to {LARGEST}")),
     }
 }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn sizes_have_bounds() {
         assert_eq!(size("8"), Ok(8));
-        assert_eq!(size("1048576"), Ok(1 << 20));
+        assert_eq!((size("1048576"), size("64K")), (Ok(1 << 20), Ok(64 << 10)));
         assert!(size("7").is_err() && size("1048577").is_err() && size("x").is_err() && size("-8").is_err());
     }
 }

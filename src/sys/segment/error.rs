@@ -90,6 +90,13 @@ pub enum SegmentError {
         /// Bytes that it needs.
         bytes: u64,
     },
+    /// The ring is to lie in memory, and the machine has less.
+    MoreThanMemory {
+        /// Bytes that the ring needs.
+        needed: u64,
+        /// Bytes of memory that the machine has.
+        memory: u64,
+    },
     /// The process locks its memory, and may not lock this much.
     LockedMemoryLimit {
         /// What was tried.
@@ -242,9 +249,14 @@ impl fmt::Display for SegmentError {
             ),
             Self::NoSpace { dir, needed, available } => write!(
                 f,
-                "{} has {available} bytes free, the ring needs {needed}: enlarge it (mount -o \
+                "{} has {available} bytes free, the ring needs {needed}: make room there (in a tmpfs by mount -o \
                  remount,size=…, or --shm-size of the container), or choose a smaller capacity",
                 Subject(dir, "the segment's file system")
+            ),
+            Self::MoreThanMemory { needed, memory } => write!(
+                f,
+                "the machine has {memory} bytes of memory, the ring needs {needed}: choose a smaller capacity, or a \
+                 directory on a disk"
             ),
             Self::LockedMemoryLimit { operation, bytes } => write!(
                 f,

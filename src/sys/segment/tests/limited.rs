@@ -103,3 +103,23 @@ fn a_limit_on_the_size_of_files_is_an_error_and_not_a_signal() {
     assert_error!(Segment::memfd("ring", needed), SegmentError::FileSizeLimit { .. }, needed);
     Segment::unnamed(&dir.0, page(), 0o600).unwrap();
 }
+
+#[test]
+fn memory_bounds_the_files_that_lie_in_it_and_no_others() {
+    let program = std::env::current_exe().unwrap();
+    for dir in [Path::new("/dev/shm"), program.parent().unwrap()] {
+        let kind = process::Command::new("stat").args(["-f", "-c", "%T"]).arg(dir).output();
+        let Ok(kind) = kind else { return println!("skipped: there is no stat here") };
+        let Ok(segment) = Segment::unnamed(dir, page(), 0o600) else { continue };
+        assert_eq!(segment.is_in_memory(), kind.stdout.starts_with(b"tmpfs"), "{}", dir.display());
+    }
+    assert!(Segment::memfd("ring", page()).unwrap().is_in_memory());
+    let memory = total_memory();
+    assert_error!(
+        Segment::memfd("ring", memory + page()),
+        SegmentError::MoreThanMemory { .. },
+        memory,
+        memory + page(),
+        "smaller capacity"
+    );
+}
