@@ -210,7 +210,13 @@ impl Client {
                 Failure::Final(CallError::Shortage { done: Done::No, error }) => {
                     return Err(CallError::Shortage { done: sent, error });
                 }
-                Failure::Final(error) => return Err(error),
+                Failure::Final(error) => {
+                    // A server that promises exactly once looks for what was done before it refuses.
+                    let is_known = self.binding.semantics == Semantics::ExactlyOnce
+                        && matches!(error, CallError::Refused(_));
+                    let is_unclear = sent == Done::Perhaps && error.done() == Done::No && !is_known;
+                    return Err(if is_unclear { CallError::Unclear(error.into()) } else { error });
+                }
             }
             match self.attempt_again(method, deadline, sent) {
                 Ok(()) => return Ok(()),
@@ -266,15 +272,15 @@ impl Client {
         room.write_at(size_of::<CallHeader>(), &arguments.bytes);
         room.set_kind(method);
         room.commit();
-        const NONSENSE: CallError = CallError::Unbound(BindError::Protocol);
+        let nonsense = || CallError::Unclear(CallError::Unbound(BindError::Protocol).into());
         answer.clear();
         loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
             if message.kind() == Region::KIND {
-                luggage.take(&message).ok_or(CallError::Answer(Malformed("a region is none")))?;
+                luggage.take(&message).ok_or_else(nonsense)?;
                 continue;
             }
-            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or(NONSENSE)?;
+            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or_else(nonsense)?;
             if header.number != *number {
                 // Of a call that was given up.
                 continue;
@@ -282,14 +288,14 @@ impl Client {
             return match message.kind() {
                 wire::DONE => {
                     luggage.claim(header.regions, &mut answer.regions).map_err(|error| match error {
-                        Unclaimed::Nonsense => NONSENSE.into(),
+                        Unclaimed::Nonsense => CallError::Answer(Malformed("a region is missing")).into(),
                         Unclaimed::Shortage(error) => CallError::Shortage { done: Done::Yes, error }.into(),
                     })
                 }
                 wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
                 other => Err(match Refusal::from_code(other) {
                     Some(refusal) => CallError::Refused(refusal).into(),
-                    None => NONSENSE.into(),
+                    None => nonsense().into(),
                 }),
             };
         }

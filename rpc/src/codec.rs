@@ -188,7 +188,10 @@ impl<T: IntoBytes + TryFromBytes + Immutable> AsList<T> for &Codec<Vec<T>> {
         let count: usize = plain(parcel.take(size_of::<usize>())?)?;
         check_count::<T>(count)?;
         let bytes = parcel.take(count.checked_mul(size_of::<T>()).ok_or(NO_ROOM)?)?;
-        (0..count).map(|index| plain(&bytes[index * size_of::<T>()..][..size_of::<T>()])).collect()
+        if size_of::<T>() == 0 {
+            return (0..count).map(|_| plain(bytes)).collect();
+        }
+        bytes.chunks_exact(size_of::<T>()).map(plain).collect()
     }
 }
 

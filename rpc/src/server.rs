@@ -169,12 +169,12 @@ trait Engine: Send {
     /// Whether a call that was sent before, over a link that was lost, can be told from one that was done.
     fn remembers(&self, session: Session, again: &Again) -> bool;
 
-    /// Does one call; gives the kind of its answer.
+    /// Does one call. It has no arguments when there was no descriptor or no memory left for them.
     fn answer(
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &Frame,
+        arguments: Option<&Frame>,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal>;
@@ -216,10 +216,11 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &Frame,
+        arguments: Option<&Frame>,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
+        let arguments = arguments.ok_or(Refusal::Shortage)?;
         let outcome = run(&mut self.service, method, context, arguments, answer);
         if outcome == Err(Refusal::Panicked) {
             self.service = self.initial.clone();
@@ -266,7 +267,7 @@ where
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &Frame,
+        arguments: Option<&Frame>,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
@@ -279,6 +280,8 @@ where
             Recollection::Later => return Err(Refusal::Stale),
             Recollection::New => {}
         }
+        // Not before: that the call is refused says then that it was not done.
+        let arguments = arguments.ok_or(Refusal::Shortage)?;
         let place = durable.place(context.session).ok_or(Refusal::TooManySessions)?;
         let mut service = S::new(durable.state());
         run(&mut service, method, context, arguments, answer)?;
@@ -372,9 +375,9 @@ impl<E: Engine> Conversation<E> {
             observe(&Event::Arrived);
             let header: CallHeader = wire::open(&message, &mut arguments.bytes)?;
             drop(message);
-            let is_short = match luggage.claim(header.regions, &mut arguments.regions) {
-                Ok(()) => false,
-                Err(Unclaimed::Shortage(_)) => true,
+            let is_complete = match luggage.claim(header.regions, &mut arguments.regions) {
+                Ok(()) => true,
+                Err(Unclaimed::Shortage(_)) => false,
                 Err(Unclaimed::Nonsense) => return None,
             };
             observe(&Event::Received);
@@ -389,12 +392,11 @@ impl<E: Engine> Conversation<E> {
             let outcome = if header.deadline().passed() {
                 observe(&Event::TooLate { session, number });
                 wire::TOO_LATE
-            } else if is_short {
-                Refusal::Shortage.code()
             } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
                 Refusal::Forgotten.code()
             } else {
-                let outcome = engine.answer(kind, &context, &arguments, &mut answer, observe);
+                let arguments = is_complete.then_some(&arguments);
+                let outcome = engine.answer(kind, &context, arguments, &mut answer, observe);
                 outcome.map_or_else(Refusal::code, |()| wire::DONE)
             };
             if outcome != wire::DONE {

@@ -58,24 +58,27 @@ fn child_process() {
     Server::on(listener).serve(EndlessServer(Work));
 }
 
-/// A server, and the path of its socket, which is gone with this value.
-struct Place(PathBuf, Child);
+/// A server, and the path of its socket, which are gone with this value.
+struct Place {
+    path: PathBuf,
+    _server: Child,
+}
 
 impl Place {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ringpost-rpc-{name}-{}", std::process::id()));
         let server = Child::start(path.to_str().unwrap());
         assert_eq!(server.hear(), 0);
-        Self(path, server)
+        Self { path, _server: server }
     }
 
     fn bind(&self) -> EndlessClient {
-        EndlessClient::bind(Binding::path(&self.0)).unwrap()
+        EndlessClient::bind(Binding::path(&self.path)).unwrap()
     }
 
     /// The answer's kind, when a client sends these arguments whatever they are.
     fn call_by_hand(&self, method: u16, arguments: &[u8]) -> u16 {
-        let mut link = ringpost::connect_duplex(&self.0).unwrap();
+        let mut link = ringpost::connect_duplex(&self.path).unwrap();
         let interface = Description::of::<EndlessInterface>().hash().to_ne_bytes();
         let hello = [&1u64.to_ne_bytes()[..], &interface, &[1; 16]].concat();
         link.sender.send_kind(0xff00, &hello).unwrap();
@@ -88,7 +91,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

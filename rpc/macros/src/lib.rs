@@ -30,9 +30,10 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
     let text = name.to_string();
     let (interface, client, server) =
         (format_ident!("{name}Interface"), format_ident!("{name}Client"), format_ident!("{name}Server"));
-    let described = methods.iter().map(Method::described);
-    let calls = methods.iter().enumerate().map(|(number, method)| method.call(number as u16));
-    let answers = methods.iter().enumerate().map(|(number, method)| method.answer(number as u16));
+    let numbered = || (0..).zip(&methods);
+    let described = numbered().map(|(number, method)| method.described(number));
+    let calls = numbered().map(|(number, method)| method.call(number));
+    let answers = numbered().map(|(number, method)| method.answer(number));
     let about_interface = format!("What client and server of [`{name}`] must agree on.");
     let about_client = format!("Calls the methods of [`{name}`] in another process.");
     let about_server = format!("Answers calls with an implementation of [`{name}`].");
@@ -50,6 +51,7 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
         impl ::ringpost_rpc::Interface for #interface {
             const NAME: &'static str = #text;
 
+            #[allow(unused_variables)]
             fn describe(description: &mut ::ringpost_rpc::Description) {
                 #[allow(unused_imports)]
                 use ::ringpost_rpc::private::*;
@@ -101,7 +103,8 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
                 self.0
             }
 
-            #[allow(unused_variables)]
+            // Conditions may leave no method.
+            #[allow(unused_variables, unused_mut, unreachable_code)]
             fn call(
                 &mut self,
                 #method: u16,

@@ -157,6 +157,30 @@ fn a_file_that_is_there_in_part_is_made_anew_when_it_is_of_a_killed_server_and_r
 }
 
 #[test]
+fn a_session_keeps_its_place_until_another_has_committed_there() {
+    let file = File::new("place");
+    let mut durable = file.open().forget_after(Duration::ZERO);
+    let session = |number: usize| Session((number as u128 + 1).to_ne_bytes());
+    (0..PLACES).for_each(|number| commit(&mut durable, session(number), 1, 1, "first"));
+    let remembered = |durable: &Durable<State>| {
+        (0..PLACES).filter(|&of| recall(durable, session(of), 1).is_some()).count()
+    };
+    // Nobody has a link; the newcomer's calls fail, and then one succeeds.
+    let newcomer = session(PLACES);
+    let place = durable.place(newcomer).unwrap();
+    let too_long = vec![0; LONGEST_ANSWER + 1];
+    let failed = durable.commit(&[2; 3], place, newcomer, Owner::default(), 1, &too_long);
+    assert_eq!(failed, Err(Refusal::AnswerTooLong));
+    assert_eq!((remembered(&durable), durable.state()), (PLACES, [1; 3]));
+    commit(&mut durable, newcomer, 1, 3, "of the newcomer");
+    assert_eq!(remembered(&durable), PLACES - 1);
+    drop(durable);
+    let durable = file.open();
+    assert_eq!(remembered(&durable), PLACES - 1);
+    assert_eq!(recall(&durable, newcomer, 1).as_deref(), Some("of the newcomer"));
+}
+
+#[test]
 fn the_other_copy_keeps_what_the_commit_before_has_changed() {
     let file = File::new("copies");
     let mut durable = file.open();
