@@ -1,7 +1,7 @@
 //! State that survives its server, and the answers that it gave.
 //!
 //! ```text
-//! head: magic, sizes, interface     commit word: number of the last commit
+//! head: magic, sizes, interface     owner: the server     commit word: number of the last commit
 //! copy 0: state, sessions           copy 1: state, sessions
 //! ```
 //!
@@ -22,12 +22,12 @@ use crate::{
     presence::Presence,
 };
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstat, open},
+    fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, fcntl_lock, flock, fstat, open},
     io::{Errno, pread, retry_on_intr},
     process::geteuid,
 };
 use std::{
-    collections::HashMap, fmt, io, marker::PhantomData, os::fd::OwnedFd, path::Path, sync::Arc,
+    collections::HashMap, fmt, io, marker::PhantomData, os::fd::OwnedFd, path::Path, process, sync::Arc,
     time::Duration,
 };
 use words::Words;
@@ -38,9 +38,11 @@ const PLACES: usize = 256;
 /// Bytes of the longest answer.
 const LONGEST_ANSWER: usize = 1024;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur02");
+const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur03");
 const MAGIC_AT: usize = 0;
 const HEAD_AT: usize = 1;
+/// The process that uses it; zeros once it has let go.
+const OWNER_AT: usize = 5;
 const COMMIT_AT: usize = 8;
 const COPIES_AT: usize = 16;
 
@@ -106,6 +108,9 @@ impl From<Errno> for DurableError {
 /// The state of a service that does each call exactly once: plain old data in a file, `/dev/shm` say, that one server at a
 /// time uses. It remembers the last answer of up to 256 sessions, each up to 1024 bytes.
 ///
+/// It belongs to the process that has opened it: a child that is forked from that can't serve with it, and does not keep it from
+/// a successor of its parent.
+///
 /// It survives the server's death at any instruction; a crash of the machine only where the file does, and only as far as the
 /// kernel has written it.
 pub struct Durable<S> {
@@ -116,6 +121,8 @@ pub struct Durable<S> {
     changed: Option<usize>,
     places: HashMap<Session, usize>,
     presence: Arc<Presence>,
+    /// That has opened it.
+    process: u32,
     state: PhantomData<fn() -> S>,
 }
 
@@ -145,10 +152,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         if found.st_uid != geteuid().as_raw() || found.st_mode & 0o022 != 0 {
             return Err(DurableError::NotOurs);
         }
-        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-            Err(Errno::WOULDBLOCK) => return Err(DurableError::InUse),
-            other => other?,
-        }
+        lock(&file)?;
         let bytes = (Self::WORDS * 8) as u64;
         let there = fstat(&file)?.st_size as u64;
         // Nothing is written before all the memory is there: so what is shorter, and no zeros, is something else.
@@ -158,6 +162,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         // Also of a file that is as long: it may be a copy that has holes.
         allocate(bytes, |offset, length| fallocate(&file, FallocateFlags::empty(), offset, length))?;
         let words = Words::map(file, Self::WORDS).map_err(DurableError::File)?;
+        words.write(OWNER_AT, Owner::this_process().as_bytes());
         let head = Head {
             interface: Description::of::<I>().hash(),
             state_bytes: size_of::<S>() as u64,
@@ -182,6 +187,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             changed: None,
             places: HashMap::new(),
             presence: Arc::new(Presence::new()),
+            process: process::id(),
             state: PhantomData,
         };
         durable.try_state().ok_or(DurableError::Mismatch)?;
@@ -201,8 +207,14 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
     /// How long a session is remembered that has no link, while its client's process lives: 60 s, unless this is said. Only when
     /// all places are taken is it forgotten then, for another. A client that comes back later, in the middle of a call, gets
     /// [`Refusal::Forgotten`] where the call may have been done.
-    pub fn forget_after(self, grace: Duration) -> Self {
-        Self { presence: Arc::new(Presence::new().with_grace(grace)), ..self }
+    pub fn forget_after(mut self, grace: Duration) -> Self {
+        self.presence = Arc::new(Presence::new().with_grace(grace));
+        self
+    }
+
+    /// Whether this process has opened it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == process::id()
     }
 
     /// Which sessions have a link: the server says.
@@ -309,6 +321,36 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
 
     fn place_at(&self, commit: u64, index: usize) -> usize {
         self.copy(commit) + Self::STATE_WORDS + index * PLACE_WORDS
+    }
+}
+
+impl<S> Drop for Durable<S> {
+    /// It is free although a child that is being forked has the file for a moment.
+    fn drop(&mut self) {
+        if self.process == process::id() {
+            self.words.write(OWNER_AT, Owner::default().as_bytes());
+        }
+    }
+}
+
+/// Makes the state this process's own, or says that it is another's.
+///
+/// The first lock belongs to the process: a forked child does not inherit it, and it ends with the process. But it is lost as well
+/// when the process closes any other descriptor of the file, and keeps out nobody of the same process. So there is a second lock,
+/// which has neither fault, and which a forked child keeps: where that can't be had, the owner must be known to be gone.
+fn lock(file: &OwnedFd) -> Result<(), DurableError> {
+    let operation = FlockOperation::NonBlockingLockExclusive;
+    match retry_on_intr(|| fcntl_lock(file, operation)) {
+        Err(Errno::AGAIN | Errno::ACCESS) => return Err(DurableError::InUse),
+        other => other?,
+    }
+    match retry_on_intr(|| flock(file, operation)) {
+        Err(Errno::WOULDBLOCK) => {
+            let mut owner = Owner::default();
+            retry_on_intr(|| pread(file, owner.as_mut_bytes(), OWNER_AT as u64 * 8))?;
+            if owner != Owner::default() && !owner.is_dead() { Err(DurableError::InUse) } else { Ok(()) }
+        }
+        other => Ok(other?),
     }
 }
 

@@ -75,7 +75,7 @@ pub enum Event<'a> {
 
 type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 
-/// Answers calls: each client has a thread here.
+/// Answers calls: each client has a thread here, from when it connects; so none waits for another.
 pub struct Server {
     listener: Listener,
     wait: WaitStrategy,
@@ -114,11 +114,15 @@ impl Server {
 
     /// Answers calls for ever, exactly once each: one call after the other, each on a copy of the state that is committed
     /// together with the answer.
+    ///
+    /// # Panics
+    /// In a child that was forked after the state was opened: it is its parent's.
     pub fn serve_exactly_once<S>(&self, durable: Durable<S::Implementation>) -> !
     where
         S: Service + 'static,
         S::Implementation: TryFromBytes + IntoBytes + Immutable + Send + 'static,
     {
+        assert!(durable.is_ours(), "the state belongs to the parent of this process");
         let presence = durable.presence();
         let durable = Arc::new(Mutex::new(durable));
         self.accept(|| Exact::<S> {
@@ -132,16 +136,21 @@ impl Server {
     fn accept<E: Engine + 'static>(&self, engine: impl Fn() -> E) -> ! {
         let interface = Arc::new(Description::of::<<E::Service as Service>::Interface>());
         loop {
-            match self.listener.accept_duplex() {
-                Ok(mut link) => {
-                    link.sender.set_wait(self.wait);
-                    link.receiver.set_wait(self.wait);
-                    let (interface, observer, engine) =
-                        (Arc::clone(&interface), Arc::clone(&self.observer), engine());
+            match self.listener.incoming() {
+                Ok(incoming) => {
+                    let (interface, observer, wait) =
+                        (Arc::clone(&interface), Arc::clone(&self.observer), self.wait);
+                    let engine = engine();
+                    let converse = move || match incoming.accept_duplex() {
+                        Ok(mut link) => {
+                            link.sender.set_wait(wait);
+                            link.receiver.set_wait(wait);
+                            Conversation { link, engine, observer }.hold(&interface);
+                        }
+                        Err(error) => observer(&Event::NotAccepted(&error)),
+                    };
                     // Without a thread for it the client learns that it was lost.
-                    let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(move || {
-                        Conversation { link, engine, observer }.hold(&interface);
-                    });
+                    let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(converse);
                 }
                 Err(error) => {
                     (self.observer)(&Event::NotAccepted(&error));

@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR, long};
+use common::{Child, FAR, Line, long};
 use ringpost_rpc::{
     Binding, CallError, Context, Description, Done, Durable, DurableError, Event, Refusal, Semantics, Server,
 };
@@ -13,7 +13,9 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     os::unix::process::ExitStatusExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
@@ -180,12 +182,18 @@ fn child_process() {
     let directory = Path::new(directory);
     let state = || Durable::open::<EffectsInterface>(directory.join("state"), &InState::default());
     match kind {
-        "volatile" | "durable" | "forgetful" | "narrow" => {
+        "volatile" | "durable" | "forgetful" | "narrow" | "forking" => {
             let longest = if kind == "narrow" { 256 } else { 4096 };
             let builder =
                 ringpost::unnamed().capacity(1 << 16).longest_message(longest).handshake_timeout(FAR);
             let server = Server::on(builder.listen(directory.join("socket")).unwrap());
             let server = server.observe(observe(death().cloned()));
+            if kind == "forking" {
+                let state = state().unwrap();
+                fork_echo(&line);
+                line.tell(0);
+                server.serve_exactly_once::<EffectsServer<_>>(state);
+            }
             line.tell(0);
             match kind {
                 "durable" | "narrow" => server.serve_exactly_once::<EffectsServer<_>>(state().unwrap()),
@@ -207,7 +215,41 @@ fn child_process() {
             line.tell(0);
             line.hear();
         }
+        // Its child can't serve, and takes nothing away from it when it drops what it has inherited.
+        "inherited" => {
+            let (server, opened) =
+                (Server::on(ringpost::listen(directory.join("socket")).unwrap()), state().unwrap());
+            // SAFETY: there is no other thread that could hold a lock, but the idle one of the test harness.
+            match unsafe { libc::fork() } {
+                0 => {
+                    let serve = AssertUnwindSafe(|| server.serve_exactly_once::<EffectsServer<_>>(opened));
+                    let is_refused = catch_unwind(serve).is_err();
+                    // SAFETY: ends the child without running what belongs to the parent.
+                    unsafe { libc::_exit(if is_refused { 0 } else { 1 }) }
+                }
+                child => {
+                    let mut status = -1;
+                    // SAFETY: the status lives as long as the call.
+                    unsafe { libc::waitpid(child, &mut status, 0) };
+                    assert_eq!(status, 0);
+                }
+            }
+            line.tell(0);
+            line.hear();
+        }
         _ => panic!("no such role: {words:?}"),
+    }
+}
+
+/// Forks a child that says what it hears, until nobody is left to say something.
+fn fork_echo(line: &Line) {
+    // SAFETY: the child reads and writes until it ends, and takes no lock that another thread could have held.
+    if unsafe { libc::fork() } == 0 {
+        while let Some(number) = line.next() {
+            line.tell(number);
+        }
+        // SAFETY: ends the child without running what belongs to the parent.
+        unsafe { libc::_exit(0) }
     }
 }
 
@@ -504,6 +546,45 @@ fn two_servers_never_share_a_state_and_another_state_is_refused() {
         fs::write(&path, damaged).unwrap();
         assert!(matches!(open(), Err(DurableError::Mismatch)), "{length} bytes, other at {at}");
     }
+}
+
+#[test]
+fn a_server_that_has_forked_leaves_its_name_and_its_state_to_its_successor() {
+    let world = World::new();
+    let mut server = world.start("forking", None);
+    let mut client = world.bind(Semantics::ExactlyOnce);
+    assert_eq!(client.have(1).unwrap(), 1);
+    server.kill();
+    // Its child has all that it had.
+    let mut successor = world.start("durable", None);
+    assert_eq!(client.have(1).unwrap(), 2);
+    let again = Durable::open::<EffectsInterface>(world.0.join("state"), &InState::default());
+    assert!(matches!(again, Err(DurableError::InUse)), "it is the successor's now");
+    server.tell(7);
+    assert_eq!(server.hear(), 7, "the child goes on");
+    server.hang_up();
+    assert_eq!(server.next(), None);
+    successor.kill();
+    let _last = world.start("durable", None);
+    assert_eq!(client.have(1).unwrap(), 3);
+}
+
+#[test]
+fn a_state_is_of_the_process_that_has_opened_it_and_not_of_its_child() {
+    let world = World::new();
+    let mut owner = world.start("inherited", None);
+    let open = || Durable::open::<EffectsInterface>(world.0.join("state"), &InState::default());
+    assert!(matches!(open(), Err(DurableError::InUse)));
+    owner.kill();
+    let one = open().unwrap();
+    assert!(matches!(open(), Err(DurableError::InUse)), "also in one process");
+    // Whoever closes the file loses one of the locks.
+    fs::read(world.0.join("state")).unwrap();
+    let other =
+        Child::start_with(&format!("durable {}", world.0.display()), |command| command.stderr(Stdio::null()));
+    assert_eq!(other.next(), None, "it has found the state in use");
+    drop(one);
+    world.start("durable", None);
 }
 
 #[test]

@@ -21,7 +21,12 @@ pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
         return Error::new_spanned(here, "`interface` takes no arguments").to_compile_error().into();
     }
     let declared = parse_macro_input!(item as ItemTrait);
-    expand(&declared).unwrap_or_else(|error| error.to_compile_error()).into()
+    let refused = |error: Error| {
+        // With the trait, so that who implements it gets no errors of its own.
+        let error = error.to_compile_error();
+        quote!(#error #declared)
+    };
+    expand(&declared).unwrap_or_else(refused).into()
 }
 
 fn expand(declared: &ItemTrait) -> Result<Code> {

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-/// The words of a file, which it keeps open: so it keeps the lock on it.
+/// The words of a file, which it keeps open: so it keeps the locks on it.
 pub(super) struct Words {
     map: MmapRaw,
     count: usize,
