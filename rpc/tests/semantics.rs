@@ -559,12 +559,13 @@ fn a_server_that_has_forked_leaves_its_name_and_its_state_to_its_successor() {
     // Its child has all that it had.
     let mut successor = world.start("durable", None);
     assert_eq!(client.have(1).unwrap(), 2);
-    let again = Durable::open::<EffectsInterface>(world.0.join("state"), &InState::default());
-    assert!(matches!(again, Err(DurableError::InUse)), "it is the successor's now");
+    let open = || Durable::open::<EffectsInterface>(world.0.join("state"), &InState::default());
+    assert!(matches!(open(), Err(DurableError::InUse)), "it is the successor's now");
     server.tell(7);
     assert_eq!(server.hear(), 7, "the child goes on");
     server.hang_up();
     assert_eq!(server.next(), None);
+    assert!(matches!(open(), Err(DurableError::InUse)), "also when the child is gone");
     successor.kill();
     let _last = world.start("durable", None);
     assert_eq!(client.have(1).unwrap(), 3);

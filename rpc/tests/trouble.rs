@@ -8,7 +8,10 @@ use ringpost::{LinkError, OpenError, Region, RegionError, RegionMut};
 use ringpost_rpc::{
     BindError, Binding, CallError, Client, Description, Done, Durable, Refusal, Semantics, Server,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -350,6 +353,26 @@ fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
         matches!(error, BindError::Lost | BindError::TimedOut | BindError::Open(OpenError::Link(_)));
     assert!(is_told, "{error}");
     assert!(links_of(accepting, &place.0) >= 1);
+}
+
+#[test]
+fn who_connects_and_says_nothing_keeps_nobody_waiting() {
+    let place = Place::new();
+    // It has far more patience than the client.
+    let _server = place.serve();
+    let silent: Vec<_> = (0..3)
+        .map(|_| {
+            let flags = SocketFlags::CLOEXEC;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            connect(&socket, &SocketAddrUnix::new(&place.0).unwrap()).unwrap();
+            socket
+        })
+        .collect();
+    // It has a link, and does not say what for.
+    let linked = ringpost::connect_duplex(&place.0).unwrap();
+    let mut client = PairsClient::bind(Binding::path(&place.0).timeout(FAR / 6)).unwrap();
+    client.nothing().unwrap();
+    drop((silent, linked));
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Where a listener stands: stale sockets, live ones, other files, and what is left behind.
 
-use super::{Place, common::long, raw};
+use super::{
+    Place,
+    common::{Line, long},
+    raw,
+};
 use ringpost::{LinkError, OpenError};
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -202,6 +206,38 @@ pub fn fork_listener(path: &Path) {
     unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(status, 0);
     assert!(path.exists());
+}
+
+/// Listens, and leaves the socket to a child, which says what it hears until nobody is left to say something.
+pub fn orphan_listener(path: &Path, line: &Line) {
+    let _listener = ringpost::listen(path).unwrap();
+    // SAFETY: the child only makes system calls of its own, and ends.
+    if unsafe { libc::fork() } == 0 {
+        while let Some(number) = line.next() {
+            line.tell(number);
+        }
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(0) };
+    }
+    line.tell(0);
+    thread::park();
+}
+
+#[test]
+fn a_dead_listeners_path_is_free_although_its_child_has_the_socket() {
+    let place = Place::new();
+    let mut killed = place.child("orphaned-listener", "");
+    killed.hear();
+    assert!(matches!(link_error(ringpost::listen(&*place)), LinkError::InUse { .. }));
+    killed.kill();
+    assert!(matches!(link_error(ringpost::connect(&*place)), LinkError::HungUp { .. }));
+    let listener = place.listen();
+    let path = place.to_path_buf();
+    let sender = thread::spawn(move || ringpost::connect(&path).unwrap().send(b"hi").unwrap());
+    assert_eq!(listener.accept().unwrap().recv().unwrap().to_vec(), b"hi");
+    sender.join().unwrap();
+    killed.tell(7);
+    assert_eq!(killed.hear(), 7, "the child goes on");
 }
 
 #[test]
