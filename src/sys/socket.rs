@@ -214,7 +214,7 @@ impl Connection {
             sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))
                 .map_err(|errno| LinkError::os("set a time-out", errno))?;
             return match rustix::net::connect(&socket, &address) {
-                Ok(()) => Ok(Self(socket)),
+                Ok(()) => Self(socket).unless_orphaned(path, deadline),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Err(LinkError::TimedOut { awaiting: AWAITING }),
                 Err(Errno::NOENT | Errno::CONNREFUSED) => Err(LinkError::NotListening { path: path.into() }),
@@ -222,6 +222,16 @@ impl Connection {
                 Err(errno) => Err(LinkError::at(path, "connect to", errno)),
             };
         }
+    }
+
+    /// This connection, when who listens at `path` lives. Else the path is taken away, if this process may do that: each who came
+    /// would take a place in a queue from which nobody is ever accepted, until it is full and tells nothing any more.
+    fn unless_orphaned(self, path: &Path, deadline: Deadline) -> Result<Self, LinkError> {
+        if !self.is_orphaned() {
+            return Ok(self);
+        }
+        let _ = lock_directory(path, deadline).and_then(|_lock| remove_stale(path));
+        Err(LinkError::NotListening { path: path.into() })
     }
 
     /// Who had the other end when the connection was made: who connected, or who began to listen.
@@ -256,8 +266,6 @@ impl Connection {
         let pid = i32::try_from(of.pid).ok().and_then(Pid::from_raw);
         let gone = LinkError::HungUp { awaiting: "the process at the other end" };
         let pidfd = match (by_socket, pid) {
-            // Whoever has inherited its socket is another process.
-            (Ok(pidfd), _) if peer::is_over(pidfd.as_fd()) => return Err(gone),
             (Ok(pidfd), _) => pidfd,
             // Linux before 6.5.
             (Err(Errno::NOPROTOOPT), Some(pid)) => match pidfd_open(pid, PidfdFlags::empty()) {
