@@ -137,8 +137,10 @@ mod tests {
         (0..levels).fold(Tree::Leaf, |tree, _| around(tree))
     }
 
+    type Way = fn(Tree) -> Tree;
+
     /// All ways to nest a value, and how many levels one takes.
-    fn ways() -> [(u32, fn(Tree) -> Tree); 6] {
+    fn ways() -> [(u32, Way); 6] {
         [
             (1, |tree| Tree::Next(tree.into())),
             (1, |tree| Tree::Both { left: Tree::Leaf.into(), right: tree.into() }),

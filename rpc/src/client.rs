@@ -101,8 +101,8 @@ pub struct Client {
     arguments: Frame,
     answer: Frame,
     luggage: Luggage,
-    /// When the last call began, on the monotonic clock; 0 as soon as a call was done, because the server knows the session since.
-    unknown_since_ns: u64,
+    /// When the last call began; never, as soon as a call was done, because the server knows the session since.
+    unknown_since: Deadline,
 }
 
 /// Why one attempt gave no answer.
@@ -137,7 +137,7 @@ impl Client {
             arguments: Frame::default(),
             answer: Frame::default(),
             luggage: Luggage::default(),
-            unknown_since_ns: 1,
+            unknown_since: Deadline::now(),
         };
         client.link = Some(client.meet(deadline)?);
         Ok(client)
@@ -167,14 +167,14 @@ impl Client {
     #[inline]
     pub fn call(&mut self, method: u16) -> Result<Parcel<'_>, CallError> {
         self.number += 1;
-        if self.unknown_since_ns != 0 {
-            self.unknown_since_ns = Deadline::now().as_ns();
+        if self.unknown_since != Deadline::NEVER {
+            self.unknown_since = Deadline::now();
         }
         let deadline = Deadline::after(self.binding.timeout);
         if let Err(failure) = self.attempt(method, deadline) {
             self.go_on(method, deadline, failure)?;
         }
-        self.unknown_since_ns = 0;
+        self.unknown_since = Deadline::NEVER;
         Ok(Parcel::new(&self.answer))
     }
 
@@ -243,7 +243,7 @@ impl Client {
             self.link = Some(self.meet_again(deadline)?);
         }
         if let (Done::Perhaps, Some(link)) = (sent, &mut self.link) {
-            let again = Again { number: self.number, since_ns: self.unknown_since_ns };
+            let again = Again { number: self.number, age_ns: self.unknown_since.age_ns() };
             let mut room = reserve(&mut link.sender, size_of::<Again>(), deadline).map_err(not_sent)?;
             room.write_at(0, again.as_bytes());
             room.set_kind(wire::AGAIN);

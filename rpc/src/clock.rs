@@ -36,9 +36,9 @@ impl Deadline {
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now_ns())))
     }
 
-    /// How long ago this was; a very long time for what never was.
-    pub(crate) fn age(self) -> Duration {
-        Duration::from_nanos(now_ns().saturating_sub(self.0))
+    /// Nanoseconds since then; for what never was, the most there can be.
+    pub(crate) fn age_ns(self) -> u64 {
+        if self == Self::NEVER { u64::MAX } else { now_ns().saturating_sub(self.0) }
     }
 
     pub(crate) fn passed(self) -> bool {

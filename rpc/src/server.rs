@@ -269,7 +269,7 @@ where
     }
 
     fn remembers(&self, session: Session, again: &Again) -> bool {
-        self.durable().remembers(session, Deadline::from_ns(again.since_ns).age())
+        self.durable().remembers(session, again.age())
     }
 
     fn answer(
