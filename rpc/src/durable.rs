@@ -10,6 +10,7 @@
 //! become visible in one atomic store, or not at all. A kill loses no store that was made, so the order of the stores is all
 //! that counts; nothing is said of a loss of power.
 
+mod lock;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -21,13 +22,19 @@ use crate::{
     owner::Owner,
     presence::Presence,
 };
+use lock::Lock;
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, fcntl_lock, flock, fstat, open},
+    fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, open},
     io::{Errno, pread, retry_on_intr},
     process::geteuid,
 };
 use std::{
-    collections::HashMap, fmt, io, marker::PhantomData, os::fd::OwnedFd, path::Path, process, sync::Arc,
+    collections::HashMap,
+    fmt, io,
+    marker::PhantomData,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use words::Words;
@@ -41,7 +48,7 @@ const LONGEST_ANSWER: usize = 1024;
 const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur03");
 const MAGIC_AT: usize = 0;
 const HEAD_AT: usize = 1;
-/// The process that uses it; zeros once it has let go.
+/// The process that uses it, or has used it.
 const OWNER_AT: usize = 5;
 const COMMIT_AT: usize = 8;
 const COPIES_AT: usize = 16;
@@ -68,6 +75,9 @@ struct Place {
     /// Bytes of its answer.
     length: u64,
 }
+
+/// Held while a state is opened.
+static OPENING: Mutex<()> = Mutex::new(());
 
 /// Words of a place with its answer.
 const PLACE_WORDS: usize = (size_of::<Place>() + LONGEST_ANSWER) / 8;
@@ -121,8 +131,7 @@ pub struct Durable<S> {
     changed: Option<usize>,
     places: HashMap<Session, usize>,
     presence: Arc<Presence>,
-    /// That has opened it.
-    process: u32,
+    lock: Lock,
     state: PhantomData<fn() -> S>,
 }
 
@@ -152,15 +161,18 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         if found.st_uid != geteuid().as_raw() || found.st_mode & 0o022 != 0 {
             return Err(DurableError::NotOurs);
         }
-        lock(&file)?;
+        // In one process the locks are not enough before the owner is written.
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = Lock::on(file)?;
+        let file = lock.file();
         let bytes = (Self::WORDS * 8) as u64;
-        let there = fstat(&file)?.st_size as u64;
+        let there = fstat(file)?.st_size as u64;
         // Nothing is written before all the memory is there: so what is shorter, and no zeros, is something else.
-        if there > bytes || there < bytes && !is_zero(&file, there)? {
+        if there > bytes || there < bytes && !is_zero(file, there)? {
             return Err(DurableError::Mismatch);
         }
         // Also of a file that is as long: it may be a copy that has holes.
-        allocate(bytes, |offset, length| fallocate(&file, FallocateFlags::empty(), offset, length))?;
+        allocate(bytes, |offset, length| fallocate(file, FallocateFlags::empty(), offset, length))?;
         let words = Words::map(file, Self::WORDS).map_err(DurableError::File)?;
         words.write(OWNER_AT, Owner::this_process().as_bytes());
         let head = Head {
@@ -187,7 +199,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             changed: None,
             places: HashMap::new(),
             presence: Arc::new(Presence::new()),
-            process: process::id(),
+            lock,
             state: PhantomData,
         };
         durable.try_state().ok_or(DurableError::Mismatch)?;
@@ -207,14 +219,13 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
     /// How long a session is remembered that has no link, while its client's process lives: 60 s, unless this is said. Only when
     /// all places are taken is it forgotten then, for another. A client that comes back later, in the middle of a call, gets
     /// [`Refusal::Forgotten`] where the call may have been done.
-    pub fn forget_after(mut self, grace: Duration) -> Self {
-        self.presence = Arc::new(Presence::new().with_grace(grace));
-        self
+    pub fn forget_after(self, grace: Duration) -> Self {
+        Self { presence: Arc::new(Presence::new().with_grace(grace)), ..self }
     }
 
     /// Whether this process has opened it.
     pub(crate) fn is_ours(&self) -> bool {
-        self.process == process::id()
+        self.lock.is_ours()
     }
 
     /// Which sessions have a link: the server says.
@@ -321,36 +332,6 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
 
     fn place_at(&self, commit: u64, index: usize) -> usize {
         self.copy(commit) + Self::STATE_WORDS + index * PLACE_WORDS
-    }
-}
-
-impl<S> Drop for Durable<S> {
-    /// It is free although a child that is being forked has the file for a moment.
-    fn drop(&mut self) {
-        if self.process == process::id() {
-            self.words.write(OWNER_AT, Owner::default().as_bytes());
-        }
-    }
-}
-
-/// Makes the state this process's own, or says that it is another's.
-///
-/// The first lock belongs to the process: a forked child does not inherit it, and it ends with the process. But it is lost as well
-/// when the process closes any other descriptor of the file, and keeps out nobody of the same process. So there is a second lock,
-/// which has neither fault, and which a forked child keeps: where that can't be had, the owner must be known to be gone.
-fn lock(file: &OwnedFd) -> Result<(), DurableError> {
-    let operation = FlockOperation::NonBlockingLockExclusive;
-    match retry_on_intr(|| fcntl_lock(file, operation)) {
-        Err(Errno::AGAIN | Errno::ACCESS) => return Err(DurableError::InUse),
-        other => other?,
-    }
-    match retry_on_intr(|| flock(file, operation)) {
-        Err(Errno::WOULDBLOCK) => {
-            let mut owner = Owner::default();
-            retry_on_intr(|| pread(file, owner.as_mut_bytes(), OWNER_AT as u64 * 8))?;
-            if owner != Owner::default() && !owner.is_dead() { Err(DurableError::InUse) } else { Ok(()) }
-        }
-        other => Ok(other?),
     }
 }
 

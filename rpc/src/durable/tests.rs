@@ -96,8 +96,8 @@ fn a_kill_after_any_store_of_the_making_leaves_a_state_that_is_made_anew_or_whol
             fs::read(&file.0).unwrap()
         };
         fs::write(&file.0, vec![0; whole.len()]).unwrap();
-        let words =
-            Words::map(fs::File::options().read(true).write(true).open(&file.0).unwrap().into(), 64).unwrap();
+        let part = fs::File::options().read(true).write(true).open(&file.0).unwrap();
+        let words = Words::map(&part.into(), 64).unwrap();
         let all: Vec<u64> =
             whole.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap())).collect();
         let order = (HEAD_AT..COMMIT_AT).chain(COPIES_AT..COPIES_AT + 3).chain([MAGIC_AT]);
@@ -178,6 +178,18 @@ fn a_session_keeps_its_place_until_another_has_committed_there() {
     let durable = file.open();
     assert_eq!(remembered(&durable), PLACES - 1);
     assert_eq!(recall(&durable, newcomer, 1).as_deref(), Some("of the newcomer"));
+}
+
+#[test]
+fn a_state_that_was_let_go_is_free_while_a_child_that_is_being_started_has_its_file() {
+    let file = File::new("inherited");
+    let durable = file.open();
+    let inherited = durable.lock.file().try_clone().unwrap();
+    let refused = Durable::<State>::open::<Nothing>(&file.0, &[7; 3]);
+    assert!(matches!(refused, Err(DurableError::InUse)));
+    drop(durable);
+    drop(file.open());
+    drop(inherited);
 }
 
 #[test]
