@@ -1,7 +1,7 @@
 //! A commit that ends after any of its stores.
 
 use super::*;
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::FileExt, path::PathBuf, process::Command, sync::Barrier, thread};
 
 struct Nothing;
 
@@ -190,6 +190,33 @@ fn a_state_that_was_let_go_is_free_while_a_child_that_is_being_started_has_its_f
     drop(durable);
     drop(file.open());
     drop(inherited);
+}
+
+#[test]
+fn of_many_that_open_the_state_of_a_dead_server_at_once_one_has_it() {
+    let file = File::new("together");
+    drop(file.open());
+    let mut server = Command::new("sleep").arg("600").spawn().unwrap();
+    let dead = Owner::of(server.id());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let raw = fs::File::options().write(true).open(&file.0).unwrap();
+    let together = Barrier::new(4);
+    for _ in 0..if std::env::var_os("RINGPOST_LONG").is_some() { 5000 } else { 200 } {
+        raw.write_all_at(dead.as_bytes(), OWNER_AT as u64 * 8).unwrap();
+        let open = || {
+            together.wait();
+            let opened = Durable::<State>::open::<Nothing>(&file.0, &[7; 3]);
+            // Nobody lets go before all have tried.
+            together.wait();
+            opened.is_ok()
+        };
+        let opened: Vec<_> = thread::scope(|threads| {
+            let threads: Vec<_> = (0..4).map(|_| threads.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(opened.iter().filter(|&&is_ours| is_ours).count(), 1);
+    }
 }
 
 #[test]
