@@ -96,6 +96,13 @@ mod tests {
     }
 
     #[test]
+    fn what_never_was_is_as_long_ago_as_can_be_said_and_what_is_to_come_is_not() {
+        assert_eq!(Deadline::NEVER.age_ns(), u64::MAX);
+        assert_eq!(Deadline::after(Some(Duration::from_secs(3600))).age_ns(), 0);
+        assert!(Deadline::from_ns(1).age_ns() < u64::MAX);
+    }
+
+    #[test]
     fn pauses_grow_up_to_a_bound_and_end_with_the_deadline() {
         let mut pause = Pause::default();
         let mut all = Vec::new();

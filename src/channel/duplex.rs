@@ -83,8 +83,7 @@ impl Listener {
     /// As for [`accept`](Listener::accept); [`LinkError::OneWay`](crate::LinkError::OneWay) when the one that connected
     /// only sends. The listener goes on in any case: call it again.
     pub fn accept_duplex(&self) -> Result<Duplex, OpenError> {
-        let user = process::effective_user();
-        self.accept_duplex_if(|peer| peer.uid == user)
+        self.incoming()?.accept_duplex()
     }
 
     /// As [`accept_duplex`](Listener::accept_duplex), where `allow` decides who is accepted.

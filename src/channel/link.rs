@@ -191,8 +191,7 @@ impl Listener {
     /// of a link; [`OpenError::Mismatch`] when it is of another version. Of this process: when it has no descriptor or
     /// memory left. The listener goes on in any case: call it again.
     pub fn accept(&self) -> Result<Receiver, OpenError> {
-        let user = process::effective_user();
-        self.accept_if(|peer| peer.uid == user)
+        self.incoming()?.accept()
     }
 
     /// As [`accept`](Listener::accept), where `allow` decides who is accepted. Processes of other users can only connect if
@@ -221,6 +220,16 @@ impl Listener {
 }
 
 impl Incoming {
+    /// Gives the receiver of what it sends, if it is a process of this user. Waits up to
+    /// [`handshake_timeout`](Builder::handshake_timeout).
+    ///
+    /// # Errors
+    /// As for [`Listener::accept`], of the one that has connected.
+    pub fn accept(self) -> Result<Receiver, OpenError> {
+        let user = process::effective_user();
+        self.meet(Ways::One, |peer| peer.uid == user, |meeting, header| meeting.offer(header))
+    }
+
     /// Greets it and, if it is allowed and wants as many ways, makes a link with it.
     pub(super) fn meet<T>(
         &self,
