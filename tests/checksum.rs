@@ -5,6 +5,7 @@ mod common;
 
 use common::{
     Child, FAR, Line,
+    place::Place,
     rings::{Attach, Shared, Way, child_at, open},
 };
 use ringpost::{
@@ -325,8 +326,8 @@ fn who_asks_for_checksums_gets_them_or_is_refused() {
     refused(ringpost::unnamed().mailbox(2).checksummed().memfd());
     refused(guarded().rendezvous().memfd());
     assert!(guarded().in_process().err().unwrap().to_string().contains("checksum"));
-    let path = std::env::temp_dir().join(format!("ringpost-checksum-{}", std::process::id()));
-    assert!(guarded().listen(&path).err().unwrap().to_string().contains("checksum"));
+    let place = Place::new();
+    assert!(guarded().listen(&*place).err().unwrap().to_string().contains("checksum"));
 
     let plain = Shared::new(Way::Name, |builder| builder);
     let with = Shared::new(Way::Name, |builder| builder.checksummed());

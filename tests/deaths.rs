@@ -7,21 +7,23 @@ mod common;
 
 use common::{
     Child, FAR, Line,
-    rings::{Shared, Way, child_at, open, small_rings},
+    rings::{
+        Shared, Way, acknowledging, all_acknowledged, attach_when_free, child_at, open, received_number,
+        small_rings,
+    },
     stream::scatter,
 };
 use ringpost::{
-    Builder, MultiSender, OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Statistics,
-    Untrusted, WaitStrategy,
+    Builder, Many, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Statistics, Untrusted,
+    WaitStrategy,
 };
 use std::{
     any::Any,
     collections::BTreeSet,
     fs::File,
-    io::{Read, Write, pipe},
+    io::{Read, Write},
     iter::StepBy,
     ops::Range,
-    os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -39,7 +41,7 @@ fn child_process() {
             let numbers = (first..end).step_by(step.parse().unwrap());
             match kind {
                 "one" => send_each(ring.sender().unwrap(), numbers, acknowledge),
-                _ => send_each(free_slot(&ring), numbers, acknowledge),
+                _ => send_each(attach_when_free::<Many>(&ring), numbers, acknowledge),
             }
             line.hear();
         }
@@ -83,16 +85,6 @@ fn child_process() {
     }
 }
 
-/// A slot of its own, as soon as the receiver has passed what a dead sender left in one.
-fn free_slot(ring: &Ring) -> MultiSender {
-    loop {
-        match ring.multi_sender() {
-            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
-            other => break other.unwrap(),
-        }
-    }
-}
-
 /// Message `number`: 8 to 600 bytes.
 fn payload(number: u64) -> Vec<u8> {
     let mut bytes = vec![number as u8; 8 + (scatter(number) % 593) as usize];
@@ -102,13 +94,7 @@ fn payload(number: u64) -> Vec<u8> {
 
 /// Receives a message and gives its number.
 fn next_number(receiver: &mut Receiver) -> Result<u64, RecvError> {
-    let start = Instant::now();
-    let message = receiver.recv_timeout(FAR);
-    assert!(start.elapsed() < FAR, "only the deadline ended the wait");
-    let bytes = message?.to_vec();
-    let number = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
-    assert_eq!(bytes, payload(number));
-    Ok(number)
+    received_number(receiver, payload)
 }
 
 /// Sends messages, all of a step at once; tells the number of the last each time.
@@ -139,19 +125,9 @@ fn reserve(ring: &Ring, line: &Line) {
     reservation.commit();
 }
 
-/// A child with a pipe on which it acknowledges.
-fn acknowledging(ring: &Shared, before: &str, after: &str) -> (Child, File) {
-    let child = child_at(ring, before, after);
-    let (ours, theirs) = pipe().unwrap();
-    child.pass(theirs.as_fd());
-    (child, OwnedFd::from(ours).into())
-}
-
 /// The last number that a killed child has acknowledged.
-fn last_of(mut acknowledged: File) -> Option<u64> {
-    let mut bytes = Vec::new();
-    acknowledged.read_to_end(&mut bytes).unwrap();
-    bytes.as_chunks().0.last().map(|&number| u64::from_ne_bytes(number))
+fn last_of(acknowledged: File) -> Option<u64> {
+    all_acknowledged(acknowledged).pop()
 }
 
 /// Rounds of a test that kills once or twice a round.

@@ -10,14 +10,14 @@ mod raw;
 mod regions;
 
 use common::{
-    Child, FAR, Line,
-    stream::{Letter, Stream},
+    FAR, Line,
+    place::Place,
+    stream::{Letter, Stream, receive_letters, send_letters},
 };
-use ringpost::{Duplex, Listener, Receiver, RecvError, SendError, Sender};
+use ringpost::{Duplex, RecvError, SendError};
 use std::{
     fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -110,64 +110,9 @@ fn child_process() {
     }
 }
 
-/// A path for a socket that no other test has, gone with this value.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Relaxed);
-        let file = format!("ringpost-duplex-{}-{number}", std::process::id());
-        Self(std::env::temp_dir().join(file))
-    }
-
-    /// A listener here, for small rings.
-    fn listen(&self) -> Listener {
-        // However busy the machine is.
-        ringpost::unnamed().capacity(4096).handshake_timeout(FAR).listen(&**self).unwrap()
-    }
-
-    fn child(&self, before: &str, after: &str) -> Child {
-        Child::start(&format!("{before} {} {after}", self.display()))
-    }
-}
-
-impl std::ops::Deref for Place {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// The number of descriptors of this process.
 fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-fn send_letters(sender: &mut Sender, messages: u64) {
-    let stream = Stream::new(sender.longest_message());
-    for number in 0..messages {
-        let Letter { bytes, kind, .. } = stream.letter(0, number);
-        sender.send_kind(kind, bytes).unwrap();
-    }
-}
-
-#[track_caller]
-fn receive_letters(receiver: &mut Receiver, messages: u64) {
-    let stream = Stream::new(receiver.longest_message());
-    for number in 0..messages {
-        let expected = stream.letter(0, number);
-        let message = receiver.recv_timeout(FAR).unwrap();
-        assert_eq!(message.kind(), expected.kind);
-        assert!(message.to_vec() == expected.bytes, "message {number}");
-    }
 }
 
 /// Letters in both directions at once. Returns when both are through, at both ends.

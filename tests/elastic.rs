@@ -4,25 +4,24 @@ mod common;
 
 use common::{
     Child, FAR, Line, Name,
-    rings::{Attach, Shared, Way, child_at, open},
+    place::Place,
+    rings::{
+        Attach, Shared, Way, acknowledging, all_acknowledged, attach_when_free, child_at, open,
+        received_number,
+    },
     stream::{Stream, scatter},
 };
-use ringpost::{
-    Builder, Many, OpenError, Receiver, RecvError, Ring, SendError, Sender, Single, Untrusted, WaitStrategy,
-};
+use ringpost::{Builder, Many, OpenError, Receiver, RecvError, Ring, SendError, Single, WaitStrategy};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::{UnshareFlags, unshare_unsafe},
 };
 use std::{
     fs::File,
-    io::{Read, Write, pipe},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
-    },
+    io::Write,
+    os::unix::fs::{FileExt, MetadataExt},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const MIB: u64 = 1 << 20;
@@ -75,23 +74,12 @@ fn payload(number: u64) -> Vec<u8> {
 
 /// Receives a message, which must be whole, and gives its number.
 fn next(receiver: &mut Receiver) -> Result<u64, RecvError> {
-    let start = Instant::now();
-    let message = receiver.recv_timeout(FAR);
-    assert!(start.elapsed() < FAR, "only the deadline ended the wait");
-    let bytes = message?.to_vec();
-    let number = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
-    assert_eq!(bytes, payload(number));
-    Ok(number)
+    received_number(receiver, payload)
 }
 
 /// Sends from `first` on for ever, and tells each number once it is sent.
 fn send_from<K: Attach>(ring: &Ring, first: u64, mut acknowledge: File) {
-    let mut sender: Sender<Untrusted, K> = loop {
-        match K::attach(ring) {
-            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
-            other => break other.unwrap(),
-        }
-    };
+    let mut sender = attach_when_free::<K>(ring);
     for number in first.. {
         loop {
             match sender.send(&payload(number)) {
@@ -310,8 +298,8 @@ fn what_can_not_be_elastic_is_refused() {
     refused(ringpost::unnamed().elastic(LEAST).broadcast(2).memfd());
     let in_process = ringpost::unnamed().elastic(LEAST).in_process();
     assert!(matches!(in_process, Err(OpenError::Setting { .. })));
-    let path = std::env::temp_dir().join(format!("ringpost-elastic-{}", std::process::id()));
-    assert!(matches!(ringpost::unnamed().elastic(LEAST).listen(path), Err(OpenError::Mismatch { .. })));
+    let place = Place::new();
+    assert!(matches!(ringpost::unnamed().elastic(LEAST).listen(&*place), Err(OpenError::Mismatch { .. })));
 
     let name = Name::new();
     let _plain = ringpost::builder(&*name).capacity(LEAST).create().unwrap();
@@ -407,20 +395,6 @@ fn rounds() -> u64 {
     if common::long() { 1000 } else { 30 }
 }
 
-fn acknowledging(ring: &Shared, before: &str, after: &str) -> (Child, File) {
-    let child = child_at(ring, before, after);
-    let (ours, theirs) = pipe().unwrap();
-    child.pass(theirs.as_fd());
-    (child, OwnedFd::from(ours).into())
-}
-
-/// All numbers that a killed child has acknowledged.
-fn numbers_of(mut acknowledged: File) -> Vec<u64> {
-    let mut bytes = Vec::new();
-    acknowledged.read_to_end(&mut bytes).unwrap();
-    bytes.as_chunks().0.iter().map(|&number| u64::from_ne_bytes(number)).collect()
-}
-
 fn after_a_moment(round: u64) {
     thread::sleep(Duration::from_micros(scatter(round) % 3000));
 }
@@ -433,7 +407,7 @@ fn a_sender_that_is_killed_anywhere_loses_nothing_that_it_sent() {
             let first = round << 32;
             let (mut sender, acknowledged) = acknowledging(&ring, "send", &format!("{kind} {first}"));
             // Reads along, so that the sender's pipe is never full.
-            let told = thread::spawn(move || numbers_of(acknowledged));
+            let told = thread::spawn(move || all_acknowledged(acknowledged));
             let most = first + 1 + scatter(round) % 300;
             for number in first..most {
                 assert_eq!(next_of_a_living(&mut receiver), number);
@@ -462,13 +436,13 @@ fn a_sender_that_is_killed_anywhere_loses_nothing_that_it_sent() {
 fn a_receiver_that_is_killed_anywhere_loses_nothing_that_was_not_released() {
     for (ring, kind) in rings(LEAST) {
         let (mut sender, sent) = acknowledging(&ring, "send", &format!("{kind} 0"));
-        let sent = thread::spawn(move || numbers_of(sent));
+        let sent = thread::spawn(move || all_acknowledged(sent));
         let mut released = 0;
         for round in 0..rounds() {
             let (mut receiver, acknowledged) = acknowledging(&ring, "receive", "");
             // The next one may be there only once the last one is dead by proof.
             receiver.hear();
-            let told = thread::spawn(move || numbers_of(acknowledged));
+            let told = thread::spawn(move || all_acknowledged(acknowledged));
             after_a_moment(round);
             receiver.kill();
             // The last message may have been released and not acknowledged.

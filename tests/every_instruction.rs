@@ -36,9 +36,9 @@ mod tracer;
 mod victim;
 
 use judge::{CAPACITY, MANY, Progress, Shared, judge};
-use ringpost::{MultiSender, Ring, Sender, SenderKind, Untrusted, record_size};
+use ringpost::{MultiSender, Ring, record_size};
 use study::{Study, study};
-use victim::{LENGTHS, Operation, kind, message};
+use victim::{LENGTHS, Operation, put_all};
 
 #[test]
 fn child_process() {
@@ -94,15 +94,6 @@ impl Scene {
     }
 }
 
-fn put<K: SenderKind>(sender: &mut Sender<Untrusted, K>, messages: &[(u64, usize)]) {
-    for &(number, length) in messages {
-        let mut reservation = sender.try_reserve(length).unwrap();
-        reservation.write_at(0, &message(number, length));
-        reservation.set_kind(kind(number));
-        reservation.commit();
-    }
-}
-
 impl Study {
     fn run(&mut self, scene: &Scene) {
         let builder = ringpost::unnamed().capacity(8 * CAPACITY).start_position(scene.start);
@@ -115,7 +106,7 @@ impl Study {
 
     fn single(&mut self, scene: &Scene, ring: &Ring) {
         let mut sender = ring.sender().unwrap();
-        put(&mut sender, &scene.before);
+        put_all(&mut sender, &scene.before);
         let sends = !matches!(
             scene.operation,
             Operation::Listen
@@ -141,14 +132,14 @@ impl Study {
             std::mem::forget(sender.try_reserve(40).unwrap());
             Shared::of(ring).bury(2, &self.dead);
         }
-        put(&mut other, &scene.before);
+        put_all(&mut other, &scene.before);
         if scene.open {
             std::mem::forget(other.try_reserve(40).unwrap());
         }
         let mut other = Some(other).filter(|_| scene.living > 0);
         self.step(scene, ring, || {
             let Some(other) = &mut other else { return };
-            put(other, &scene.behind);
+            put_all(other, &scene.behind);
             if scene.open_behind {
                 std::mem::forget(other.try_reserve(40).unwrap());
             }
@@ -157,17 +148,14 @@ impl Study {
 
     /// Steps the victim through the operation; `meanwhile` happens while it stands in a reservation.
     fn step(&mut self, scene: &Scene, ring: &Ring, meanwhile: impl FnOnce()) {
-        let mut progress = [Progress::default(), Progress::default()];
         let name = format!("{:?}", scene.operation);
         let meanwhile = scene.operation.reserves_before().then_some(meanwhile);
-        self.watch(&name, scene.operation.code(), ring, meanwhile, |bytes, pid, dead| {
-            for (all, progress) in [true, false].into_iter().zip(&mut progress) {
-                if all || scene.many {
-                    judge(scene, bytes.to_vec(), pid, dead, all, progress);
-                }
+        let judge = |bytes: &[u8], victim, dead: &_, all, progress: &mut Progress| {
+            if all || scene.many {
+                judge(scene, bytes.to_vec(), victim, dead, all, progress);
             }
-        });
-        let [end, _] = progress;
+        };
+        let [end, _] = self.watch_for_two(&name, scene.operation.code(), ring, meanwhile, judge);
         assert_eq!(end.sent, !scene.full && !scene.operation.sends().is_empty(), "{scene:?}");
         assert_eq!(end.released, scene.releases, "{scene:?}");
     }

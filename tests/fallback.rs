@@ -5,11 +5,12 @@ mod common;
 
 use common::{
     Child,
+    filter::refuse,
     rings::{Shared, Way, child_at, open},
 };
 use ringpost::{RecvError, SendError};
 use rustix::io::Errno;
-use std::{io, thread, time::Duration};
+use std::{thread, time::Duration};
 
 /// What is refused, and how: as by Linux 5.10, by a limit on threads, by a container's filter.
 const REFUSALS: [(libc::c_long, Errno); 5] = [
@@ -97,26 +98,6 @@ fn child_process() {
         }
         _ => panic!("no such role: {words:?}"),
     }
-}
-
-/// From now on the call fails so, in this thread and in those that it starts.
-fn refuse((call, error): (libc::c_long, Errno)) {
-    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (equal, end) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
-    let error = libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32;
-    let mut program = [
-        // The number of the call is the first word of what the filter is given.
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        instruction(equal, call as u32, 0, 1),
-        instruction(end, error, 0, 0),
-        instruction(end, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: a number for this thread.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the program lives until the call returns; the kernel checks it.
-    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-    assert_eq!(set, 0, "{}", io::Error::last_os_error());
 }
 
 /// A process in this role, to which a call is refused, when it has attached.

@@ -1,32 +1,20 @@
 //! A handle that a forked child inherits is the parent's: the child can neither use nor close it.
 
-use nix::{
-    sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, fork},
-};
+mod common;
+
+use common::fork::assert_in_fork;
 use ringpost::{NotTaken, RecvError, SendError};
 use std::time::Duration;
-
-/// Runs `child` in a forked child; true when it returned true.
-fn in_child(child: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs `child`, which allocates nothing that another thread could hold a lock for, and exits.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            let code = if child() { 0 } else { 1 };
-            // SAFETY: ends the child without running what belongs to the parent.
-            unsafe { libc::_exit(code) }
-        }
-        ForkResult::Parent { child } => waitpid(child, None).unwrap() == WaitStatus::Exited(child, 0),
-    }
-}
 
 #[test]
 fn a_childs_use_is_an_error_and_the_parent_goes_on() {
     let ring = ringpost::unnamed().memfd().unwrap();
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
     sender.send(b"before").unwrap();
-    assert!(in_child(|| sender.try_send(b"by the child") == Err(SendError::Forked)
-        && receiver.try_recv().err() == Some(RecvError::Forked)));
+    assert_in_fork(|| {
+        sender.try_send(b"by the child") == Err(SendError::Forked)
+            && receiver.try_recv().err() == Some(RecvError::Forked)
+    });
     sender.send(b"after").unwrap();
     assert_eq!(receiver.recv().unwrap().to_vec(), b"before");
     assert_eq!(receiver.recv().unwrap().to_vec(), b"after");
@@ -37,10 +25,10 @@ fn a_childs_drop_closes_nothing() {
     let ring = ringpost::unnamed().many_senders(2).memfd().unwrap();
     let (sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
     let mut sender = Some(sender);
-    assert!(in_child(|| {
+    assert_in_fork(|| {
         drop(sender.take());
         true
-    }));
+    });
     assert_eq!(receiver.try_recv().err(), Some(RecvError::Empty));
     sender.as_mut().unwrap().send(b"still there").unwrap();
     assert_eq!(receiver.recv().unwrap().to_vec(), b"still there");
@@ -52,10 +40,11 @@ fn a_childs_wait_for_a_receipt_is_refused_and_the_parents_goes_on() {
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
     let receipt = sender.send_acknowledged(b"for the parent").unwrap();
     let refused = |receipt: &ringpost::Receipt| receipt.wait_timeout(Duration::ZERO) == Err(NotTaken::Forked);
-    assert!(in_child(|| refused(&receipt) && refused(&receipt.clone()) && !receipt.is_taken()));
+    assert_in_fork(|| refused(&receipt) && refused(&receipt.clone()) && !receipt.is_taken());
     drop(receiver.recv().unwrap());
     assert_eq!(receipt.wait(), Ok(()));
-    assert!(in_child(|| receipt.is_taken()), "looking is no wait");
+    // To look is no wait.
+    assert_in_fork(|| receipt.is_taken());
 }
 
 #[test]
@@ -63,11 +52,11 @@ fn a_childs_clone_of_a_sender_is_none_of_its_own() {
     let ring = ringpost::unnamed().many_senders(2).memfd().unwrap();
     let (sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
     let mut sender = Some(sender);
-    assert!(in_child(|| {
+    assert_in_fork(|| {
         let mut clone = sender.as_ref().unwrap().clone();
         drop(sender.take());
         clone.try_send(b"by the child") == Err(SendError::Forked)
-    }));
+    });
     sender.as_mut().unwrap().send(b"by the parent").unwrap();
     assert_eq!(receiver.try_recv().unwrap().to_vec(), b"by the parent");
 }

@@ -6,16 +6,18 @@ mod common;
 
 use common::{
     Child, FAR, Line,
+    place::Place,
+    rings::local,
     stream::{Letter, Stream, scatter},
 };
-use ringpost::{LaneId, Lanes, LanesError, Listener, RecvError, Ring, Sender, Trusted, WaitStrategy};
+use ringpost::{LaneId, Lanes, LanesError, Listener, RecvError, Sender, WaitStrategy};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
     collections::BTreeMap,
     fs,
     os::fd::AsFd,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    path::Path,
+    sync::atomic::Ordering::Relaxed,
     thread,
     time::{Duration, Instant},
 };
@@ -63,21 +65,19 @@ assert_impl_all!(LanesError: std::error::Error, Send, Sync, Copy, Into<std::io::
 /// A listener at a path of its own.
 struct Host {
     listener: Listener,
-    path: PathBuf,
+    place: Place,
 }
 
 impl Host {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Relaxed);
-        let path = std::env::temp_dir().join(format!("ringpost-lanes-{}-{number}", std::process::id()));
-        let listener = ringpost::unnamed().capacity(1 << 16).longest_message(4096).listen(&path).unwrap();
-        Self { listener, path }
+        let place = Place::new();
+        let listener = ringpost::unnamed().capacity(1 << 16).longest_message(4096).listen(&*place).unwrap();
+        Self { listener, place }
     }
 
     /// A child with a role, and its lane.
     fn lane(&self, lanes: &mut Lanes, role: &str, more: &str) -> (Child, LaneId) {
-        let child = Child::start(&format!("{role} {} {more}", self.path.display()));
+        let child = self.place.child(role, more);
         let receiver = self.listener.accept().unwrap();
         assert_eq!(receiver.peer().unwrap().pid, child.id());
         (child, lanes.add(receiver).unwrap())
@@ -276,12 +276,6 @@ fn a_lane_that_damages_its_own_memory_harms_no_other() {
             assert!(matches!(error, LanesError::Ended { lane, .. } if lane == bad), "{error}");
         }
     }
-}
-
-fn local() -> (Ring<Trusted>, Sender<Trusted>) {
-    let ring = ringpost::unnamed().capacity(1 << 16).in_process().unwrap();
-    let sender = ring.sender().unwrap();
-    (ring, sender)
 }
 
 #[test]

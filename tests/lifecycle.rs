@@ -2,20 +2,12 @@
 
 mod common;
 
-use common::{Child, FAR, Line, Name};
-use nix::{
-    sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, fork},
-};
+use common::{Child, FAR, Line, Name, fork::assert_in_fork};
 use ringpost::{
     Builder, Lifetime, OpenError, RecvError, Ring, SegmentError, SendError, Sender, SenderKind, Untrusted,
     builder,
 };
-use std::{
-    fs,
-    os::unix::fs::FileExt,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::{fs, os::unix::fs::FileExt};
 
 fn small(name: &str) -> Builder {
     builder(name).capacity(4096)
@@ -235,35 +227,18 @@ fn a_maker_that_is_killed_anywhere_leaves_a_whole_ring_or_none() {
 
 // Fork and exec.
 
-/// Runs `act` in a forked child, and waits for its good end.
-#[track_caller]
-fn in_forked_child(act: impl FnOnce()) {
-    // SAFETY: the child takes no lock that a thread of this test program holds, and ends without running its exit code.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            // SAFETY: sets a timer of the child, whose signal ends it when it hangs.
-            unsafe { libc::alarm(60) };
-            let status = catch_unwind(AssertUnwindSafe(act)).is_err();
-            // SAFETY: ends the child at once; what the parent has is left alone.
-            unsafe { libc::_exit(status.into()) }
-        }
-        ForkResult::Parent { child } => {
-            assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
-        }
-    }
-}
-
 #[test]
 fn a_forked_child_that_drops_the_handles_closes_nothing_and_unlinks_nothing() {
     let name = Name::new();
     let ring = small(&name).lifetime(Lifetime::Owned).create().unwrap();
     let mut handles = Some((ring.clone(), ring.sender().unwrap(), ring.receiver().unwrap()));
     let mut ring = Some(ring);
-    in_forked_child(|| {
+    assert_in_fork(|| {
         let (copy, mut sender, mut receiver) = handles.take().unwrap();
         assert_eq!(sender.try_send(b"from the child"), Err(SendError::Forked));
         assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Forked);
         drop((sender, receiver, copy, ring.take()));
+        true
     });
 
     let (ring, mut sender, mut receiver) = handles.take().unwrap();
@@ -292,7 +267,10 @@ fn a_forked_child_that_drops_a_reservation_does_not_discard_it() {
 fn survive_fork<K: SenderKind>(ring: &Ring, mut sender: Sender<Untrusted, K>) {
     let mut receiver = ring.receiver().unwrap();
     let mut held = Some(sender.reserve(4).unwrap());
-    in_forked_child(|| drop(held.take()));
+    assert_in_fork(|| {
+        drop(held.take());
+        true
+    });
     let mut reservation = held.unwrap();
     reservation.write_at(0, b"kept");
     reservation.commit();
@@ -306,9 +284,10 @@ fn a_forked_child_attaches_anew() {
     let name = Name::new();
     let ring = small(&name).many_senders(2).create().unwrap();
     let (mut sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
-    in_forked_child(|| {
+    assert_in_fork(|| {
         assert_eq!(sender.send(b"with the parent's handle"), Err(SendError::Forked));
         ring.multi_sender().unwrap().send(b"from the child").unwrap();
+        true
     });
     sender.send(b"from the parent").unwrap();
     for expected in ["from the child", "from the parent"] {
@@ -351,7 +330,10 @@ fn a_forked_child_that_drops_a_message_does_not_release_it() {
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
     sender.send(b"held").unwrap();
     let mut held = Some(receiver.recv().unwrap());
-    in_forked_child(|| drop(held.take()));
+    assert_in_fork(|| {
+        drop(held.take());
+        true
+    });
     assert_eq!(ring.statistics().pending_messages(), 1, "the child has released the parent's message");
     drop(held);
     sender.send(b"next").unwrap();
@@ -366,7 +348,10 @@ fn a_forked_child_that_drops_a_batch_of_messages_releases_none() {
     sender.send(b"first").unwrap();
     sender.send(b"second").unwrap();
     let mut held = Some(receiver.recv_many(2).unwrap());
-    in_forked_child(|| drop(held.take()));
+    assert_in_fork(|| {
+        drop(held.take());
+        true
+    });
     assert_eq!(ring.statistics().pending_messages(), 2, "the child has released the parent's messages");
 }
 
@@ -376,8 +361,9 @@ fn a_forked_child_that_commits_its_parents_reservation_publishes_nothing() {
     let ring = small(&name).create().unwrap();
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
     let mut held = Some(sender.reserve(4).unwrap());
-    in_forked_child(|| {
+    assert_in_fork(|| {
         let _ = held.take().map(|reservation| reservation.commit());
+        true
     });
     assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty, "the child has published it");
 }
@@ -393,8 +379,9 @@ fn a_forked_child_that_asks_whether_the_ring_is_empty_releases_nothing() {
         fs::File::open(name.path()).unwrap().read_exact_at(&mut word, 4096).unwrap();
         u64::from_ne_bytes(word)
     };
-    in_forked_child(|| {
+    assert_in_fork(|| {
         let _ = receiver.is_empty();
+        true
     });
     assert_eq!(position(), 0, "the child has moved the receiver's position");
     assert!(receiver.is_empty());

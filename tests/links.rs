@@ -16,11 +16,12 @@ mod raw;
 
 use common::{
     Child, FAR, Line,
-    stream::{Letter, Stream},
+    fork::leave_an_heir,
+    place::Place,
+    stream::{receive_letters, send_letters},
 };
 use ringpost::{
-    LinkError, Listener, OpenError, PeerCredentials, Receiver, RecvError, SendError, Sender, Untrusted,
-    record_size,
+    LinkError, Listener, OpenError, PeerCredentials, Receiver, RecvError, SendError, Untrusted, record_size,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use static_assertions::assert_impl_all;
@@ -29,7 +30,6 @@ use std::{
     fmt::Display,
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -60,13 +60,7 @@ fn child_process() {
         ["hold-and-fork", path] => {
             let mut sender = ringpost::connect(path).unwrap();
             sender.send(b"of the parent").unwrap();
-            // SAFETY: the child only sleeps, and ends when it is killed.
-            match unsafe { libc::fork() } {
-                0 => loop {
-                    thread::park();
-                },
-                heir => line.tell(heir as u64),
-            }
+            line.tell(leave_an_heir());
             line.hear();
         }
         // Sends three messages to a listener of another user; or is refused.
@@ -135,41 +129,6 @@ assert_impl_all!(Listener: Send, Sync);
 assert_impl_all!(LinkError: Error, Send, Sync, Display);
 assert_impl_all!(PeerCredentials: Send, Sync, Copy);
 
-/// A path for a socket that no other test has, gone with this value.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Relaxed);
-        let file = format!("ringpost-test-{}-{number}", std::process::id());
-        Self(std::env::temp_dir().join(file))
-    }
-
-    /// A listener here, for small rings.
-    fn listen(&self) -> Listener {
-        ringpost::unnamed().capacity(4096).listen(&**self).unwrap()
-    }
-
-    fn child(&self, before: &str, after: &str) -> Child {
-        Child::start(&format!("{before} {} {after}", self.display()))
-    }
-}
-
-impl std::ops::Deref for Place {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// The descriptors of this process.
 fn descriptors() -> Vec<PathBuf> {
     let links =
@@ -178,25 +137,6 @@ fn descriptors() -> Vec<PathBuf> {
     let mut links: Vec<_> = links.filter(|link| !link.ends_with("fd")).collect();
     links.sort();
     links
-}
-
-fn send_letters(sender: &mut Sender, messages: u64) {
-    let stream = Stream::new(sender.longest_message());
-    for number in 0..messages {
-        let Letter { bytes, kind, .. } = stream.letter(0, number);
-        sender.send_kind(kind, bytes).unwrap();
-    }
-}
-
-#[track_caller]
-fn receive_letters(receiver: &mut Receiver, messages: u64) {
-    let stream = Stream::new(receiver.longest_message());
-    for number in 0..messages {
-        let expected = stream.letter(0, number);
-        let message = receiver.recv_timeout(FAR).unwrap();
-        assert_eq!(message.kind(), expected.kind);
-        assert!(message.to_vec() == expected.bytes, "message {number}");
-    }
 }
 
 /// The next error of a receiver, which must not be a time-out.

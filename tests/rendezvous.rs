@@ -4,6 +4,7 @@ mod common;
 
 use common::{
     Child, FAR,
+    place::Place,
     rings::{Shared, Way, child_at, open},
     stream::scatter,
 };
@@ -399,8 +400,8 @@ fn a_ring_is_a_rendezvous_for_both_sides_or_for_none() {
     let error = elastic.unwrap_err();
     assert!(matches!(error, OpenError::Setting { .. }));
     assert!(error.to_string().contains("rendezvous"), "{error}");
-    let path = std::env::temp_dir().join(format!("ringpost-rendezvous-{}", std::process::id()));
-    assert!(matches!(ringpost::unnamed().rendezvous().listen(&path), Err(OpenError::Mismatch { .. })));
+    let place = Place::new();
+    assert!(matches!(ringpost::unnamed().rendezvous().listen(&*place), Err(OpenError::Mismatch { .. })));
 }
 
 #[test]

@@ -14,17 +14,19 @@ mod waiting;
 
 use common::{
     Child, FAR, Line,
-    rings::{Shared, Way, child_at, open, small_rings},
+    filter::refuse,
+    fork::assert_in_fork,
+    place::Place,
+    rings::{Shared, Way, child_at, local, open, small_rings},
     stream::scatter,
 };
 use ringpost::{
-    Builder, Dispatcher, Interest, Lanes, LanesError, Listener, Readiness, Receiver, RecvError, Ring, Select,
-    SelectError, Sender, Source, SourceId, Stop, Subscriber, Trusted, WaitStrategy,
+    Builder, Dispatcher, Interest, Lanes, LanesError, Listener, Readiness, Receiver, RecvError, Select,
+    SelectError, Source, SourceId, Stop, Subscriber, Trusted, WaitStrategy,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::Errno,
-    process::{Pid, WaitOptions, waitpid},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
@@ -37,8 +39,6 @@ use std::{
         unix::{fs::MetadataExt, net::UnixStream},
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -115,15 +115,10 @@ fn number_of(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(bytes.try_into().unwrap())
 }
 
-/// A path for a listener.
-fn path() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Relaxed);
-    std::env::temp_dir().join(format!("ringpost-select-{}-{number}", std::process::id()))
-}
-
 fn listener() -> Listener {
-    ringpost::unnamed().capacity(1 << 16).listen(path()).unwrap()
+    // It removes its socket itself.
+    let path = Place::new().to_path_buf();
+    ringpost::unnamed().capacity(1 << 16).listen(path).unwrap()
 }
 
 /// A child with a link, and its receiver.
@@ -180,12 +175,6 @@ fn next<S: Source, T>(
         source.arm().unwrap();
         assert!(readable(source, true), "it never became readable");
     }
-}
-
-fn local() -> (Ring<Trusted>, Sender<Trusted>) {
-    let ring = ringpost::unnamed().capacity(1 << 16).in_process().unwrap();
-    let sender = ring.sender().unwrap();
-    (ring, sender)
 }
 
 /// How often threads of this process of the name went to sleep of themselves: so often were they awake.
@@ -262,26 +251,20 @@ fn idle_with_pipe(path: &str) {
 
 /// The parent's value is of no use in a forked child, which starts a thread of its own.
 fn fork_while_armed(receiver: Receiver, line: &Line) {
-    let mut receiver = Readiness::new(receiver).unwrap();
-    assert!(!receiver.arm().unwrap());
-    // SAFETY: the child ends without returning.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let refused = receiver.arm().is_err();
-        drop(receiver);
+    let mut receiver = Some(Readiness::new(receiver).unwrap());
+    assert!(!receiver.as_mut().unwrap().arm().unwrap());
+    assert_in_fork(|| {
+        let refused = receiver.take().unwrap().arm().is_err();
         let (ring, mut sender) = local();
         let mut own = Readiness::new(ring.receiver().unwrap()).unwrap();
         let armed = !own.arm().unwrap();
         sender.send(b"x").unwrap();
-        let good = refused && armed && readable(&own, true);
-        // SAFETY: ends this process without any clean-up that is the parent's.
-        unsafe { libc::_exit(if good { 0 } else { 1 }) };
-    }
-    let (_, status) = waitpid(Some(Pid::from_raw(child).unwrap()), WaitOptions::empty()).unwrap().unwrap();
-    assert_eq!(status.exit_status(), Some(0));
+        refused && armed && readable(&own, true)
+    });
     line.tell(0);
     line.hear();
     // Still armed.
+    let mut receiver = receiver.unwrap();
     assert!(readable(&receiver, true));
     assert_eq!(receiver.try_recv().unwrap().to_vec(), b"for the parent");
 }
@@ -292,26 +275,6 @@ const REFUSALS: [(libc::c_long, Errno); 3] = [
     (libc::SYS_clone3, Errno::AGAIN),
     (libc::SYS_set_robust_list, Errno::PERM),
 ];
-
-/// From now on the call fails so, in this thread and in those that it starts.
-fn refuse((call, error): (libc::c_long, Errno)) {
-    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let (equal, answer) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
-    let mut program = [
-        step(load, 0, 0, 0),
-        step(equal, call as u32, 0, 1),
-        step(answer, libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32, 0, 0),
-        step(answer, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program lives until both calls have returned.
-    let refused = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    };
-    assert!(refused);
-}
 
 /// A ring of this process and a stream, where no thread can be had any more to sleep on the ring.
 fn hear_without_a_thread() {

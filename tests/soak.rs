@@ -84,11 +84,11 @@ fn soak(senders: u64) {
 }
 
 #[test]
-fn one_sender() {
+fn every_message_of_one_sender_arrives_however_many() {
     soak(1);
 }
 
 #[test]
-fn four_senders() {
+fn every_message_of_four_senders_arrives_however_many() {
     soak(4);
 }

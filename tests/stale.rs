@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Child, FAR, Line, Name};
+use common::{Child, FAR, Line, Name, place::Place};
 use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, fork},
@@ -11,9 +11,9 @@ use nix::{
 use ringpost::{Builder, OpenError, RecvError, SegmentError, builder};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::{
-    env, fs,
+    fs,
     os::unix::{fs::FileExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::{
         Barrier, Mutex, MutexGuard, PoisonError,
@@ -233,36 +233,18 @@ fn forge_boot(path: &Path) {
     let mut header = [0; 128];
     file.read_exact_at(&mut header, 0).unwrap();
     header[72..88].fill(7);
-    let sum = header[..120].iter().fold(0xcbf2_9ce4_8422_2325u64, |sum, &byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    header[120..].copy_from_slice(&sum.to_ne_bytes());
+    common::seal(&mut header);
     file.write_all_at(&header, 0).unwrap();
-}
-
-/// A directory of this test's own on a disk, where rings outlive a boot.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("ringpost-{name}"));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
 fn a_ring_of_another_boot_is_refused_with_what_to_do_until_it_is_removed() {
     let _alone = alone();
     let name = Name::new();
-    let disk = Disk::new(&name);
-    for directory in [Path::new("/dev/shm"), &disk.0] {
+    // On a disk, where rings outlive a boot.
+    let disk = Place::new();
+    fs::create_dir(&*disk).unwrap();
+    for directory in [Path::new("/dev/shm"), &disk] {
         let asked = small(&name).directory(directory);
         match asked.create() {
             Err(OpenError::Segment(SegmentError::NoUnnamedFiles { .. })) => {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, Name, stream::scatter};
+use common::{Child, Name, place::Place, stream::scatter};
 use ringpost::{ByteReader, ByteWriter, RecvError, Ring};
 use std::{
     io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write},
@@ -241,8 +241,9 @@ fn the_end_and_the_death_of_the_reader_are_a_broken_pipe() {
 
 #[test]
 fn a_stream_goes_over_each_direction_of_a_link() {
-    let path = std::env::temp_dir().join(format!("ringpost-stream-{}", std::process::id()));
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(&path).unwrap();
+    let place = Place::new();
+    let listener = ringpost::unnamed().capacity(1 << 16).listen(&*place).unwrap();
+    let path = place.to_path_buf();
     let upper = thread::spawn(move || {
         let (sender, receiver) = ringpost::connect_duplex(&path).unwrap().split();
         let (mut writer, reader) = (ByteWriter::new(sender), ByteReader::new(receiver));

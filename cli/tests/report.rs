@@ -1,6 +1,6 @@
 //! The page of `ringpost bench`, from a recorded run: what is drawn is what was measured, in a real browser too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -49,11 +49,15 @@ fn rows() -> Vec<Value> {
         .collect()
 }
 
-/// A picture as it was drawn: its name, its field, and row and value of each of its marks.
+/// A picture as it was drawn: its name, its fields, and row and value of each of its marks.
 struct Picture {
     name: String,
     field: String,
     marks: Vec<(usize, f64)>,
+    /// Value and length of each bar.
+    bars: Vec<(f64, f64)>,
+    /// Value and distance from the top of each mark on a scale; each panel has a scale of its own.
+    heights: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
 impl Picture {
@@ -68,12 +72,55 @@ impl Picture {
             assert!(told, "a mark says what it is");
             Some((row, node.attribute("data-value").unwrap().parse().unwrap()))
         };
+        let number = |node: &roxmltree::Node<'_, '_>, name| node.attribute(name)?.parse::<f64>().ok();
+        let drawn = |tag: &'static str, place: &'static str| {
+            let marks = document.descendants().filter(move |node| node.tag_name().name() == tag);
+            marks.filter_map(move |node| Some((node, (number(&node, "data-value")?, number(&node, place)?))))
+        };
+        let panel = |node: &roxmltree::Node<'_, '_>| {
+            let panel = node.ancestors().find(|node| {
+                node.attribute("class").is_some_and(|class| class.split(' ').any(|word| word == "panel"))
+            });
+            panel.and_then(|panel| panel.attribute("data-series")).unwrap_or_default().to_string()
+        };
+        let mut heights: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+        for (node, mark) in drawn("circle", "cy") {
+            heights.entry(panel(&node)).or_default().push(mark);
+        }
         let attribute = |name| root.attribute(name).unwrap().to_string();
         Self {
             name: attribute("data-chart"),
             field: attribute("data-field"),
             marks: document.descendants().filter_map(mark).collect(),
+            bars: drawn("rect", "width").map(|(_, mark)| mark).collect(),
+            heights,
         }
+    }
+}
+
+impl Picture {
+    /// Bars are as long, and marks as high, as their values say.
+    #[track_caller]
+    fn hold_to_scale(&self) {
+        let most = self
+            .bars
+            .iter()
+            .fold((0.0, 0.0), |most: (f64, f64), bar| if bar.0 > most.0 { *bar } else { most });
+        for (value, length) in &self.bars {
+            assert!(
+                (length - most.1 * value / most.0.max(1e-9)).abs() < 0.02,
+                "{}: a bar of {value}",
+                self.name
+            );
+        }
+        for heights in self.heights.values() {
+            let mut heights = heights.clone();
+            heights.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for pair in heights.windows(2) {
+                assert!(pair[0].1 >= pair[1].1, "{}: {pair:?}", self.name);
+            }
+        }
+        assert_eq!(self.heights.len() > 1, self.name.starts_with("bands-"), "{}", self.name);
     }
 }
 
@@ -90,24 +137,35 @@ fn belongs(picture: &str, row: &Value) -> bool {
     };
     let one_core = row["class"] == "same-core";
     let limit = |names: &[&str]| {
-        let place = row["mechanism"] == "syscall" || one_core == (picture == "latency-one-core");
+        let place = row["mechanism"] == "syscall" || one_core == picture.ends_with("one-core");
         row["measure"] == "limit" && names.iter().any(|name| row["mechanism"] == *name) && place
     };
     match picture {
         "latency-spin" => is("latency", "spin") && !one_core || limit(&["line", "syscall"]),
         "latency-sleep" => is("latency", "sleep") && !one_core || limit(&["futex", "syscall"]),
         "latency-one-core" => is("latency", "sleep") && one_core || limit(&["futex", "syscall"]),
-        "percentiles-spin" => is("latency", "spin") && !one_core && row["size"] == 64,
-        "percentiles-sleep" => is("latency", "sleep") && !one_core && row["size"] == 64,
-        "messages-spin" => is("throughput", "spin"),
-        "bytes-spin" => is("throughput", "spin") || row["mechanism"] == "memcpy",
-        "messages-sleep" | "bytes-sleep" => is("throughput", "sleep"),
+        "bands-spin" => is("latency", "spin") && !one_core,
+        "bands-sleep" => is("latency", "sleep") && !one_core,
+        "bands-one-core" => is("latency", "sleep") && one_core,
+        "percentiles-spin" => is("latency", "spin") && !one_core && row["size"] == 64 || limit(&["line"]),
+        "percentiles-sleep" => is("latency", "sleep") && !one_core && row["size"] == 64 || limit(&["futex"]),
+        "percentiles-one-core" => {
+            is("latency", "sleep") && one_core && row["size"] == 64 || limit(&["futex"])
+        }
+        "messages-spin" => is("throughput", "spin") || limit(&["line", "syscall"]),
+        "messages-sleep" => is("throughput", "sleep") || limit(&["futex", "syscall"]),
+        "bytes-spin" => is("throughput", "spin") || limit(&["memcpy"]),
+        "bytes-sleep" => is("throughput", "sleep") || limit(&["memcpy"]),
+        "growth-cpu-spin" => is("throughput", "spin"),
+        "growth-cpu-sleep" => is("throughput", "sleep"),
         cost if cost.starts_with("cost-") => {
             let wait = cost.rsplit('-').next().unwrap();
             is("throughput", wait) && row["size"] == 64
         }
-        "sweep-waiting-cpu" => row["sweep"] == "waiting",
-        sweep if sweep.starts_with("sweep-") => row["sweep"] == sweep["sweep-".len()..],
+        sweep if sweep.starts_with("sweep-") => {
+            let sweep = &sweep["sweep-".len()..];
+            row["sweep"] == sweep.strip_suffix("-cpu").unwrap_or(sweep)
+        }
         other => panic!("an unknown picture: {other}"),
     }
 }
@@ -120,6 +178,15 @@ fn hold_against_rows(page: &str) {
     let pictures = pictures(page);
     let names: BTreeSet<_> = pictures.iter().map(|picture| picture.name.as_str()).collect();
     let needed = [
+        "bands-spin",
+        "bands-sleep",
+        "bands-one-core",
+        "percentiles-one-core",
+        "growth-cpu-spin",
+        "growth-cpu-sleep",
+        "sweep-fan-in-cpu",
+        "sweep-capacity-cpu",
+        "sweep-batch-cpu",
         "ladder-latency",
         "ladder-throughput",
         "latency-spin",
@@ -147,7 +214,12 @@ fn hold_against_rows(page: &str) {
     ];
     assert!(needed.iter().all(|name| names.contains(name)), "{names:?}");
     for picture in &pictures {
-        let value = |row: usize, field: &str| rows[row][field].as_f64();
+        picture.hold_to_scale();
+        let value = |row: usize, field: &str| match rows[row][field].as_f64() {
+            // A limit across the rates: how often it goes into a second.
+            None if field == "messages_per_s" => rows[row]["p50_ns"].as_f64().map(|ns| 1e9 / ns),
+            value => value,
+        };
         if picture.name.starts_with("ladder-") {
             for &(row, drawn) in &picture.marks {
                 let measured = value(row, &picture.field).unwrap();
@@ -156,8 +228,10 @@ fn hold_against_rows(page: &str) {
             }
             continue;
         }
-        let fields =
-            if picture.field == "percentiles" { &PERCENTILES[..] } else { &[picture.field.as_str()] };
+        let fields: Vec<&str> = match &*picture.field {
+            "percentiles" => PERCENTILES.into(),
+            several => several.split(' ').collect(),
+        };
         let mut expected: Vec<(usize, f64)> = (0..rows.len())
             .filter(|&row| rows[row]["error"].is_null() && belongs(&picture.name, &rows[row]))
             .flat_map(|row| fields.iter().map(move |field| (row, *field)))
@@ -207,6 +281,59 @@ fn a_browser_draws_it_in_the_light_and_in_the_dark() {
     }
 }
 
+/// Looks for texts that are cut off by their picture or lie on each other, and for a page wider than its window.
+const LOOK: &str = "<script>
+  const wrong = [];
+  for (const svg of document.querySelectorAll('svg.chart')) {
+    const name = svg.dataset.chart, frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    texts.forEach(([text, box], index) => {
+      if (box.left < frame.left || box.right > frame.right || box.top < frame.top || box.bottom > frame.bottom + 1)
+        wrong.push(`${name}: “${text}” is cut`);
+      for (const [other, its] of texts.slice(0, index)) {
+        const wide = Math.min(box.right, its.right) - Math.max(box.left, its.left);
+        const high = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
+        if (wide > 1 && high > 0.4 * Math.min(box.height, its.height)) wrong.push(`${name}: “${text}” lies on “${other}”`);
+      }
+    });
+  }
+  if (document.documentElement.scrollWidth > innerWidth) wrong.push('the page is wider than its window');
+  document.body.dataset.looked = wrong.join('; ') || 'well';
+</script></body>";
+
+#[test]
+fn in_a_browser_nothing_is_cut_or_lies_on_something_else() {
+    let Some(browser) = browser() else {
+        eprintln!("NO BROWSER: install chromium; nobody has looked at the page");
+        return;
+    };
+    let scratch = Scratch::new("look");
+    let page = scratch.path("page.html");
+    // Where the processes were met in two placement classes there are twice as many series, with longer names.
+    let twice = changed(&scratch, "twice.jsonl", |run| run.clone() + &second_class(&run));
+    for (run, width) in [(RUN, 1280), (RUN, 500), (&twice, 1280)] {
+        let output = bench(&["--from", run, "--report", &page, "--compare", RUN]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::write(&page, fs::read_to_string(&page).unwrap().replace("</body>", LOOK)).unwrap();
+        let output = Command::new(&browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"])
+            .arg(format!("--window-size={width},2000"))
+            .arg(format!("--user-data-dir={}", scratch.path("profile")))
+            .arg(format!("file://{page}"))
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let found = shown.split("data-looked=\"").nth(1).and_then(|rest| rest.split('"').next());
+        assert_eq!(found, Some("well"), "{run}, {width} pixels wide");
+    }
+}
+
+/// The rows between two cores once more, as if these had been closer for a while.
+fn second_class(run: &str) -> String {
+    let far = run.lines().filter(|line| line.contains("\"class\":\"far\""));
+    far.map(|line| line.replace("\"class\":\"far\"", "\"class\":\"ccx\"") + "\n").collect()
+}
+
 fn browser() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let places = std::env::var_os("PATH")?;
@@ -223,7 +350,9 @@ fn pictures_stand_alone_and_the_table_has_the_fields_of_the_rows() {
     draw(&["--svg", &directory, "--csv", &table, "--save", &copy]);
     let drawn = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
     for path in drawn {
-        let picture = Picture::parse(&fs::read_to_string(&path).unwrap());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("class=\"paper\""), "it can be read on any ground");
+        let picture = Picture::parse(&text);
         assert_eq!(Some(picture.name.as_str()), path.file_stem().and_then(|name| name.to_str()));
     }
     let table = fs::read_to_string(&table).unwrap();
@@ -286,6 +415,161 @@ fn a_run_beside_itself_differs_nowhere_and_another_schema_is_refused() {
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(complaint.contains(&older) && complaint.contains("measure again"), "{complaint}");
+}
+
+/// The recorded run with its lines changed.
+fn changed(scratch: &Scratch, name: &str, change: impl Fn(String) -> String) -> String {
+    let path = scratch.path(name);
+    fs::write(&path, change(fs::read_to_string(RUN).unwrap())).unwrap();
+    path
+}
+
+#[test]
+fn a_run_of_another_machine_is_refused_before_anything_is_measured() {
+    let scratch = Scratch::new("machine");
+    let other =
+        changed(&scratch, "other.jsonl", |run| run.replacen("\"processor\":\"", "\"processor\":\"Other ", 1));
+    let page = scratch.path("page.html");
+    for arguments in [&["--rounds", "1", "--sizes", "8", "--mechanisms", "line"][..], &["--from", RUN]] {
+        let output = bench(&[arguments, &["--compare", &other, "--report", &page]].concat());
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(complaint.contains(&other) && complaint.contains("another machine (Other "), "{complaint}");
+        assert!(output.stdout.is_empty() && !Path::new(&page).exists());
+    }
+}
+
+#[test]
+fn what_was_measured_is_shown_even_if_there_is_nothing_to_compare_it_with() {
+    let scratch = Scratch::new("nothing");
+    let foreign =
+        changed(&scratch, "foreign.jsonl", |run| run.replace("\"mechanism\":\"", "\"mechanism\":\"foreign-"));
+    let page = scratch.path("page.html");
+    let output = bench(&["--from", RUN, "--compare", &foreign, "--report", &page]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no cell in common"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Latency, both sides spinning"));
+    hold_against_rows(&fs::read_to_string(&page).unwrap());
+}
+
+#[test]
+fn an_older_run_without_a_head_is_compared_and_its_machine_is_said_to_be_unknown() {
+    let scratch = Scratch::new("headless");
+    let rows = changed(&scratch, "rows.jsonl", |run| run.split_once('\n').unwrap().1.into());
+    let output = bench(&["--from", RUN, "--compare", &rows]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("does not say on which machine"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_no_run_is_refused_with_advice() {
+    let scratch = Scratch::new("bad");
+    let cut = |run: String| run[..run.len() / 2].to_string();
+    let bad = [
+        (changed(&scratch, "cut", cut), "is not JSON"),
+        (changed(&scratch, "old", |run| run.replace("\"schema\":3", "\"schema\":2")), "measure again"),
+        (changed(&scratch, "foreign", |_| "{\"a\":1}\n".into()), "give a file of --save"),
+        (changed(&scratch, "empty", |_| String::new()), "give a file of --save"),
+        (scratch.path("absent"), "No such file"),
+    ];
+    for flag in ["--from", "--compare"] {
+        for (path, advice) in &bad {
+            let output = bench(&[flag, path]);
+            let complaint = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{flag} {path}");
+            assert!(complaint.contains(path) && complaint.contains(advice), "{complaint}");
+            assert!(output.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn whatever_figures_and_names_a_run_has_its_page_is_drawn() {
+    let scratch = Scratch::new("odd");
+    let page = scratch.path("page.html");
+    for odd in [0.0, -1.0, 1e12] {
+        let run = changed(&scratch, "odd.jsonl", |run| {
+            let change = |line: &str| {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                for field in ["p50_ns", "p999_ns", "messages_per_s", "cpu_s_per_million", "calls_per_million"]
+                {
+                    if line[field].is_number() {
+                        line[field] = odd.into();
+                    }
+                }
+                if line["mechanism"] == "tcp" {
+                    line["mechanism"] = "<!--<script></script>".into();
+                }
+                format!("{line}\n")
+            };
+            run.lines().map(change).collect()
+        });
+        let output = bench(&["--from", &run, "--report", &page]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(pictures(&text).len() > 20 && !text.contains("NaN") && !text.contains("\"inf\""), "{odd}");
+        assert!(!text.contains("<!--"));
+    }
+}
+
+#[test]
+fn a_run_that_has_not_all_of_its_rounds_says_so() {
+    let scratch = Scratch::new("short");
+    let page = scratch.path("page.html");
+    let run = changed(&scratch, "short.jsonl", |run| run.replacen("\"rounds\":1", "\"rounds\":3", 1));
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    assert!(fs::read_to_string(&page).unwrap().contains("of them have fewer than 3 samples"));
+    draw(&["--report", &page]);
+    assert!(!fs::read_to_string(&page).unwrap().contains("of them have fewer"));
+}
+
+#[test]
+fn a_run_beside_something_else_is_called_that() {
+    let scratch = Scratch::new("beside");
+    let page = scratch.path("page.html");
+    let busy = changed(&scratch, "busy.jsonl", |run| {
+        let change = |line: &str| match line.contains("\"mechanism\":\"line\"") {
+            true => line.replacen("\"ratio\":", "\"ratio\":7", 1) + "\n",
+            false => format!("{line}\n"),
+        };
+        run.lines().map(change).collect()
+    });
+    let said = || fs::read_to_string(&page).unwrap().contains("Something else was running");
+    assert!(bench(&["--from", &busy, "--report", &page]).status.success() && said());
+    draw(&["--report", &page]);
+    assert!(!said());
+}
+
+#[test]
+fn the_page_says_what_was_not_asked_for() {
+    let scratch = Scratch::new("asked");
+    let page = scratch.path("page.html");
+    draw(&["--report", &page]);
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("Not asked for: mailbox, rendezvous, fifo, unix-seqpacket, unix-dgram."));
+    assert!(!text.contains("made without --sweeps"));
+    let run = changed(&scratch, "alone.jsonl", |run| {
+        let plain = run.lines().filter(|line| line.contains("\"sweep\":null") || line.contains("\"run\":"));
+        plain.map(|line| format!("{line}\n")).collect()
+    });
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    assert!(fs::read_to_string(&page).unwrap().contains("made without --sweeps"));
+}
+
+#[test]
+fn a_ladder_adds_up_its_steps_and_names_the_rungs_that_it_has_not() {
+    let scratch = Scratch::new("rungs");
+    let page = scratch.path("page.html");
+    let run = changed(&scratch, "no-pipe.jsonl", |run| {
+        let others = run.lines().filter(|line| !line.contains("\"mechanism\":\"pipe\""));
+        others.map(|line| format!("{line}\n")).collect()
+    });
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("No rung “pipe”: pipe was not measured so, in this place, in this run."));
+    assert!(text.contains("No rung “shared memory, futex”: it has one slot"));
+    assert_eq!(text.matches("first to last").count(), 2);
 }
 
 #[test]

@@ -4,6 +4,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod filter;
+pub mod fork;
+pub mod place;
 pub mod rings;
 pub mod stream;
 
@@ -34,6 +37,15 @@ const ROLE: &str = "RINGPOST_TEST_ROLE";
 
 /// Far more than anything here takes: only a hang comes so far.
 pub const FAR: Duration = Duration::from_secs(60);
+
+/// Puts the checksum into the header of a segment, as `docs/LAYOUT.md` has it.
+pub fn seal(header: &mut [u8]) {
+    let (fields, checksum) = header.split_at_mut(120);
+    let sum = fields.iter().fold(0xcbf2_9ce4_8422_2325u64, |sum, &byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    checksum[..8].copy_from_slice(&sum.to_ne_bytes());
+}
 
 /// Whether the long forms were asked for.
 pub fn long() -> bool {

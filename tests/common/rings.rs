@@ -1,8 +1,16 @@
 //! Rings that a test shares with its children.
 
-use super::{Child, Line, Name};
-use ringpost::{Builder, Many, OpenError, Ring, Sender, SenderKind, Single, Trust};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use super::{Child, FAR, Line, Name};
+use ringpost::{
+    Builder, Many, OpenError, Receiver, RecvError, Ring, Sender, SenderKind, Single, Trust, Trusted,
+    Untrusted,
+};
+use std::{
+    fs::File,
+    io::{Read, pipe},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    thread,
+};
 
 /// How a process gets at a ring.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +90,40 @@ pub fn child_at(ring: &Shared, before: &str, after: &str) -> Child {
     child
 }
 
+/// A child with a pipe on which it acknowledges.
+pub fn acknowledging(ring: &Shared, before: &str, after: &str) -> (Child, File) {
+    let child = child_at(ring, before, after);
+    let (ours, theirs) = pipe().unwrap();
+    child.pass(theirs.as_fd());
+    (child, OwnedFd::from(ours).into())
+}
+
+/// All numbers that a killed child has acknowledged.
+pub fn all_acknowledged(mut acknowledged: File) -> Vec<u64> {
+    let mut bytes = Vec::new();
+    acknowledged.read_to_end(&mut bytes).unwrap();
+    bytes.as_chunks().0.iter().map(|&number| u64::from_ne_bytes(number)).collect()
+}
+
+/// Receives a message, which begins with its number and must be all that `payload` gives for that.
+pub fn received_number(receiver: &mut Receiver, payload: impl Fn(u64) -> Vec<u8>) -> Result<u64, RecvError> {
+    let message = match receiver.recv_timeout(FAR) {
+        Err(RecvError::TimedOut) => panic!("only the deadline ended the wait"),
+        message => message?,
+    };
+    let bytes = message.to_vec();
+    let number = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
+    assert!(bytes == payload(number), "message {number} is not what was sent");
+    Ok(number)
+}
+
+/// A ring inside this process, and its sender.
+pub fn local() -> (Ring<Trusted>, Sender<Trusted>) {
+    let ring = ringpost::unnamed().capacity(1 << 16).in_process().unwrap();
+    let sender = ring.sender().unwrap();
+    (ring, sender)
+}
+
 /// Attaching, whichever kind of sender it is.
 pub trait Attach: SenderKind + Sized {
     fn attach<P: Trust>(ring: &Ring<P>) -> Result<Sender<P, Self>, OpenError>;
@@ -96,5 +138,15 @@ impl Attach for Single {
 impl Attach for Many {
     fn attach<P: Trust>(ring: &Ring<P>) -> Result<Sender<P, Many>, OpenError> {
         ring.multi_sender()
+    }
+}
+
+/// Attaches as a sender, as soon as the receiver has passed what a dead one has left in its slot.
+pub fn attach_when_free<K: Attach>(ring: &Ring) -> Sender<Untrusted, K> {
+    loop {
+        match K::attach(ring) {
+            Err(OpenError::TooManySenders { .. }) => thread::yield_now(),
+            other => break other.unwrap(),
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What a sender sends in the tests: message `n` of sender `s` is a pure function of both, so that the receiver can tell
 //! each byte of it before it arrives. Stronger than a checksum, and it holds for messages too short to carry one.
 
+use super::FAR;
+use ringpost::{Receiver, Sender};
+
 /// Bytes of the messages, mixed; `None` is the longest that the ring takes.
 const LENGTHS: [Option<usize>; 7] = [Some(0), Some(1), Some(8), Some(64), Some(513), Some(4096), None];
 
@@ -37,6 +40,27 @@ impl Stream {
         let length = length.unwrap_or(self.longest).min(self.longest);
         let start = (chance >> 16) as usize % (self.bytes.len() - length);
         Letter { bytes: &self.bytes[start..start + length], kind: number as u16, chance: chance >> 40 }
+    }
+}
+
+/// Sends so many messages of a stream.
+pub fn send_letters(sender: &mut Sender, messages: u64) {
+    let stream = Stream::new(sender.longest_message());
+    for number in 0..messages {
+        let Letter { bytes, kind, .. } = stream.letter(0, number);
+        sender.send_kind(kind, bytes).unwrap();
+    }
+}
+
+/// Receives what [`send_letters`] has sent.
+#[track_caller]
+pub fn receive_letters(receiver: &mut Receiver, messages: u64) {
+    let stream = Stream::new(receiver.longest_message());
+    for number in 0..messages {
+        let expected = stream.letter(0, number);
+        let message = receiver.recv_timeout(FAR).unwrap();
+        assert_eq!(message.kind(), expected.kind);
+        assert!(message.to_vec() == expected.bytes, "message {number}");
     }
 }
 

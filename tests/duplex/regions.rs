@@ -1,6 +1,14 @@
 //! Regions: memory of any size that goes over a link without being copied, from a process that need not be trusted.
 
-use super::{FAR, Line, Place, descriptors, raw, raw::Raw};
+use super::{
+    FAR, Line, Place,
+    common::{
+        filter::{answer, filter, jump, load, refuse},
+        fork::leave_an_heir,
+    },
+    descriptors, raw,
+    raw::Raw,
+};
 use ringpost::{Duplex, LinkError, RecvError, Region, RegionError, RegionMut, SegmentError, SendError};
 use rustix::{
     fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create},
@@ -213,13 +221,7 @@ pub fn host_with_heir(path: &Path, line: &Line) {
     let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(path).unwrap();
     line.tell(0);
     let _duplex = listener.accept_duplex().unwrap();
-    // SAFETY: the child only sleeps, and ends when it is killed.
-    match unsafe { libc::fork() } {
-        0 => loop {
-            thread::park();
-        },
-        heir => line.tell(heir as u64),
-    }
+    line.tell(leave_an_heir());
     line.hear();
 }
 
@@ -303,9 +305,9 @@ fn hold_up_the_look_at_seals() -> HeldUp {
     const F_GET_SEALS: u32 = 1034;
     let program = [
         load(0),
-        unless_equal(libc::SYS_fcntl as u32, 3),
+        jump(libc::SYS_fcntl as u32, 0, 3),
         load(24),
-        unless_equal(F_GET_SEALS, 1),
+        jump(F_GET_SEALS, 0, 1),
         answer(libc::SECCOMP_RET_USER_NOTIF),
         answer(libc::SECCOMP_RET_ALLOW),
     ];
@@ -340,7 +342,7 @@ fn a_region_that_the_system_has_refused_to_receive_puts_none_out_of_step() {
     (0..3).for_each(|number| here.send_region(&region(number, 100)).unwrap());
     thread::scope(|scope| {
         let refused = scope.spawn(|| {
-            refuse(libc::SYS_recvmsg, Errno::NOMEM);
+            refuse((libc::SYS_recvmsg, Errno::NOMEM));
             there.recv().unwrap().region().unwrap_err()
         });
         let error = refused.join().unwrap();
@@ -348,45 +350,6 @@ fn a_region_that_the_system_has_refused_to_receive_puts_none_out_of_step() {
     });
     check(&there.recv().unwrap().region().unwrap(), 1, 100);
     check(&there.recv().unwrap().region().unwrap(), 2, 100);
-}
-
-/// From now on the call fails so, in this thread.
-fn refuse(call: libc::c_long, error: Errno) {
-    let refusal = libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32;
-    let program = [load(0), unless_equal(call as u32, 1), answer(refusal), answer(libc::SECCOMP_RET_ALLOW)];
-    filter(&program, 0);
-}
-
-/// The 32 bits at this place of what is known of a call: its number at 0, its second argument at 24.
-fn load(at: u32) -> libc::sock_filter {
-    libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: at }
-}
-
-/// Passes over so many steps unless they are that.
-fn unless_equal(value: u32, steps: u8) -> libc::sock_filter {
-    libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: steps,
-        k: value,
-    }
-}
-
-fn answer(answer: u32) -> libc::sock_filter {
-    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: answer }
-}
-
-/// Has the kernel ask this program about each call of this thread, from now on.
-fn filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> libc::c_long {
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    let (operation, program) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
-    // SAFETY: the program lives until both calls have returned, and is only read.
-    let result = unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        libc::syscall(libc::SYS_seccomp, operation, flags, program)
-    };
-    assert!(result >= 0, "{}", std::io::Error::last_os_error());
-    result
 }
 
 /// Over the socket: with a region's descriptor.

@@ -4,10 +4,9 @@ use super::{
     common::{self, FAR, Line},
     judge::{self, CAPACITY, Dead, MANY, Shared},
     lengths, starts,
-    study::{Study, study},
-    tracer::mark,
+    study::{Study, kill_at_each_change, study},
     units,
-    victim::{LENGTHS, Operation, kind, message, ready, send, serve_each},
+    victim::{LENGTHS, Operation, kind, message, put, put_all, send, serve_each, stepped},
 };
 use ringpost::{OpenError, Publisher, RecvError, Ring, SendError, Start, Subscriber};
 use std::time::{Duration, Instant};
@@ -71,13 +70,6 @@ fn read(operation: Operation, mut reader: Subscriber, line: &Line) {
     }
 }
 
-fn stepped<T>(line: &Line, what: impl FnOnce() -> T) -> T {
-    ready(line);
-    let result = what();
-    mark();
-    result
-}
-
 /// What lies in a ring, and what the victim does with it.
 #[derive(Clone, Debug)]
 struct Scene {
@@ -138,6 +130,12 @@ struct Cast {
     _fallen: (Option<Publisher>, Option<Subscriber>),
 }
 
+impl AsRef<Ring> for Cast {
+    fn as_ref(&self) -> &Ring {
+        &self.ring
+    }
+}
+
 impl Cast {
     fn new(scene: &Scene, dead: &Dead) -> Self {
         let builder = ringpost::unnamed().capacity(8 * CAPACITY).start_position(scene.start);
@@ -148,14 +146,14 @@ impl Cast {
         let sent = scene.sent();
         let (past, before) = sent.split_at(scene.past as usize);
         for &message in past {
-            put(&mut publisher, &[message]);
+            put(&mut publisher, message).unwrap();
             drop(reader.try_recv().unwrap());
         }
         let between = ring.subscriber().unwrap();
         let fallen_reader = scene.fallen_reader.then(|| ring.subscriber().unwrap());
         assert!(fallen_reader.as_ref().is_none_or(|fallen| fallen.slot() == FALLEN));
         drop(between);
-        put(&mut publisher, before);
+        put_all(&mut publisher, before);
         for _ in 0..scene.read {
             drop(reader.try_recv().unwrap());
         }
@@ -181,33 +179,9 @@ impl Cast {
     }
 }
 
-fn put(publisher: &mut Publisher, messages: &[(u64, usize)]) {
-    messages.iter().for_each(|&message| try_put(publisher, message).unwrap());
-}
-
-fn try_put(publisher: &mut Publisher, (number, length): (u64, usize)) -> Result<(), SendError> {
-    let mut reservation = publisher.try_reserve(length)?;
-    reservation.write_at(0, &message(number, length));
-    reservation.set_kind(kind(number));
-    reservation.commit();
-    Ok(())
-}
-
 /// What a reader gets until there is no more: numbers of messages, each byte of which is checked.
 fn received(reader: &mut Subscriber, known: &[(u64, usize)]) -> (Vec<u64>, RecvError) {
-    let mut numbers = Vec::new();
-    loop {
-        match reader.try_recv() {
-            Ok(found) => {
-                let is_same = |&&(number, length): &&(u64, usize)| {
-                    kind(number) == found.kind() && message(number, length) == found.to_vec()
-                };
-                let &(number, _) = known.iter().find(is_same).expect("a message that nobody has sent");
-                numbers.push(number);
-            }
-            Err(error) => return (numbers, error),
-        }
-    }
+    judge::numbers_of(known, || reader.try_recv().map(|message| (message.kind(), message.to_vec())))
 }
 
 fn numbers_of(messages: &[(u64, usize)]) -> Vec<u64> {
@@ -217,12 +191,7 @@ fn numbers_of(messages: &[(u64, usize)]) -> Vec<u64> {
 /// Kills the victim where it stands, and everybody else too if `all`; lets successors go on with these bytes. `sent` says
 /// whether the victim's messages were there.
 fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, all: bool, sent: &mut bool) {
-    let mut bytes = bytes.to_vec();
-    judge::kill(&mut bytes, victim, dead);
-    if all {
-        judge::kill(&mut bytes, std::process::id(), dead);
-    }
-    let ring = judge::ring_of(&bytes);
+    let ring = judge::ring_without(victim, all, bytes, dead);
     let mut reader = ring.subscriber_from(Start::Oldest).expect("a slot of the dead can be taken");
     let living = usize::from(!all && !scene.has_left);
 
@@ -248,19 +217,8 @@ fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, all: bool, sent:
         Err(error) => panic!("{error}"),
     }
     let each = usize::from(MANY) - living;
-    assert_eq!(successors(&ring).len(), each, "each slot of the dead can be taken");
-}
-
-/// Takes all slots for readers that can be had, at the oldest message.
-fn successors(ring: &Ring) -> Vec<Subscriber> {
-    let mut readers = Vec::new();
-    loop {
-        match ring.subscriber_from(Start::Oldest) {
-            Ok(reader) => readers.push(reader),
-            Err(OpenError::TooManyReaders { .. }) => return readers,
-            Err(error) => panic!("{error}"),
-        }
-    }
+    let readers = judge::successors(|| ring.subscriber_from(Start::Oldest));
+    assert_eq!(readers.len(), each, "each slot of the dead can be taken");
 }
 
 /// Sends one message as long as the victim's, which is received with nothing behind it. Then as many as there is room for: the
@@ -284,7 +242,7 @@ fn use_it(
     let (mut number, begun) = (2000, Instant::now());
     while number < 2000 + 3 * CAPACITY / units(LENGTH) {
         let length = scene.operation.sends().first().filter(|_| number == 2000).map_or(LENGTH, |own| own.1);
-        match try_put(&mut publisher, (number, length)) {
+        match put(&mut publisher, (number, length)) {
             Ok(()) => {
                 known.push((number, length));
                 number += 1;
@@ -323,13 +281,11 @@ fn use_it(
 impl Study {
     fn cast(&mut self, scene: &Scene) {
         let cast = Cast::new(scene, &self.dead);
-        let mut sent = [false; 2];
         let name = format!("{:?}", scene.operation);
-        self.watch(&name, scene.code(), &cast.ring, Some(|| {}), |bytes, victim, dead| {
-            for (all, sent) in [true, false].into_iter().zip(&mut sent) {
-                judge(scene, bytes, victim, dead, all, sent);
-            }
-        });
+        let judge = |bytes: &[u8], victim, dead: &_, all, sent: &mut bool| {
+            judge(scene, bytes, victim, dead, all, sent);
+        };
+        let sent = self.watch_for_two(&name, scene.code(), &cast.ring, Some(|| {}), judge);
         assert_eq!(sent, [!scene.operation.sends().is_empty(); 2], "{scene:?}");
     }
 }
@@ -406,12 +362,9 @@ fn readers_that_live_get_every_message_once_wherever_their_sender_is_killed() {
     for operation in operations.into_iter().take(if common::long() { 4 } else { 2 }) {
         let scene = Scene::new(starts(0)[0], operation);
         let own = operation.sends();
-        for nth in 0.. {
-            let mut study = Study::new("broadcast");
-            let Cast { ring, reader, .. } = Cast::new(&scene, &study.dead);
+        let cast = |_, dead: &_| Cast::new(&scene, dead);
+        kill_at_each_change("broadcast", scene.code(), cast, |Cast { ring, reader, .. }, nth, is_stopped| {
             let mut reader = reader.unwrap();
-            let is_stopped = study.stop_at(nth, scene.code(), &ring);
-            drop(study);
             let mut known = [scene.unread(), &own].concat();
             let (mut numbers, begun) = (Vec::new(), Instant::now());
             loop {
@@ -434,13 +387,10 @@ fn readers_that_live_get_every_message_once_wherever_their_sender_is_killed() {
                 (2000..2060).map(|number| (number, own.first().map_or(LENGTH, |own| own.1))).collect();
             let mut publisher = ring.publisher().unwrap();
             for &message in &after {
-                put(&mut publisher, &[message]);
+                put(&mut publisher, message).unwrap();
                 assert_eq!(received(&mut reader, &after), (vec![message.0], RecvError::Empty));
             }
-            if !is_stopped {
-                break;
-            }
-        }
+        });
     }
 }
 
@@ -449,20 +399,14 @@ fn a_reader_that_is_killed_anywhere_holds_its_living_sender_up_no_longer() {
     let operations = [Operation::Receive, Operation::Hush, Operation::Leak, Operation::Listen];
     for operation in operations.into_iter().take(if common::long() { 4 } else { 2 }) {
         let scene = Scene { read: 3, ..Scene::new(starts(0)[0], operation) };
-        for nth in 0.. {
-            let mut study = Study::new("broadcast");
-            let Cast { ring, publisher, reader, .. } = Cast::new(&scene, &study.dead);
-            let is_stopped = study.stop_at(nth, scene.code(), &ring);
-            drop(study);
+        let cast = |_, dead: &_| Cast::new(&scene, dead);
+        kill_at_each_change("broadcast", scene.code(), cast, |Cast { publisher, reader, .. }, _, _| {
             let (mut publisher, mut reader) = (publisher.unwrap(), reader.unwrap());
             for number in 2000..2000 + 2 * CAPACITY / units(LENGTH) {
                 publisher.send_timeout(&message(number, LENGTH), FAR).expect("a dead reader holds it up");
                 assert_eq!(reader.try_recv().unwrap().to_vec(), message(number, LENGTH));
                 assert!(matches!(reader.try_recv(), Err(RecvError::Empty)));
             }
-            if !is_stopped {
-                break;
-            }
-        }
+        });
     }
 }

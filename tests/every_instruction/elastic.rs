@@ -5,7 +5,7 @@ use super::{
     common::{self, FAR},
     judge::{self, Dead, MANY},
     study::{Study, study},
-    victim::{LENGTHS, OWN, Operation, kind, message},
+    victim::{LENGTHS, OWN, Operation, message, put},
 };
 use ringpost::{Receiver, RecvError, Ring, SendError, Sender, SenderKind, Untrusted};
 use std::{fs::File, os::unix::fs::MetadataExt, time::Instant};
@@ -31,32 +31,11 @@ struct Scene {
     releases: u64,
 }
 
-fn put<K: SenderKind>(
-    sender: &mut Sender<Untrusted, K>,
-    number: u64,
-    length: usize,
-) -> Result<(), SendError> {
-    let mut reservation = sender.try_reserve(length)?;
-    reservation.write_at(0, &message(number, length));
-    reservation.set_kind(kind(number));
-    reservation.commit();
-    Ok(())
-}
-
 fn received(receiver: &mut Receiver, known: &[(u64, usize)]) -> Vec<u64> {
-    let mut numbers = Vec::new();
-    loop {
-        match receiver.try_recv() {
-            Ok(found) => {
-                let sent = known.iter().find(|&&(number, _)| kind(number) == found.kind());
-                let &(number, length) = sent.expect("a message that nobody has sent");
-                assert!(found.to_vec() == message(number, length), "{number} is not what was sent");
-                numbers.push(number);
-            }
-            Err(RecvError::Empty | RecvError::Disconnected | RecvError::PeerDied { .. }) => return numbers,
-            Err(error) => panic!("{error}"),
-        }
-    }
+    let next = || receiver.try_recv().map(|message| (message.kind(), message.to_vec()));
+    let (numbers, end) = judge::numbers_of(known, next);
+    assert!(matches!(end, RecvError::Empty | RecvError::Disconnected | RecvError::PeerDied { .. }), "{end}");
+    numbers
 }
 
 impl Scene {
@@ -67,10 +46,10 @@ impl Scene {
         let mut receiver = ring.receiver().unwrap();
         let mut send: Box<dyn FnMut(u64)> = if self.many {
             let mut sender = ring.multi_sender().unwrap();
-            Box::new(move |number| put(&mut sender, number, LENGTH).unwrap())
+            Box::new(move |number| put(&mut sender, (number, LENGTH)).unwrap())
         } else {
             let mut sender = ring.sender().unwrap();
-            Box::new(move |number| put(&mut sender, number, LENGTH).unwrap())
+            Box::new(move |number| put(&mut sender, (number, LENGTH)).unwrap())
         };
         for number in (0..self.past).map(|number| 100 + number) {
             send(number);
@@ -91,9 +70,7 @@ struct Progress {
 
 /// Kills the victim where it stands; lets successors go on with these bytes.
 fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, progress: &mut Progress) {
-    let mut bytes = bytes.to_vec();
-    judge::kill(&mut bytes, victim, dead);
-    let ring = judge::ring_of(&bytes);
+    let ring = judge::ring_without(victim, false, bytes, dead);
     let mut receiver = ring.receiver().unwrap();
     let known: Vec<_> =
         (1..=scene.before).map(|number| (number, LENGTH)).chain(scene.operation.sends()).collect();
@@ -126,7 +103,7 @@ fn use_it<K: SenderKind>(ring: &Ring, receiver: &mut Receiver, sender: impl Fn()
         let mut sent = Vec::new();
         let end = loop {
             let number = 2000 + 100 * lap + sent.len() as u64;
-            match put(&mut sender, number, LENGTH) {
+            match put(&mut sender, (number, LENGTH)) {
                 Ok(()) => sent.push((number, LENGTH)),
                 Err(error) => break error,
             }

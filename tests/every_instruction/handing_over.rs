@@ -5,9 +5,8 @@ use super::{
     common::{self, FAR, Line},
     judge::{self, CAPACITY, Dead, MANY},
     starts,
-    study::{Study, study},
-    tracer::mark,
-    victim::{OWN, message, ready, serve_each},
+    study::{Study, kill_at_each_change, study},
+    victim::{OWN, message, serve_each, stepped},
 };
 use ringpost::{
     Many, NotTaken, OneReceiver, OpenError, Receipt, Receiver, RecvError, RendezvousSender, Ring, SendError,
@@ -77,25 +76,17 @@ pub fn serve(line: &Line) {
 
 fn offer<K: OneReceiver>(mut sender: RendezvousSender<Untrusted, K>, line: &Line) -> u64 {
     let bytes = message(OWN, LENGTH);
-    ready(line);
-    let sent = sender.send_timeout(&bytes, Duration::ZERO);
-    mark();
+    let sent = stepped(line, || sender.send_timeout(&bytes, Duration::ZERO));
     let told = Told::of(sent);
     Told::ALL.iter().position(|&other| other == told).unwrap() as u64
 }
 
 fn receive(act: Act, mut receiver: Receiver, line: &Line) -> u64 {
-    ready(line);
     match act {
-        Act::Receive => drop(receiver.try_recv().map(|message| message.to_vec())),
-        Act::Leak => std::mem::forget(receiver.try_recv()),
-        _ => {
-            drop(receiver);
-            mark();
-            return 0;
-        }
+        Act::Receive => stepped(line, || drop(receiver.try_recv().map(|message| message.to_vec()))),
+        Act::Leak => stepped(line, || std::mem::forget(receiver.try_recv())),
+        _ => stepped(line, || drop(receiver)),
     }
-    mark();
     0
 }
 
@@ -103,6 +94,18 @@ fn ring(many: bool, rendezvous: bool, start: u64) -> Ring {
     let builder = ringpost::unnamed().capacity(8 * CAPACITY).start_position(start);
     let builder = if many { builder.many_senders(MANY) } else { builder };
     if rendezvous { builder.rendezvous() } else { builder }.memfd().unwrap()
+}
+
+/// A ring at which the receiver is to be killed, and who has sent there.
+struct Cast<T> {
+    ring: Ring,
+    from: T,
+}
+
+impl<T> AsRef<Ring> for Cast<T> {
+    fn as_ref(&self) -> &Ring {
+        &self.ring
+    }
 }
 
 /// Each of these in a ring with one sender, and in one with many: the first one alone, unless the long form is asked for.
@@ -171,12 +174,7 @@ fn use_it(ring: &Ring, receiver: &mut Receiver) {
 
 /// Kills a sender, and everybody else too if `all`; lets successors go on with these bytes. Gives whether its message was there.
 fn offered(many: bool, bytes: &[u8], victim: u32, dead: &Dead, all: bool) -> bool {
-    let mut bytes = bytes.to_vec();
-    judge::kill(&mut bytes, victim, dead);
-    if all {
-        judge::kill(&mut bytes, std::process::id(), dead);
-    }
-    let ring = judge::ring_of(&bytes);
+    let ring = judge::ring_without(victim, all, bytes, dead);
     let mut receiver = ring.receiver().unwrap();
     let (mut numbers, begun) = (Vec::new(), Instant::now());
     loop {
@@ -313,25 +311,29 @@ fn both_sides_of_a_rendezvous_agree_wherever_the_sender_is_stopped() {
 fn a_waiting_sender_and_the_successor_agree_wherever_the_receiver_of_a_rendezvous_is_killed() {
     let acts = [(Act::Receive, Told::Taken), (Act::Leak, Told::InHand), (Act::Hush, Told::TakenBack)];
     for (many, (act, in_the_end)) in both(acts) {
-        for nth in 0.. {
+        let prepare = |nth, _: &_| {
             let ring = ring(many, true, starts(nth)[0]);
             let sender = send_in_a_thread(&ring, OWN);
             wait_for_an_offer(&ring);
-            let mut study = Study::new("rendezvous");
-            let is_stopped = study.stop_at(nth, act.code(), &ring);
-            drop(study);
-            let told = Told::of(sender.join().unwrap());
-            let mut successor = ring.receiver().unwrap();
-            let left = received(&mut successor).0;
-            let expected = Vec::from_iter((told == Told::InHand).then_some(OWN));
-            assert_eq!(left, expected, "{act:?}, change {nth}, many: {many}: {told:?}");
-            assert!(told != Told::Taken || act == Act::Receive, "nobody took it");
-            use_it(&ring, &mut successor);
-            if !is_stopped {
-                assert_eq!(told, in_the_end);
-                break;
-            }
-        }
+            Cast { ring, from: sender }
+        };
+        kill_at_each_change(
+            "rendezvous",
+            act.code(),
+            prepare,
+            |Cast { ring, from: sender }, nth, is_stopped| {
+                let told = Told::of(sender.join().unwrap());
+                let mut successor = ring.receiver().unwrap();
+                let left = received(&mut successor).0;
+                let expected = Vec::from_iter((told == Told::InHand).then_some(OWN));
+                assert_eq!(left, expected, "{act:?}, change {nth}, many: {many}: {told:?}");
+                assert!(told != Told::Taken || act == Act::Receive, "nobody took it");
+                use_it(&ring, &mut successor);
+                if !is_stopped {
+                    assert_eq!(told, in_the_end);
+                }
+            },
+        );
     }
 }
 
@@ -348,23 +350,26 @@ fn acknowledged(ring: &Ring) -> Receipt {
 fn a_receipt_and_the_successor_agree_wherever_the_receiver_is_killed() {
     let gone = |taken: Result<_, _>| matches!(taken, Err(NotTaken::PeerDied { .. } | NotTaken::Disconnected));
     for (many, act) in both([Act::Receive, Act::Leak, Act::Hush]) {
-        for nth in 0.. {
+        let prepare = |nth, _: &_| {
             let ring = ring(many, false, starts(nth)[0]);
-            let receipt = acknowledged(&ring);
-            let mut study = Study::new("rendezvous");
-            let is_stopped = study.stop_at(nth, act.code(), &ring);
-            drop(study);
-            let taken = receipt.wait_timeout(FAR);
-            assert!(taken.is_ok() || gone(taken), "{taken:?}");
-            let mut successor = ring.receiver().unwrap();
-            let left = received(&mut successor).0;
-            let expected = Vec::from_iter(taken.is_err().then_some(OWN));
-            assert_eq!(left, expected, "{act:?}, change {nth}, many: {many}: {taken:?}");
-            assert_eq!(receipt.wait_timeout(FAR), Ok(()), "the successor has taken it");
-            if !is_stopped {
-                assert_eq!(taken.is_ok(), act == Act::Receive);
-                break;
-            }
-        }
+            Cast { from: acknowledged(&ring), ring }
+        };
+        kill_at_each_change(
+            "rendezvous",
+            act.code(),
+            prepare,
+            |Cast { ring, from: receipt }, nth, is_stopped| {
+                let taken = receipt.wait_timeout(FAR);
+                assert!(taken.is_ok() || gone(taken), "{taken:?}");
+                let mut successor = ring.receiver().unwrap();
+                let left = received(&mut successor).0;
+                let expected = Vec::from_iter(taken.is_err().then_some(OWN));
+                assert_eq!(left, expected, "{act:?}, change {nth}, many: {many}: {taken:?}");
+                assert_eq!(receipt.wait_timeout(FAR), Ok(()), "the successor has taken it");
+                if !is_stopped {
+                    assert_eq!(taken.is_ok(), act == Act::Receive);
+                }
+            },
+        );
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     Scene,
     common::FAR,
-    victim::{OWN, kind, message},
+    victim::{OWN, kind, message, put_all},
 };
-use ringpost::{MultiSender, OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Untrusted};
+use ringpost::{OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Untrusted};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::{
     fs::File,
@@ -132,27 +132,62 @@ pub fn ring_of(bytes: &[u8]) -> Ring {
     ringpost::unnamed().from_fd(file.into()).unwrap()
 }
 
+/// A ring of these bytes, with the process `victim` dead, and everybody else too if `all`.
+pub fn ring_without(victim: u32, all: bool, bytes: &[u8], dead: &Dead) -> Ring {
+    let mut bytes = bytes.to_vec();
+    kill(&mut bytes, victim, dead);
+    if all {
+        kill(&mut bytes, std::process::id(), dead);
+    }
+    ring_of(&bytes)
+}
+
+/// Takes all places that can be had.
+pub fn successors<T>(take: impl Fn() -> Result<T, OpenError>) -> Vec<T> {
+    let mut places = Vec::new();
+    loop {
+        match take() {
+            Ok(place) => places.push(place),
+            Err(
+                OpenError::TooManySenders { .. }
+                | OpenError::TooManyReaders { .. }
+                | OpenError::TooManySeats { .. },
+            ) => return places,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Numbers of what `next` gives, kind and bytes, until there is no more. Each must be one of the messages `known`, and whole.
+pub fn numbers_of(
+    known: &[(u64, usize)],
+    mut next: impl FnMut() -> Result<(u16, Vec<u8>), RecvError>,
+) -> (Vec<u64>, RecvError) {
+    let mut numbers = Vec::new();
+    loop {
+        match next() {
+            Ok(found) => {
+                let is_same = |&&(number, length): &&_| found == (kind(number), message(number, length));
+                let &(number, _) = known.iter().find(is_same).expect("a message that nobody has sent");
+                numbers.push(number);
+            }
+            Err(error) => return (numbers, error),
+        }
+    }
+}
+
 /// What a receiver of these bytes gets: numbers of messages, each of which is checked.
 fn received(
     receiver: &mut Receiver,
     lengths: &[(u64, usize)],
     last: &mut Option<u64>,
 ) -> (Vec<u64>, RecvError) {
-    let mut numbers = Vec::new();
-    loop {
-        match receiver.try_recv() {
-            Ok(message) => {
-                let found = |&&(number, length): &&(u64, usize)| {
-                    kind(number) == message.kind() && self::message(number, length) == message.to_vec()
-                };
-                let &(number, _) = lengths.iter().find(found).expect("a message that nobody has sent");
-                assert!(last.is_none_or(|last| last < message.sequence() || message.sequence() < 1 << 20));
-                *last = Some(message.sequence());
-                numbers.push(number);
-            }
-            Err(error) => return (numbers, error),
-        }
-    }
+    numbers_of(lengths, || {
+        let message = receiver.try_recv()?;
+        assert!(last.is_none_or(|last| last < message.sequence() || message.sequence() < 1 << 20));
+        *last = Some(message.sequence());
+        Ok((message.kind(), message.to_vec()))
+    })
 }
 
 /// How far the operation was, as of the last instruction that was looked at.
@@ -227,14 +262,7 @@ pub fn judge(
             last,
         ),
         Some(_) => {
-            let mut senders: Vec<MultiSender> = Vec::new();
-            loop {
-                match ring.multi_sender() {
-                    Ok(sender) => senders.push(sender),
-                    Err(OpenError::TooManySenders { .. }) => break,
-                    Err(error) => panic!("{error}"),
-                }
-            }
+            let mut senders = successors(|| ring.multi_sender());
             assert_eq!(senders.len(), usize::from(MANY) - living, "each slot of the dead can be taken");
             use_it(scene, &mut receiver, senders.pop().unwrap(), last);
         }
@@ -254,12 +282,7 @@ fn use_it<K: SenderKind>(
     let probe = scene.operation.sends().first().map(|&(_, length)| vec![(1900, length)]);
     let laps = (0..3).map(|lap| (0..most).map(|number| (2000 + 100 * lap + number, LENGTH)).collect());
     for messages in probe.into_iter().chain(laps) {
-        for &(number, length) in &messages {
-            let mut reservation = sender.try_reserve(length).expect("all the room is there");
-            reservation.write_at(0, &message(number, length));
-            reservation.set_kind(kind(number));
-            reservation.commit();
-        }
+        put_all(&mut sender, &messages);
         if messages.len() as u64 == most {
             assert_eq!(sender.try_send(&[0; LENGTH]), Err(SendError::Full));
         }

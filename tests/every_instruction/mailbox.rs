@@ -5,10 +5,9 @@ use super::{
     common::{self, Line},
     judge::{self, Dead, MANY, Shared},
     study::{Study, study},
-    tracer::mark,
-    victim::{OWN, kind, message, ready, serve_each},
+    victim::{OWN, kind, message, serve_each, stepped},
 };
-use ringpost::{Blank, Envelope, Letter, Mailbox, OpenError, Pick, RecvError, Ring, SendError};
+use ringpost::{Blank, Envelope, Letter, Mailbox, Pick, RecvError, Ring, SendError};
 use std::{ops::ControlFlow, time::Duration};
 
 /// Messages that the mailbox holds.
@@ -133,9 +132,7 @@ pub fn serve(line: &Line) {
         let act = Act::ALL[code as usize];
         match act {
             Act::Attach => {
-                ready(line);
-                let mailbox = ring.mailbox();
-                mark();
+                let mailbox = stepped(line, || ring.mailbox());
                 drop(mailbox);
             }
             _ => play(act, ring.mailbox().unwrap(), line),
@@ -200,13 +197,6 @@ fn play(act: Act, mut mailbox: Mailbox, line: &Line) {
 
 fn last_of(mailbox: &mut Mailbox) -> ringpost::Mail {
     mailbox.browse(Pick::Any).pop().unwrap()
-}
-
-fn stepped<T>(line: &Line, what: impl FnOnce() -> T) -> T {
-    ready(line);
-    let result = what();
-    mark();
-    result
 }
 
 /// What there is in a mailbox, and what the victim does with it.
@@ -306,14 +296,9 @@ struct Progress {
 
 /// Kills the victim where it stands, and everybody else too if `all`; lets successors go on with these bytes.
 fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, all: bool, progress: &mut Progress) {
-    let mut bytes = bytes.to_vec();
-    judge::kill(&mut bytes, victim, dead);
-    if all {
-        judge::kill(&mut bytes, std::process::id(), dead);
-    }
-    let ring = judge::ring_of(&bytes);
+    let ring = judge::ring_without(victim, all, bytes, dead);
     let living = usize::from(!all && !scene.has_left);
-    let mut seats = successors(&ring);
+    let mut seats = judge::successors(|| ring.mailbox());
     assert_eq!(seats.len(), usize::from(MANY) - living, "each seat of the dead can be taken");
 
     let held = if all { 0 } else { scene.held };
@@ -358,18 +343,6 @@ fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, all: bool, progr
     }
     let left = seats[0].occupancy();
     assert_eq!((left.waiting, left.held as usize), (0, held));
-}
-
-/// Takes all seats that can be had.
-fn successors(ring: &Ring) -> Vec<Mailbox> {
-    let mut seats = Vec::new();
-    loop {
-        match ring.mailbox() {
-            Ok(mailbox) => seats.push(mailbox),
-            Err(OpenError::TooManySeats { .. }) => return seats,
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// All messages that can be had, each by the next one of the seats; and why there are no more.
@@ -423,20 +396,17 @@ impl Study {
     }
 
     fn mail_at(&mut self, scene: &Scene, ring: &Ring) -> Vec<u8> {
-        let mut progress = [Progress::default(), Progress::default()];
         let mut half_done = Vec::new();
         let code = Act::ALL.iter().position(|&act| act == scene.act).unwrap() as u64;
         let name = format!("{:?}", scene.act);
-        self.watch(&name, code, ring, Some(|| {}), |bytes, victim, dead| {
-            for (all, progress) in [true, false].into_iter().zip(&mut progress) {
-                judge(scene, bytes, victim, dead, all, progress);
-            }
-            if !progress[0].sent && progress[0].released == 0 {
+        let judge = |bytes: &[u8], victim, dead: &_, all, progress: &mut Progress| {
+            judge(scene, bytes, victim, dead, all, progress);
+            if all && !progress.sent && progress.released == 0 {
                 half_done = bytes.to_vec();
                 judge::kill(&mut half_done, victim, dead);
             }
-        });
-        let [end, _] = progress;
+        };
+        let [end, _] = self.watch_for_two(&name, code, ring, Some(|| {}), judge);
         assert_eq!(end.sent, scene.act.sends().is_some(), "{scene:?}");
         assert_eq!(end.released, scene.act.releases(&scene.for_the_victim()).len(), "{scene:?}");
         assert_eq!(end.closed, scene.act == Act::Close);

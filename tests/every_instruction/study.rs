@@ -116,6 +116,25 @@ impl Study {
         child.hear()
     }
 
+    /// As [`watch`](Self::watch), with two judges and what each of them remembers: for the first all are dead, for the second
+    /// the victim alone.
+    pub fn watch_for_two<P: Default>(
+        &mut self,
+        name: &str,
+        order: u64,
+        ring: &Ring,
+        meanwhile: Option<impl FnOnce()>,
+        mut judge: impl FnMut(&[u8], u32, &Dead, bool, &mut P),
+    ) -> [P; 2] {
+        let mut progress = [P::default(), P::default()];
+        self.watch(name, order, ring, meanwhile, |bytes, victim, dead| {
+            for (all, progress) in [true, false].into_iter().zip(&mut progress) {
+                judge(bytes, victim, dead, all, progress);
+            }
+        });
+        progress
+    }
+
     /// Steps the victim, which says when it is ready, as far as its change number `nth`, counted from 0, and leaves it there.
     /// False when it has not so many, and stands at its mark.
     pub fn stop_at(&mut self, nth: u64, order: u64, ring: &Ring) -> bool {
@@ -150,6 +169,26 @@ impl Study {
         }
         self.thread.go_on();
         self.child.hear()
+    }
+}
+
+/// Kills a victim behind each change that it makes at a ring, and one that makes no more: each time another one, at the ring of
+/// what `prepare` gives. `look` gets that, the number of the change, and whether the victim was not through.
+pub fn kill_at_each_change<C: AsRef<Ring>>(
+    role: &str,
+    order: u64,
+    mut prepare: impl FnMut(u64, &Dead) -> C,
+    mut look: impl FnMut(C, u64, bool),
+) {
+    for nth in 0.. {
+        let mut study = Study::new(role);
+        let cast = prepare(nth, &study.dead);
+        let is_stopped = study.stop_at(nth, order, cast.as_ref());
+        drop(study);
+        look(cast, nth, is_stopped);
+        if !is_stopped {
+            break;
+        }
     }
 }
 

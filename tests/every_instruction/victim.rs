@@ -4,7 +4,7 @@ use super::{
     common::{Line, rings::open},
     tracer::mark,
 };
-use ringpost::{MultiSender, Receiver, Ring, Sender, SenderKind};
+use ringpost::{MultiSender, Receiver, Ring, SendError, Sender, SenderKind, Untrusted};
 use std::time::Duration;
 
 /// What the victim does between its marks. The first in a line may be preceded by what is not stepped through.
@@ -54,6 +54,23 @@ pub const OWN: u64 = 1000;
 /// The kind of message `number`.
 pub fn kind(number: u64) -> u16 {
     number as u16
+}
+
+/// Sends a message of this number and length, if there is room.
+pub fn put<K: SenderKind>(
+    sender: &mut Sender<Untrusted, K>,
+    (number, length): (u64, usize),
+) -> Result<(), SendError> {
+    let mut reservation = sender.try_reserve(length)?;
+    reservation.write_at(0, &message(number, length));
+    reservation.set_kind(kind(number));
+    reservation.commit();
+    Ok(())
+}
+
+/// Sends messages, for which there must be room.
+pub fn put_all<K: SenderKind>(sender: &mut Sender<Untrusted, K>, messages: &[(u64, usize)]) {
+    messages.iter().for_each(|&message| put(sender, message).expect("there is room"));
 }
 
 impl Operation {
@@ -130,6 +147,14 @@ pub fn ready(line: &Line) {
     mark();
 }
 
+/// The victim has prepared what it is to be stepped through, and does it.
+pub fn stepped<T>(line: &Line, what: impl FnOnce() -> T) -> T {
+    ready(line);
+    let result = what();
+    mark();
+    result
+}
+
 /// The victim at a ring with one receiver.
 pub fn serve(line: &Line) {
     serve_each(line, |code, ring| {
@@ -175,7 +200,7 @@ fn many(operation: Operation, ring: &Ring, line: &Line) {
     send(operation, sender, line);
 }
 
-pub fn send<K: SenderKind>(operation: Operation, mut sender: Sender<ringpost::Untrusted, K>, line: &Line) {
+pub fn send<K: SenderKind>(operation: Operation, mut sender: Sender<Untrusted, K>, line: &Line) {
     match operation {
         Operation::Send(length) => {
             let bytes = message(OWN, LENGTHS[length as usize]);

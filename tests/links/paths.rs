@@ -192,19 +192,11 @@ fn a_socket_that_was_made_anew_is_not_taken_away() {
 
 /// Listens, forks, and sees that the forked child neither accepts nor takes the path away.
 pub fn fork_listener(path: &Path) {
-    let listener = ringpost::listen(path).unwrap();
-    // SAFETY: the child only makes system calls of its own, and ends.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let refused = matches!(listener.accept(), Err(OpenError::Link(LinkError::Forked)));
-        drop(listener);
-        // SAFETY: ends the process at once.
-        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
-    }
-    let mut status = 1;
-    // SAFETY: waits for the child above.
-    unsafe { libc::waitpid(child, &raw mut status, 0) };
-    assert_eq!(status, 0);
+    let mut listener = Some(ringpost::listen(path).unwrap());
+    super::common::fork::assert_in_fork(|| {
+        let listener = listener.take().unwrap();
+        matches!(listener.accept(), Err(OpenError::Link(LinkError::Forked)))
+    });
     assert!(path.exists());
 }
 

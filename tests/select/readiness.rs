@@ -216,7 +216,7 @@ fn a_message_and_a_death_make_it_readable_whatever_call_the_kernel_refuses() {
 
 #[test]
 fn while_nothing_comes_the_thread_does_not_wake_up() {
-    let path = path();
+    let path = Place::new();
     Child::start(&format!("idle {}", path.display())).finish();
 }
 

@@ -292,7 +292,7 @@ fn a_key_fits_its_source_alone() {
 
 #[test]
 fn while_nothing_comes_nobody_wakes_up_although_there_is_a_descriptor() {
-    let path = path();
+    let path = Place::new();
     Child::start(&format!("idle-with-pipe {}", path.display())).finish();
 }
 
@@ -304,7 +304,7 @@ fn a_ring_beside_a_descriptor_is_heard_of_where_no_thread_can_be_had() {
 #[test]
 fn messages_descriptors_and_a_death_are_heard_of_whatever_call_the_kernel_refuses() {
     for number in 0..REFUSALS.len() {
-        let path = path();
+        let path = Place::new();
         let host = Child::start(&format!("refused {} {number}", path.display()));
         host.hear();
         let mut sender = Child::start(&format!("link {}", path.display()));

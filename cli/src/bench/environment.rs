@@ -35,7 +35,6 @@ impl Run {
     /// This one.
     pub fn new(plan: &Plan, input: &Input, usable: &[usize]) -> Self {
         let kernel = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-        let name = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| processor(&text));
         let place = match (plan.apart.leader, plan.apart.follower) {
             (Some(leader), Some(follower)) => format!("the two processes on {leader} and {follower}"),
             _ => "the two processes where the kernel puts them".into(),
@@ -44,7 +43,7 @@ impl Run {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel,
-            processor: name.unwrap_or_else(|| std::env::consts::ARCH.into()),
+            processor: this_processor(),
             cores: usable.len(),
             place: format!("{} core(s) to use ({place})", usable.len()),
             input: input.path.display().to_string(),
@@ -66,6 +65,16 @@ impl Run {
              sample\n"
         )
     }
+}
+
+/// As [`Run::machine`] says it of a run on this machine.
+pub fn this_machine(usable: &[usize]) -> String {
+    Run { processor: this_processor(), cores: usable.len(), ..Run::default() }.machine()
+}
+
+fn this_processor() -> String {
+    let name = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| processor(&text));
+    name.unwrap_or_else(|| std::env::consts::ARCH.into())
 }
 
 fn processor(cpuinfo: &str) -> Option<String> {

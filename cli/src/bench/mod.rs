@@ -58,17 +58,25 @@ const MORE: u64 = 16;
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     let recorded = arguments.report.from.as_deref().map(Recorded::read).transpose()?;
     let outputs = Outputs::open(&arguments.report)?;
+    let machine = match &recorded {
+        Some(recorded) => recorded.run.as_ref().map(Run::machine),
+        None => Some(environment::this_machine(&cores::allowed())),
+    };
+    outputs.comparable(machine.as_deref())?;
     let recorded = match recorded {
         Some(recorded) => recorded,
         None => measure_now(arguments)?,
     };
+    // What was measured is shown, whatever comes of the comparison.
     let differences = outputs.write(&recorded)?;
     if arguments.json {
-        return crate::output::print(&report::lines(&recorded.rows)?);
+        crate::output::print(&report::lines(&recorded.rows)?)?;
+        return differences.map(drop);
     }
     let shown: Vec<_> = recorded.rows.iter().filter(|row| row.sweep.is_none()).cloned().collect();
     let head = recorded.run.as_ref().map(Run::describe).unwrap_or_default();
-    crate::output::print(&(head + &table::render(&shown) + &differences))
+    crate::output::print(&(head + &table::render(&shown)))?;
+    crate::output::print(&differences?)
 }
 
 fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {

@@ -163,8 +163,8 @@ fn spread(row: &Row, factor: f64, unit: fn(f64) -> String) -> String {
     }
 }
 
-/// One line a mechanism and reason, with all the sizes that it holds for.
-fn not_measured(rows: &[Row]) -> String {
+/// One line a mechanism, size and reason.
+pub fn reasons(rows: &[Row]) -> Vec<String> {
     let mut reasons: BTreeMap<(&str, usize, &str), Vec<String>> = BTreeMap::new();
     for row in rows {
         let Some(error) = &row.error else { continue };
@@ -177,16 +177,17 @@ fn not_measured(rows: &[Row]) -> String {
             known.push(series);
         }
     }
-    if reasons.is_empty() {
-        return String::new();
-    }
-    let mut text = String::from("\nNot measured\n");
-    for ((mechanism, size, error), series) in reasons {
+    let line = |((mechanism, size, error), series): ((&str, usize, &str), Vec<String>)| {
         let all = series.len() >= 4;
         let which = if all { String::new() } else { format!(" ({})", series.join(", ")) };
-        text.push_str(&format!(" {mechanism} at {}: {error}{which}\n", units::size(size)));
-    }
-    text
+        format!("{mechanism} at {}: {error}{which}", units::size(size))
+    };
+    reasons.into_iter().map(line).collect()
+}
+
+fn not_measured(rows: &[Row]) -> String {
+    let lines: String = reasons(rows).iter().map(|line| format!(" {line}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\nNot measured\n{lines}") }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub fn time(ns: f64) -> String {
 /// Messages a second.
 pub fn rate(per_second: f64) -> String {
     match per_second {
+        rate if rate < 999.5 => format!("{} /s", digits(rate)),
         rate if rate < 999_500.0 => format!("{} k/s", digits(rate / 1e3)),
         rate => format!("{} M/s", digits(rate / 1e6)),
     }
@@ -20,6 +21,7 @@ pub fn rate(per_second: f64) -> String {
 /// Bytes a second.
 pub fn bandwidth(bytes_per_second: f64) -> String {
     match bytes_per_second {
+        bytes if bytes < 999.5e3 => format!("{} kB/s", digits(bytes / 1e3)),
         bytes if bytes < 999.5e6 => format!("{} MB/s", digits(bytes / 1e6)),
         bytes => format!("{} GB/s", digits(bytes / 1e9)),
     }
@@ -52,9 +54,10 @@ mod tests {
         assert_eq!(time(999.9), "1.00 µs");
         assert_eq!(time(3_450_000.0), "3.45 ms");
         assert_eq!(rate(130_200_000.0), "130 M/s");
-        assert_eq!(rate(950.0), "0.95 k/s");
+        assert_eq!(rate(950.0), "950 /s");
         assert_eq!(bandwidth(45.6e9), "45.6 GB/s");
         assert_eq!(bandwidth(12.3e6), "12.3 MB/s");
+        assert_eq!(bandwidth(98.7e3), "98.7 kB/s");
         assert_eq!(
             (size(8), size(4096), size(65536), size(1 << 20)),
             ("8 B".into(), "4096 B".into(), "64 KiB".into(), "1 MiB".into())

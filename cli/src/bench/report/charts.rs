@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::anchor::Class;
 use super::super::plan::USUAL;
-use super::super::row::{Row, Strategy, Sweep};
+use super::super::row::{Row, Sweep};
 use super::super::shape::{Measure, Variant, Wait};
 use super::super::units;
+use super::panels::Panels;
 use super::svg::{Bar, Bars, Chart, Limit, Lines, Point, Series, Source};
+use super::words;
 
 /// What a field of a row is called and how it is read and written.
 #[derive(Clone, Copy)]
@@ -21,45 +23,39 @@ pub struct Field {
 const MEDIAN: Field = Field { name: "p50_ns", of: |row| row.p50_ns, unit: units::time };
 const RATE: Field = Field { name: "messages_per_s", of: |row| row.messages_per_s, unit: units::rate };
 const BANDWIDTH: Field = Field { name: "bytes_per_s", of: |row| row.bytes_per_s, unit: units::bandwidth };
-/// What a million messages cost.
+const CPU: Field = Field { name: "cpu_s_per_million", of: |row| row.cpu_s_per_million, unit: words::seconds };
+/// What a million messages cost: a word for it, its title, its field.
 const COSTS: [(&str, &str, Field); 4] = [
-    (
-        "cpu",
-        "processor seconds of both processes",
-        Field {
-            name: "cpu_s_per_million",
-            of: |row| row.cpu_s_per_million,
-            unit: |value| format!("{value:.3} s"),
-        },
-    ),
+    ("cpu", "processor seconds of both processes", CPU),
     (
         "switches",
-        "times that a process gave up its core",
-        Field { name: "waits_per_million", of: |row| row.waits_per_million, unit: count },
+        "context switches (a process gave up its core)",
+        Field { name: "waits_per_million", of: |row| row.waits_per_million, unit: words::count },
     ),
     (
         "calls",
         "system calls",
-        Field { name: "calls_per_million", of: |row| row.calls_per_million, unit: count },
+        Field { name: "calls_per_million", of: |row| row.calls_per_million, unit: words::count },
     ),
     (
         "copies",
-        "bytes copied for a message, by construction",
+        "bytes copied, by construction",
         Field {
             name: "copied_bytes",
             of: |row| row.copied_bytes.map(|bytes| bytes as f64),
-            unit: |value| format!("{value} B"),
+            // A byte of each message is a megabyte of a million.
+            unit: |value| format!("{value} MB"),
         },
     ),
 ];
-
-fn count(value: f64) -> String {
-    match value {
-        value if value >= 999_500.0 => format!("{:.2} M", value / 1e6),
-        value if value >= 999.5 => format!("{:.1} k", value / 1e3),
-        value => format!("{value:.1}"),
-    }
-}
+/// How both sides wait: in names of pictures, in titles.
+const WAITS: [(&str, &str, Wait); 2] = [("spin", "spinning", Wait::Spin), ("sleep", "sleeping", Wait::Sleep)];
+/// What is measured with both sides waiting so, and whether on one core: in names of pictures, in titles.
+const PLACES: [(&str, &str, Wait, bool); 3] = [
+    ("spin", "both sides spinning, two cores", Wait::Spin, false),
+    ("sleep", "both sides sleeping, two cores", Wait::Sleep, false),
+    ("one-core", "both sides sleeping, one core", Wait::Sleep, true),
+];
 
 /// A heading, and the pictures below it.
 pub struct Section {
@@ -74,73 +70,88 @@ pub struct Section {
 /// All pictures but the ladders; those of which nothing was measured are left out.
 pub fn sections(rows: &[Row]) -> Vec<Section> {
     let size = usual_size(rows);
+    let latency = move |wait: Wait, shared: bool| {
+        move |row: &Row| is(row, Measure::Latency, wait) && one_core(row) == shared
+    };
     let mut sections = vec![
         Section {
             title: "Latency by message size",
-            text: "One way: half of a round trip. The line is the median. The bands reach to the 99.9th percentile: of the ring \
-                   in place, the pipe and semaphores alone, since those of all would cover each other. The next pictures \
-                   have the percentiles of each mechanism, and the table at the end has them at each size."
+            text: "One way: half of a round trip, the median. The dashed lines across are limits of the same run: a cache \
+                   line to and fro, two futexes by themselves, an empty system call."
                 .into(),
-            charts: vec![
-                by_size("latency-spin", "Latency, both sides spinning, two cores", MEDIAN, rows, |row| {
-                    is(row, Measure::Latency, Wait::Spin) && !one_core(row)
-                }),
-                by_size("latency-sleep", "Latency, both sides sleeping, two cores", MEDIAN, rows, |row| {
-                    is(row, Measure::Latency, Wait::Sleep) && !one_core(row)
-                }),
-                by_size("latency-one-core", "Latency, both sides sleeping, one core", MEDIAN, rows, |row| {
-                    is(row, Measure::Latency, Wait::Sleep) && one_core(row)
-                }),
-            ],
+            charts: PLACES
+                .map(|(word, place, wait, shared)| {
+                    let (id, title) = (format!("latency-{word}"), format!("Latency, {place}"));
+                    by_size(&id, &title, MEDIAN, rows, latency(wait, shared))
+                })
+                .into(),
+        },
+        Section {
+            title: "How far the latency reaches: from the median to the 99.9th percentile",
+            text: "A panel for each mechanism, all on one scale: the line is the median, the band reaches to the 99.9th \
+                   percentile, the thin dashed line is the first mechanism again. Where a sample has few round trips, as with \
+                   large messages, its 99.9th percentile is little else than its longest one."
+                .into(),
+            charts: PLACES
+                .map(|(word, place, wait, shared)| {
+                    bands(&format!("bands-{word}"), &format!("p50 to p99.9, {place}"), rows, latency(wait, shared))
+                })
+                .into(),
         },
         Section {
             title: "Percentiles of the latency",
-            text: "Of all round trips of a sample; the median over the samples.".into(),
-            charts: vec![
-                percentiles("percentiles-spin", "Percentiles, both sides spinning", rows, size, Wait::Spin),
-                percentiles("percentiles-sleep", "Percentiles, both sides sleeping", rows, size, Wait::Sleep),
-            ],
+            text: "Of all round trips of a sample; the median over the samples. Dashed in grey, the limit of the same run: the \
+                   bare line, the bare futexes."
+                .into(),
+            charts: PLACES
+                .map(|(word, place, wait, shared)| {
+                    let chosen = latency(wait, shared);
+                    percentiles(word, place, rows, size, move |row| chosen(row) && row.size == size)
+                })
+                .into(),
         },
         Section {
             title: "Throughput by message size",
-            text: "One direction, by the receiver's clock. The dashed line is a bare stream through shared memory, \
-                   measured in the same run."
+            text: "One direction, by the receiver’s clock. The dashed lines across are limits of the same run. For the messages: what \
+                   would pass with one thing for each, and no two at a time; what lies above needs less than one of \
+                   them for a message. For the payload: a bare stream through shared memory."
                 .into(),
-            charts: [("spin", Wait::Spin), ("sleep", Wait::Sleep)]
+            charts: WAITS
                 .into_iter()
-                .flat_map(|(word, wait)| {
-                    let id = |what| format!("{what}-{word}");
+                .flat_map(|(word, verb, wait)| {
                     let chosen = move |row: &Row| is(row, Measure::Throughput, wait);
-                    let verb = if wait == Wait::Spin { "spinning" } else { "sleeping" };
-                    let title = |what| format!("{what}, both sides {verb}");
-                    [
-                        by_size(&id("messages"), &title("Messages a second"), RATE, rows, chosen),
-                        by_size(&id("bytes"), &title("Payload"), BANDWIDTH, rows, move |row| {
-                            chosen(row) || row.mechanism == "memcpy" && wait == Wait::Spin
-                        }),
-                    ]
+                    [("messages", "Messages a second", RATE), ("bytes", "Payload", BANDWIDTH)].map(
+                        |(what, title, field)| {
+                            let title = format!("{title}, both sides {verb}");
+                            by_size(&format!("{what}-{word}"), &title, field, rows, chosen)
+                        },
+                    )
                 })
                 .collect(),
         },
         Section {
             title: "What a million messages cost",
             text: cost_text(rows).into(),
-            charts: [("spin", Wait::Spin), ("sleep", Wait::Sleep)]
+            charts: WAITS
                 .into_iter()
-                .flat_map(|(word, wait)| {
-                    let verb = if wait == Wait::Spin { "spinning" } else { "sleeping" };
-                    COSTS.map(|(what, title, field)| {
-                        let title = format!("{}, {verb}: {title}", units::size(size));
+                .flat_map(|(word, verb, wait)| {
+                    let chosen = move |row: &Row| is(row, Measure::Throughput, wait);
+                    let of_usual = COSTS.map(|(what, title, field)| {
+                        let title = format!("{}, {verb}, for a million messages: {title}", units::size(size));
                         bars(&format!("cost-{what}-{word}"), title, field, rows, |row| {
-                            is(row, Measure::Throughput, wait) && row.size == size
+                            chosen(row) && row.size == size
                         })
-                    })
+                    });
+                    let title = format!("Processor seconds for a million messages, both sides {verb}, by message size");
+                    let growth = by_size(&format!("growth-cpu-{word}"), &title, CPU, rows, chosen);
+                    of_usual.into_iter().chain([growth])
                 })
                 .collect(),
         },
         Section {
             title: "The ring alone",
-            text: "One thing is varied, all else stays. Bars marked “oversubscribed” had more processes than cores."
+            text: "One thing is varied, all else stays: what passes in a second, and what a million messages cost. Marked \
+                   “oversubscribed” is what had more processes than cores."
                 .into(),
             charts: sweeps(rows),
         },
@@ -154,7 +165,7 @@ pub fn sections(rows: &[Row]) -> Vec<Section> {
 
 /// How the costs were counted, and of whom they were not.
 fn cost_text(rows: &[Row]) -> String {
-    let mut text = "Of the throughput. Processor time and context switches are the kernel’s count for both processes; copies \
+    let mut text = "Of the stream; a rendezvous has none. Processor time and context switches are the kernel’s count for both processes; copies \
                     are known by construction. System calls were counted in samples of their own, which nobody timed, \
                     because counting stops a process at each of its calls: who polls by system calls polls less often there, and who \
                     sleeps on a futex sleeps more often. Of the latter it also stands there how many they were about \
@@ -207,7 +218,10 @@ fn tone(row: &Row) -> &'static str {
         ("sem-shm", _) => "shm",
         ("futex-shm", _) => "shm second",
         (name, _) if name.ends_with("-shm") => "shm third",
-        _ => "limit",
+        ("mailbox", _) => "mail",
+        ("rendezvous", _) => "mail second",
+        _ if row.measure == Measure::Limit => "limit",
+        _ => "other",
     }
 }
 
@@ -246,14 +260,21 @@ fn several_classes(rows: &[(usize, &Row, f64)]) -> bool {
 }
 
 fn by_size(id: &str, title: &str, field: Field, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Chart {
-    let limits = choose(rows, field, |row| limit_of(id, row));
+    let limits = rows.iter().enumerate().filter(|(_, row)| row.error.is_none() && limit_of(id, row));
+    let limit = |(index, row): (usize, &Row)| {
+        let name = limit_name(row, rows);
+        let value =
+            (field.of)(row).or_else(|| row.p50_ns.map(|ns| 1e9 / ns)).filter(|value| value.is_finite())?;
+        let text = format!("{name}: {}", (field.unit)(value));
+        Some(Limit { name, value, source: Source { text, ..source(index, row, field) } })
+    };
+    let limits = limits.filter_map(limit).collect();
     let rows = choose(rows, field, chosen);
     let classes = several_classes(&rows);
-    let limit = |(index, row, value)| Limit { value, source: source(index, row, field) };
     let mut chart =
         lines(id, title, "message size", field, &rows, |row| row.size as u64, |row| name(row, classes));
     if let (Chart::Lines(lines), false) = (&mut chart, rows.is_empty()) {
-        lines.limits = limits.into_iter().map(limit).collect();
+        lines.limits = limits;
     }
     chart
 }
@@ -261,12 +282,56 @@ fn by_size(id: &str, title: &str, field: Field, rows: &[Row], chosen: impl Fn(&R
 /// Which limits are drawn across which picture: those that have to do with it, in its place.
 fn limit_of(chart: &str, row: &Row) -> bool {
     let asked = match chart {
-        "latency-spin" => &["line", "syscall"][..],
-        "latency-sleep" | "latency-one-core" => &["futex", "syscall"],
+        "latency-spin" | "messages-spin" => &["line", "syscall"][..],
+        "latency-sleep" | "latency-one-core" | "messages-sleep" => &["futex", "syscall"],
+        "bytes-spin" | "bytes-sleep" => &["memcpy"],
+        "percentiles-spin" => &["line"],
+        "percentiles-sleep" | "percentiles-one-core" => &["futex"],
         _ => &[],
     };
-    let here = row.mechanism == "syscall" || one_core(row) == (chart == "latency-one-core");
+    let here =
+        matches!(&*row.mechanism, "syscall" | "memcpy") || one_core(row) == chart.ends_with("one-core");
     row.measure == Measure::Limit && asked.contains(&&*row.mechanism) && here
+}
+
+/// With its class where it was met in several.
+fn limit_name(row: &Row, rows: &[Row]) -> String {
+    let what = match &*row.mechanism {
+        "line" => "line ping-pong".into(),
+        "futex" => "raw futex".into(),
+        "syscall" => "empty system call".into(),
+        "memcpy" => format!("stream of {}", units::size(row.size)),
+        other => other.to_string(),
+    };
+    let same = |other: &Row| {
+        (other.measure, &other.mechanism, other.size) == (row.measure, &row.mechanism, row.size)
+            && one_core(other) == one_core(row)
+    };
+    let several = rows.iter().any(|other| same(other) && other.class != row.class);
+    match row.class.filter(|_| several) {
+        Some(class) => format!("limit: {what} ({class})"),
+        None => format!("limit: {what}"),
+    }
+}
+
+/// The median and the 99.9th percentile of each mechanism.
+fn bands(id: &str, title: &str, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Chart {
+    let chart = by_size(id, title, MEDIAN, rows, |row| row.p999_ns.is_some() && chosen(row));
+    let Chart::Lines(Lines { id, title, steps, unit, mut series, .. }) = chart else { return chart };
+    // In the order of the registry, the ring first.
+    series.sort_by_key(|series| series.points.first().map(|point| point.source.row));
+    for point in series.iter_mut().flat_map(|series| &mut series.points) {
+        point.high = rows[point.source.row].p999_ns;
+        let high = point.high.map(units::time).unwrap_or_default();
+        point.source.text.push_str(&format!("; p99.9: {high}"));
+    }
+    let is_ring = |series: &Series| series.name.starts_with("ring-spsc in-place");
+    let reference = series.iter().position(is_ring).unwrap_or(0);
+    // The one that all are held against stands first.
+    if let Some(before) = series.get_mut(..=reference) {
+        before.rotate_right(1);
+    }
+    Chart::Panels(Panels { id, title, fields: "p50_ns p999_ns", steps, unit, series, reference: 0 })
 }
 
 /// One series for each `name`, over the steps that `step` counts in bytes.
@@ -287,16 +352,13 @@ fn lines(
         let point = Point {
             step: steps.binary_search(&step(row)).unwrap_or_default(),
             value,
-            band: row.p999_ns.map(|high| (value, high.max(value))),
+            high: None,
             source: source(index, row, field),
         };
         let name = name(row);
         match series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),
-            None => {
-                let banded = matches!(tone(row), "ring" | "pipe" | "shm");
-                series.push(Series { name, tone: tone(row), banded, points: vec![point] })
-            }
+            None => series.push(Series { name, tone: tone(row), points: vec![point] }),
         }
     }
     for series in &mut series {
@@ -328,26 +390,30 @@ const PERCENTILES: [Percentile; 6] = [
     ("longest", |row| row.max_ns),
 ];
 
-fn percentiles(id: &str, title: &str, rows: &[Row], size: usize, wait: Wait) -> Chart {
-    let chosen =
-        choose(rows, MEDIAN, |row| is(row, Measure::Latency, wait) && row.size == size && !one_core(row));
-    let classes = several_classes(&chosen);
-    let mut series: Vec<Series> = chosen
-        .iter()
+fn percentiles(word: &str, place: &str, rows: &[Row], size: usize, chosen: impl Fn(&Row) -> bool) -> Chart {
+    let id = format!("percentiles-{word}");
+    let mechanisms = choose(rows, MEDIAN, chosen);
+    let classes = several_classes(&mechanisms);
+    let limits = match mechanisms.is_empty() {
+        true => Vec::new(),
+        false => choose(rows, MEDIAN, |row| limit_of(&id, row)),
+    };
+    let mut series: Vec<Series> = (mechanisms.iter().chain(&limits))
         .map(|&(index, row, _)| {
+            let name = if row.measure == Measure::Limit { limit_name(row, rows) } else { name(row, classes) };
             let points = PERCENTILES.iter().enumerate().filter_map(|(step, (what, of))| {
                 let value = of(row)?;
-                let text = format!("{}, {what}: {}", name(row, true), units::time(value));
+                let text = format!("{name}, {what}: {}", units::time(value));
                 let source = Source { text, ..source(index, row, MEDIAN) };
-                Some(Point { step, value, band: None, source })
+                Some(Point { step, value, high: None, source })
             });
-            Series { name: name(row, classes), tone: tone(row), banded: false, points: points.collect() }
+            Series { points: points.collect(), tone: tone(row), name }
         })
         .collect();
     series.sort_by_key(|series| series.tone.starts_with("ring"));
     Chart::Lines(Lines {
-        id: id.into(),
-        title: format!("{title}, {}", units::size(size)),
+        id,
+        title: format!("Percentiles, {place}, {}", units::size(size)),
         field: "percentiles",
         axis: "share of the round trips that were at most so long",
         steps: PERCENTILES.iter().map(|(name, _)| name.to_string()).collect(),
@@ -358,99 +424,71 @@ fn percentiles(id: &str, title: &str, rows: &[Row], size: usize, wait: Wait) -> 
 }
 
 /// What is to be known of a bar beside its value.
-fn note(field: Field, row: &Row) -> String {
+fn notes(field: Field, row: &Row) -> Vec<String> {
     let untraced = row.untraced_calls_per_million().filter(|_| field.name == "calls_per_million");
-    untraced.map(|calls| format!("about {} while nobody counted", count(calls))).unwrap_or_default()
+    let untraced = untraced.map(|calls| format!("about {} while nobody counted", words::count(calls)));
+    untraced.into_iter().chain(row.oversubscribed.then(|| "oversubscribed".into())).collect()
 }
 
-/// The least first; rows of which nobody is marked otherwise are told apart by `name`.
+/// The least first.
 fn bars(id: &str, title: String, field: Field, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Chart {
     let mut rows = choose(rows, field, chosen);
     let classes = several_classes(&rows);
     rows.sort_by(|a, b| a.2.total_cmp(&b.2));
-    let bar = |&(index, row, value): &(usize, &Row, f64)| Bar {
-        name: name(row, classes),
-        note: note(field, row),
-        tone: tone(row),
-        value,
-        source: source(index, row, field),
-    };
-    Chart::Bars(Bars {
-        id: id.into(),
-        title,
-        field: field.name,
-        unit: field.unit,
-        bars: rows.iter().map(bar).collect(),
-    })
+    named_bars(id, title, field, &rows, |row| name(row, classes))
 }
 
-fn sweeps(rows: &[Row]) -> Vec<Chart> {
-    let of = |sweep| choose(rows, RATE, move |row: &Row| row.sweep == Some(sweep));
-    let by = |id: &str, title: &str, axis, sweep, step: fn(&Row) -> u64| {
-        let rows = of(sweep);
-        lines(id, title, axis, RATE, &rows, step, |row| units::size(row.size))
-    };
-    let strategy = |field: Field, id: &str, title: &str| {
-        let chosen = choose(rows, field, |row: &Row| row.sweep == Some(Sweep::Waiting));
-        named_bars(id, title, field, &chosen, |row| match row.strategy {
-            Some(Strategy::Spin) => "spin".into(),
-            Some(Strategy::SpinThenSleep) => "spin, then sleep".into(),
-            _ => "sleep".into(),
-        })
-    };
-    vec![
-        named_bars(
-            "sweep-fan-in",
-            "Senders into one ring, 64 B: messages a second",
-            RATE,
-            &of(Sweep::FanIn),
-            |row| match row.senders {
-                Some(1) => "1 sender".into(),
-                senders => format!("{} senders", senders.unwrap_or_default()),
-            },
-        ),
-        by(
-            "sweep-capacity",
-            "Messages a second by the size of the ring",
-            "bytes of the ring",
-            Sweep::Capacity,
-            |row| row.capacity.unwrap_or_default(),
-        ),
-        by(
-            "sweep-batch",
-            "Messages a second by messages of a batch",
-            "messages of a batch",
-            Sweep::Batch,
-            |row| row.batch.unwrap_or_default() as u64,
-        ),
-        strategy(RATE, "sweep-waiting", "How both sides wait, 64 B: messages a second"),
-        strategy(
-            COSTS[0].2,
-            "sweep-waiting-cpu",
-            "How both sides wait, 64 B: processor seconds for a million",
-        ),
-    ]
-}
-
+/// In their order, each by its name.
 fn named_bars(
     id: &str,
-    title: &str,
+    title: String,
     field: Field,
     rows: &[(usize, &Row, f64)],
     name: impl Fn(&Row) -> String,
 ) -> Chart {
     let bar = |&(index, row, value): &(usize, &Row, f64)| Bar {
         name: name(row),
-        note: if row.oversubscribed { "oversubscribed".into() } else { String::new() },
+        notes: notes(field, row),
         tone: tone(row),
         value,
         source: source(index, row, field),
     };
-    Chart::Bars(Bars {
-        id: id.into(),
-        title: title.into(),
-        field: field.name,
-        unit: field.unit,
-        bars: rows.iter().map(bar).collect(),
-    })
+    let bars = rows.iter().map(bar).collect();
+    Chart::Bars(Bars { id: id.into(), title, field: field.name, unit: field.unit, bars })
+}
+
+fn sweeps(rows: &[Row]) -> Vec<Chart> {
+    let fields = [("", "messages a second", RATE), ("-cpu", "processor seconds for a million messages", CPU)];
+    let each =
+        |draw: &dyn Fn(&str, &str, Field) -> Chart| fields.map(|(end, what, field)| draw(end, what, field));
+    let of = |sweep, field| choose(rows, field, move |row: &Row| row.sweep == Some(sweep));
+    let by = |name: &str, title: &str, axis: &'static str, sweep, step: fn(&Row) -> u64| {
+        each(&|end, what, field| {
+            let (id, title) = (format!("sweep-{name}{end}"), format!("{title}: {what}"));
+            lines(&id, &title, axis, field, &of(sweep, field), step, |row| units::size(row.size))
+        })
+    };
+    let bars = |name: &str, title: &str, sweep, label: fn(&Row) -> String| {
+        each(&|end, what, field| {
+            let title = format!("{title}: {what}");
+            named_bars(&format!("sweep-{name}{end}"), title, field, &of(sweep, field), label)
+        })
+    };
+    [
+        bars("waiting", "How both sides wait, 64 B", Sweep::Waiting, |row| {
+            row.strategy.map(words::strategy).unwrap_or_default().into()
+        }),
+        bars("fan-in", "Senders into one ring, 64 B", Sweep::FanIn, |row| {
+            words::several(row.senders.unwrap_or_default(), "sender")
+        }),
+        by("capacity", "The ring by its size", "bytes of the ring", Sweep::Capacity, |row| {
+            row.capacity.unwrap_or_default()
+        }),
+        by("batch", "The ring by the messages of a batch", "messages of a batch", Sweep::Batch, |row| {
+            row.batch.unwrap_or_default() as u64
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

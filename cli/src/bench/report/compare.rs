@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use super::super::environment::Run;
 use super::super::row::Row;
 use super::super::table::plain;
 use super::saved::Recorded;
-use super::words::{cell, figure, unit};
+use super::words::{cell, figure, several, unit};
 
 /// A cell in both runs.
 pub struct Pair {
@@ -17,11 +18,22 @@ pub struct Pair {
     pub old: f64,
     /// Its figure now.
     pub new: f64,
-    /// Whether the spreads of the two overlap: then the difference says nothing.
-    pub within: bool,
+    /// How the spreads of its samples lie to each other.
+    pub spreads: Spreads,
 }
 
-/// An older run.
+/// How the spreads of the samples of two runs lie to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spreads {
+    /// The difference is more than chance.
+    Apart,
+    /// The difference says nothing.
+    Overlap,
+    /// One of the runs has a single sample, which has no spread: the difference says nothing.
+    Single,
+}
+
+/// The older run.
 pub struct Older {
     /// Where it was saved.
     pub path: PathBuf,
@@ -29,47 +41,122 @@ pub struct Older {
     pub recorded: Recorded,
 }
 
+/// This run beside the older one.
+pub struct Comparison {
+    /// What the older one was, in words.
+    pub older: String,
+    /// The cells of both, in the order of this run.
+    pub pairs: Vec<Pair>,
+    /// Cells of this run that the older one has not.
+    pub new_cells: usize,
+    /// Cells of the older run that this one has not.
+    pub gone_cells: usize,
+}
+
 impl Older {
-    /// The cells of both, in the order of the new run.
-    pub fn against(&self, new: &Recorded) -> Result<Vec<Pair>> {
-        let path = self.path.display();
-        if let (Some(old), Some(new)) = (&self.recorded.run, &new.run) {
+    /// Whether its machine is this one, as far as that is known.
+    pub fn comparable(&self, machine: Option<&str>) -> Result<()> {
+        let old = self.recorded.run.as_ref().map(Run::machine);
+        if let (Some(old), Some(new)) = (old, machine) {
             ensure!(
-                old.machine() == new.machine(),
-                "{path} is of another machine ({}; this is {}): figures of two machines can't be compared; measure both \
+                old == new,
+                "{} is of another machine ({old}; this is {new}): figures of two machines can't be compared; measure both \
                  runs on one",
-                old.machine(),
-                new.machine(),
+                self.path.display(),
             );
         }
+        Ok(())
+    }
+
+    /// The cells of both.
+    pub fn against(&self, new: &Recorded) -> Result<Comparison> {
+        self.comparable(new.run.as_ref().map(Run::machine).as_deref())?;
         let pair = |(index, row): (usize, &Row)| {
             let old = self.recorded.rows.iter().find(|old| same_cell(old, row))?;
-            let within = old.min? <= row.max? && row.min? <= old.max?;
-            Some(Pair { row: index, old: figure(old)?, new: figure(row)?, within })
+            let spreads = match () {
+                () if old.samples < 2 || row.samples < 2 => Spreads::Single,
+                () if old.min? <= row.max? && row.min? <= old.max? => Spreads::Overlap,
+                () => Spreads::Apart,
+            };
+            Some(Pair { row: index, old: figure(old)?, new: figure(row)?, spreads })
         };
         let pairs: Vec<_> = new.rows.iter().enumerate().filter_map(pair).collect();
         ensure!(
             !pairs.is_empty(),
-            "{path} has no cell in common with this run, in the same placement class: measure the same mechanisms and sizes \
-             with the same --pin"
+            "{} has no cell in common with this run, in the same placement class: measure the same mechanisms and sizes \
+             with the same --pin",
+            self.path.display()
         );
-        Ok(pairs)
+        let measured = |run: &Recorded| run.rows.iter().filter(|row| figure(row).is_some()).count();
+        Ok(Comparison {
+            older: self.words(),
+            new_cells: measured(new).saturating_sub(pairs.len()),
+            gone_cells: measured(&self.recorded).saturating_sub(pairs.len()),
+            pairs,
+        })
+    }
+
+    fn words(&self) -> String {
+        let path = self.path.display();
+        match &self.recorded.run {
+            Some(run) => format!("{path}: {}; Linux {}, ringpost {}", run.command, run.kernel, run.version),
+            None => format!("{path}, which does not say on which machine it was measured"),
+        }
     }
 }
 
-/// The comparison for people: what is beyond the spread, and how much is not.
-pub fn table(rows: &[Row], pairs: &[Pair]) -> String {
-    let mut table = plain(&["cell", "old", "new", "new / old"]);
-    let apart = || pairs.iter().filter(|pair| !pair.within);
-    for pair in apart() {
-        let (row, unit) = (&rows[pair.row], unit(&rows[pair.row]));
-        table.add_row([cell(row), unit(pair.old), unit(pair.new), format!("{:.3}", pair.new / pair.old)]);
+impl Comparison {
+    /// The cells whose spreads lie so.
+    pub fn of(&self, spreads: Spreads) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().filter(move |pair| pair.spreads == spreads)
     }
-    let (all, apart) = (pairs.len(), apart().count());
-    let table = if apart > 0 { format!("{table}\n") } else { String::new() };
-    format!(
-        "\nAgainst the older run: {apart} of {all} cells differ by more than the spread of the samples\n{table}"
-    )
+
+    /// How it comes out.
+    pub fn summary(&self, rows: &[Row]) -> String {
+        let (apart, single) = (self.of(Spreads::Apart).count(), self.of(Spreads::Single).count());
+        let faster = self.of(Spreads::Apart).filter(|pair| pair.faster(&rows[pair.row])).count();
+        let mut text = format!(
+            "{apart} of {} cells differ by more than the spread of the samples: {faster} faster, {} slower",
+            self.pairs.len(),
+            apart - faster,
+        );
+        if single > 0 {
+            text += &format!("; {} had a single sample, and so no spread", several(single, "cell"));
+        }
+        if self.new_cells + self.gone_cells > 0 {
+            text += &format!(
+                "; not in both: {} of this run, {} of the older one",
+                several(self.new_cells, "cell"),
+                self.gone_cells
+            );
+        }
+        text
+    }
+
+    /// For people: what is beyond the spread, and how much is not.
+    pub fn table(&self, rows: &[Row]) -> String {
+        let mut table = plain(&["cell", "old", "new", "new / old", "now"]);
+        for pair in self.of(Spreads::Apart) {
+            let (row, unit) = (&rows[pair.row], unit(&rows[pair.row]));
+            let ratio = format!("{:.3}", pair.new / pair.old);
+            table.add_row([cell(row), unit(pair.old), unit(pair.new), ratio, pair.now(row)]);
+        }
+        let table = if table.row_count() > 0 { format!("{table}\n") } else { String::new() };
+        format!("\nAgainst the older run: {}\n({})\n{table}", self.summary(rows), self.older)
+    }
+}
+
+impl Pair {
+    /// Whether this run is the better one: it takes less time, or more passes.
+    fn faster(&self, row: &Row) -> bool {
+        (self.new < self.old) == row.p50_ns.is_some()
+    }
+
+    /// By how much it has become faster or slower.
+    pub fn now(&self, row: &Row) -> String {
+        let ratio = (self.new / self.old).max(self.old / self.new);
+        format!("{ratio:.2} × {}", if self.faster(row) { "faster" } else { "slower" })
+    }
 }
 
 fn same_cell(one: &Row, other: &Row) -> bool {
@@ -80,7 +167,6 @@ fn same_cell(one: &Row, other: &Row) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::environment::Run;
     use super::super::super::table::tests::row;
     use super::*;
 
@@ -95,9 +181,33 @@ mod tests {
 
     #[test]
     fn a_difference_counts_beyond_the_spread() {
-        let pairs = |old| older(old).against(&run("a", 100.0)).unwrap();
-        assert!(pairs(101.5)[0].within && !pairs(103.0)[0].within && !pairs(97.0)[0].within);
-        assert_eq!((pairs(103.0)[0].old, pairs(103.0)[0].new), (103.0, 100.0));
+        let pair = |old| older(old).against(&run("a", 100.0)).unwrap().pairs.remove(0);
+        assert_eq!(
+            [101.5, 103.0, 97.0].map(|old| pair(old).spreads),
+            [Spreads::Overlap, Spreads::Apart, Spreads::Apart]
+        );
+        assert_eq!((pair(103.0).old, pair(103.0).new), (103.0, 100.0));
+    }
+
+    #[test]
+    fn faster_is_less_time_and_more_messages() {
+        let mut rate = row("pipe", 8, 0.0);
+        (rate.p50_ns, rate.messages_per_s) = (None, Some(1.0));
+        let pair = Pair { row: 0, old: 100.0, new: 50.0, spreads: Spreads::Apart };
+        assert_eq!(pair.now(&row("pipe", 8, 50.0)), "2.00 × faster");
+        assert_eq!(pair.now(&rate), "2.00 × slower");
+    }
+
+    #[test]
+    fn a_single_sample_has_no_spread_and_cells_of_one_run_are_counted() {
+        let mut new = run("a", 200.0);
+        new.rows[0].samples = 1;
+        new.rows.push(row("sysv", 8, 100.0));
+        let found = older(100.0).against(&new).unwrap();
+        assert_eq!((found.pairs[0].spreads, found.new_cells, found.gone_cells), (Spreads::Single, 1, 0));
+        let text = found.table(&new.rows);
+        assert!(text.contains("0 of 1 cells") && text.contains("1 cell had a single sample"), "{text}");
+        assert!(text.contains("old.json") && text.contains("1 cell of this run"), "{text}");
     }
 
     #[test]

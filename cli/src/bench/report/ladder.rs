@@ -2,6 +2,7 @@
 //! the costs explain that were measured in the same run.
 
 use super::super::anchor::Class;
+use super::super::mechanism::limits::COPIED;
 use super::super::row::Row;
 use super::super::shape::{Measure, Variant, Wait};
 use super::super::units;
@@ -23,11 +24,16 @@ pub struct Prices {
     pub fence: Option<f64>,
 }
 
+/// Less than this of anything is not spoken of: it would be written as none.
+const SEEN: f64 = 0.005;
+
 /// What a step saved by one kind of cost; less than nothing where it added some.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// Which.
     pub name: &'static str,
+    /// The same where there is little room.
+    pub short: &'static str,
     /// How many of them for a message.
     pub fewer: f64,
     /// What that makes.
@@ -57,6 +63,16 @@ pub struct Ladder {
     pub chart: Chart,
     /// Its rungs.
     pub steps: Vec<Step>,
+    /// Rungs that it has not, and why.
+    pub missing: Vec<(&'static str, String)>,
+}
+
+/// What a ladder saves from its first rung to its last.
+pub struct Whole {
+    /// The first less the last.
+    pub saved: f64,
+    /// The parts of all steps, each kind added up.
+    pub parts: Vec<Part>,
 }
 
 /// What a step removes, and what it brings along instead: which of them is more, the measurement says.
@@ -71,12 +87,16 @@ impl Change {
         Self { removes, brings }
     }
 
-    /// What is said of a step that saved so many nanoseconds.
-    fn note(&self, saved: f64) -> String {
-        match saved >= 0.0 {
-            true => format!("−{}; removes {}", units::time(saved), self.removes),
-            false => format!("+{}; costs {}", units::time(-saved), self.brings),
-        }
+    /// What is said of a step that saved so many nanoseconds: what it was, and which costs it removed or added.
+    fn notes(&self, saved: f64, parts: &[Part]) -> Vec<String> {
+        let added = |ns: f64| format!("{}{}", if ns < 0.0 { "+" } else { "−" }, units::time(ns.abs()));
+        let meant = match saved >= 0.0 {
+            true => format!("{}; removes {}", added(saved), self.removes),
+            false => format!("{}; costs {}", added(saved), self.brings),
+        };
+        let parts: Vec<_> = parts.iter().map(|part| format!("{} {}", part.short, added(part.ns))).collect();
+        let parts = if parts.is_empty() { "nothing that was counted".into() } else { parts.join(", ") };
+        vec![meant, format!("of it: {parts}")]
     }
 }
 
@@ -152,13 +172,35 @@ const FURTHER: [Rung; 2] = [
     ),
 ];
 
+/// Steps that have no place in a ladder, and why.
+type Barred = (&'static str, &'static str);
+
+const NOT_ASLEEP: [Barred; 2] = [
+    ("ring, batched", "a round trip has one message to publish and nothing to batch: see the stream"),
+    (
+        "ring, spinning",
+        "two that poll on one core would measure the scheduler: see the stream, and the latency of both sides spinning on \
+         two cores",
+    ),
+];
+const NOT_STREAMING: [Barred; 1] = [(
+    "shared memory, futex",
+    "it has one slot and takes turns, so it has no stream: in one, it waits for the other side with each message",
+)];
+
 /// The ladders of which two rungs were measured.
 pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
     let prices = Prices::of(rows);
     let size = usual_size(rows);
     let latency = |row: &Row| row.measure == Measure::Latency && row.class == Some(Class::SameCore);
-    let throughput = |row: &Row| row.measure == Measure::Throughput;
-    // What takes turns has no stream: in one, it waits for the other side with each message.
+    // Rungs of two classes would differ by where the processes were.
+    let class = stream_class(rows);
+    let throughput = |row: &Row| row.measure == Measure::Throughput && row.class == class;
+    let place = match class {
+        Some(Class::SameCore) => "one core".into(),
+        Some(class) => format!("two cores ({class})"),
+        None => "two cores".to_string(),
+    };
     let streaming = SLEEPING.into_iter().filter(|(_, _, mechanism, ..)| *mechanism != "futex-shm");
     let through: Vec<Rung> = streaming.chain(FURTHER).collect();
     let title = |what: &str| format!("{}: {what}", units::size(size));
@@ -168,22 +210,33 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
             title("one way, asleep, both on one core"),
             rows,
             prices,
-            &SLEEPING,
+            (&SLEEPING, &NOT_ASLEEP),
             ("p50_ns", |row| row.p50_ns),
             |row| latency(row) && row.size == size && row.sweep.is_none(),
         ),
         ladder(
             "ladder-throughput",
-            title("time of a message in a stream, two cores"),
+            title(&format!("time of a message in a stream, {place}")),
             rows,
             // Two processes work side by side, and what one of them does is half of what both do.
             Prices { line: prices.line, fence: prices.fence, ..prices.halved() },
-            &through,
+            (&through, &NOT_STREAMING),
             ("messages_per_s", |row| row.messages_per_s.map(|rate| 1e9 / rate)),
             |row| throughput(row) && row.size == size && row.sweep.is_none(),
         ),
     ];
     ladders.into_iter().filter(|ladder| ladder.steps.len() > 1).collect()
+}
+
+/// The placement class that most cells of the streams of the usual size were met in.
+fn stream_class(rows: &[Row]) -> Option<Class> {
+    let size = usual_size(rows);
+    let streams = |class: Class| {
+        let fits = |row: &&Row| row.measure == Measure::Throughput && row.sweep.is_none() && row.size == size;
+        rows.iter().filter(fits).filter(|row| row.class == Some(class)).count()
+    };
+    let classes = [Class::SameCore, Class::Smt, Class::Ccx, Class::Far];
+    classes.into_iter().filter(|class| streams(*class) > 0).max_by_key(|class| streams(*class))
 }
 
 impl Prices {
@@ -203,7 +256,7 @@ impl Prices {
             call,
             switch: turn.zip(call).map(|(turn, call)| (turn - 2.0 * call).max(0.0)),
             copy: limit("copy", None),
-            line: limit("line", None),
+            line: limit("line", stream_class(rows)).or(limit("line", None)),
             fence: limit("fence", None),
         }
     }
@@ -219,29 +272,50 @@ impl Prices {
         let copies = |row: &Row| row.copied_bytes.map(|bytes| bytes as f64 / row.size as f64);
         let published = |row: &Row| if row.variant == Some(Variant::Batch) { 1.0 / 64.0 } else { 1.0 };
         let fewer_lines = Some(published(before) - published(after));
+        let fewer_copies = copies(before).zip(copies(after)).map(|(before, after)| before - after);
+        // The price of a copy is that of one size.
+        let copy = self.copy.filter(|_| after.size == COPIED);
         let all = [
             (
-                "system calls",
+                ("system calls", "calls"),
                 counted(|row| row.untraced_calls_per_million().or(row.calls_per_million)),
                 self.call,
             ),
-            ("context switches", counted(|row| row.waits_per_million), self.switch),
-            ("copies", copies(before).zip(copies(after)).map(|(before, after)| before - after), self.copy),
-            ("serial line transfers", fewer_lines, self.line),
-            ("fences", fewer_lines, self.fence),
+            (("context switches", "switches"), counted(|row| row.waits_per_million), self.switch),
+            (("copies", "copies"), fewer_copies, copy),
+            (("serial line transfers", "lines"), fewer_lines, self.line),
+            (("fences", "fences"), fewer_lines, self.fence),
         ];
-        let part = |(name, fewer, price): (&'static str, Option<f64>, Option<f64>)| {
-            let (fewer, price) = (fewer?, price?);
-            Some(Part { name, fewer, ns: fewer * price }).filter(|part| part.fewer.abs() > 0.005)
-        };
+        let part =
+            |((name, short), fewer, price): ((&'static str, &'static str), Option<f64>, Option<f64>)| {
+                let (fewer, price) = (fewer?, price?);
+                Some(Part { name, short, fewer, ns: fewer * price }).filter(|part| part.fewer.abs() > SEEN)
+            };
         all.into_iter().filter_map(part).collect()
     }
 }
 
-impl Step {
-    /// What the parts explain together.
-    pub fn explained(&self) -> f64 {
-        self.parts.iter().fold(0.0, |sum, part| sum + part.ns)
+/// What the parts explain together.
+pub fn explained(parts: &[Part]) -> f64 {
+    parts.iter().fold(0.0, |sum, part| sum + part.ns)
+}
+
+impl Ladder {
+    /// From the first rung to the last.
+    pub fn whole(&self) -> Whole {
+        let mut parts: Vec<Part> = Vec::new();
+        for part in self.steps.iter().flat_map(|step| &step.parts) {
+            match parts.iter_mut().find(|sum| sum.name == part.name) {
+                Some(sum) => (sum.fewer, sum.ns) = (sum.fewer + part.fewer, sum.ns + part.ns),
+                None => parts.push(part.clone()),
+            }
+        }
+        parts.retain(|part| part.fewer.abs() > SEEN);
+        parts.sort_by(|a, b| b.ns.abs().total_cmp(&a.ns.abs()));
+        Whole {
+            saved: self.steps.iter().filter_map(|step| step.saved).fold(0.0, |sum, saved| sum + saved),
+            parts,
+        }
     }
 }
 
@@ -250,16 +324,30 @@ fn ladder(
     title: String,
     rows: &[Row],
     prices: Prices,
-    rungs: &[Rung],
+    (rungs, barred): (&[Rung], &[Barred]),
     (field, time): (&'static str, fn(&Row) -> Option<f64>),
     belongs: impl Fn(&Row) -> bool,
 ) -> Ladder {
     let mut steps: Vec<Step> = Vec::new();
+    let mut missing: Vec<_> = barred.iter().map(|(name, why)| (*name, why.to_string())).collect();
     for &(name, change, mechanism, variant, wait) in rungs {
         let fits =
             |row: &Row| row.mechanism == mechanism && row.variant == Some(variant) && row.wait == Some(wait);
-        let found = rows.iter().enumerate().find(|(_, row)| belongs(row) && fits(row) && time(row).is_some());
-        let Some((row, measured)) = found else { continue };
+        let found = rows
+            .iter()
+            .enumerate()
+            .find(|(_, row)| belongs(row) && fits(row) && time(row).is_some_and(f64::is_finite));
+        let Some((row, measured)) = found else {
+            let failed = rows.iter().filter(|row| fits(row) && row.size == usual_size(rows));
+            let failed = failed.filter_map(|row| row.error.clone()).next();
+            missing.push((
+                name,
+                failed.unwrap_or_else(|| {
+                    format!("{mechanism} was not measured so, in this place, in this run")
+                }),
+            ));
+            continue;
+        };
         let ns = time(measured).unwrap_or_default();
         let (saved, parts) = match steps.last() {
             Some(above) => (Some(above.ns - ns), prices.parts(&rows[above.row], measured)),
@@ -269,7 +357,7 @@ fn ladder(
     }
     let bar = |step: &Step| Bar {
         name: step.name.into(),
-        note: step.saved.map(|saved| step.change.note(saved)).unwrap_or_default(),
+        notes: step.saved.map(|saved| step.change.notes(saved, &step.parts)).unwrap_or_default(),
         tone: if step.name.starts_with("ring") { "ring" } else { "pipe" },
         value: step.ns,
         source: Source {
@@ -280,7 +368,11 @@ fn ladder(
         },
     };
     let bars = steps.iter().map(bar).collect();
-    Ladder { chart: Chart::Bars(Bars { id: id.into(), title, field, unit: units::time, bars }), steps }
+    Ladder {
+        chart: Chart::Bars(Bars { id: id.into(), title, field, unit: units::time, bars }),
+        steps,
+        missing,
+    }
 }
 
 #[cfg(test)]
@@ -313,7 +405,7 @@ mod tests {
         let ladders = ladders(&rows);
         assert_eq!(ladders.len(), 1);
         let step = &ladders[0].steps[1];
-        assert_eq!((step.saved, step.explained()), (Some(200.0), 2.0 * 80.0 + 2.0 * 5.0));
+        assert_eq!((step.saved, explained(&step.parts)), (Some(200.0), 2.0 * 80.0 + 2.0 * 5.0));
         assert_eq!(step.parts.iter().map(|part| part.name).collect::<Vec<_>>(), ["system calls", "copies"]);
         assert_eq!(Prices::of(&rows).switch, Some(640.0));
     }
@@ -323,9 +415,80 @@ mod tests {
         let rows =
             [row("pipe", 900.0, 4.0, 2), row("unix-stream", 1100.0, 4.0, 2), row("sem-shm", 700.0, 2.0, 0)];
         let Chart::Bars(bars) = &ladders(&rows)[0].chart else { panic!("a ladder has bars") };
-        let notes: Vec<_> = bars.bars.iter().map(|bar| &*bar.note).collect();
+        let notes: Vec<_> = bars.bars.iter().map(|bar| bar.notes.join("; ")).collect();
         assert_eq!(notes[0], "");
-        assert!(notes[1].starts_with('+') && notes[1].ends_with("; costs the socket layer"), "{}", notes[1]);
+        assert!(notes[1].starts_with('+') && notes[1].contains("; costs the socket layer"), "{}", notes[1]);
+        assert!(notes[1].ends_with("of it: nothing that was counted"), "{}", notes[1]);
         assert!(notes[2].starts_with('−') && notes[2].contains("; removes both copies"), "{}", notes[2]);
+    }
+
+    #[test]
+    fn the_whole_is_the_sum_of_the_steps() {
+        let rows = [
+            limit("syscall", 80.0),
+            limit("copy", 5.0),
+            row("sysv", 1000.0, 4.0, 2),
+            row("pipe", 900.0, 4.0, 2),
+            row("unix-stream", 1100.0, 5.0, 2),
+            row("sem-shm", 700.0, 2.0, 0),
+        ];
+        let ladder = ladders(&rows).remove(0);
+        let whole = ladder.whole();
+        assert_eq!(whole.saved, 1000.0 - 700.0);
+        assert_eq!(
+            whole.parts.iter().map(|part| (part.name, part.fewer)).collect::<Vec<_>>(),
+            [("system calls", 2.0), ("copies", 2.0)]
+        );
+        let steps: f64 = ladder.steps.iter().map(|step| explained(&step.parts)).sum();
+        assert_eq!(explained(&whole.parts), steps);
+    }
+
+    #[test]
+    fn a_rung_that_is_missing_says_why() {
+        let mut refused = row("posix-mq", 0.0, 0.0, 2);
+        (refused.p50_ns, refused.error) = (None, Some("no queues here".into()));
+        let rows = [row("sysv", 1000.0, 4.0, 2), refused, row("sem-shm", 700.0, 2.0, 0)];
+        let missing = &ladders(&rows)[0].missing;
+        let why = |name| &*missing.iter().find(|(missing, _)| *missing == name).unwrap().1;
+        assert_eq!(why("POSIX queue"), "no queues here");
+        assert_eq!(why("pipe"), "pipe was not measured so, in this place, in this run");
+        assert!(why("ring, batched").contains("nothing to batch"));
+    }
+
+    #[test]
+    fn a_ladder_stays_in_one_placement_class() {
+        let stream = |mechanism, class, rate| Row {
+            class: Some(class),
+            messages_per_s: Some(rate),
+            p50_ns: None,
+            measure: Measure::Throughput,
+            ..row(mechanism, 0.0, 2.0, 2)
+        };
+        let mut near = limit("line", 40.0);
+        near.class = Some(Class::Ccx);
+        let rows = [
+            near,
+            limit("line", 90.0),
+            stream("sysv", Class::Ccx, 4e6),
+            stream("sysv", Class::Far, 1e6),
+            stream("pipe", Class::Far, 2e6),
+            stream("unix-stream", Class::Ccx, 4e6),
+            stream("posix-mq", Class::Far, 1e6),
+        ];
+        let ladder = ladders(&rows).remove(0);
+        let found: Vec<_> = ladder.steps.iter().map(|step| (step.name, step.ns)).collect();
+        assert_eq!(found, [("System V queue", 1000.0), ("POSIX queue", 1000.0), ("pipe", 500.0)]);
+        assert!(
+            ladder.missing.iter().any(|(name, why)| *name == "Unix socket" && why.contains("in this place"))
+        );
+        assert_eq!(Prices::of(&rows).line, Some(90.0));
+    }
+
+    #[test]
+    fn the_price_of_a_copy_is_that_of_its_own_size() {
+        let mut rows = [limit("copy", 5.0), row("pipe", 900.0, 4.0, 2), row("sem-shm", 700.0, 4.0, 0)];
+        assert_eq!(ladders(&rows)[0].steps[1].parts.len(), 1);
+        rows.iter_mut().for_each(|row| row.size = 4096);
+        assert_eq!(ladders(&rows)[0].steps[1].parts, []);
     }
 }

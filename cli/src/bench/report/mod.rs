@@ -4,6 +4,7 @@ mod charts;
 mod compare;
 mod ladder;
 mod page;
+mod panels;
 mod saved;
 mod svg;
 mod words;
@@ -98,8 +99,13 @@ impl Outputs {
         })
     }
 
-    /// Writes them; what the comparison says, for people.
-    pub fn write(self, recorded: &Recorded) -> Result<String> {
+    /// Whether a run of this machine may be held against the older one: known before anything is measured.
+    pub fn comparable(&self, machine: Option<&str>) -> Result<()> {
+        self.older.as_ref().map_or(Ok(()), |older| older.comparable(machine))
+    }
+
+    /// Writes them. Inside: what the comparison says, for people, or why there is none.
+    pub fn write(self, recorded: &Recorded) -> Result<Result<String>> {
         // First, so that a run is not lost by what comes after.
         if let Some(save) = self.save {
             save.write(&recorded.text()?)?;
@@ -114,11 +120,12 @@ impl Outputs {
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
-        let pairs = self.older.map(|older| older.against(recorded)).transpose()?;
+        let comparison = self.older.map(|older| older.against(recorded)).transpose();
         if let Some(target) = self.report {
-            target.write(&page::page(recorded, pairs.as_deref())?)?;
+            let comparison = comparison.as_ref().ok().and_then(Option::as_ref);
+            target.write(&page::page(recorded, comparison)?)?;
         }
-        Ok(pairs.map(|pairs| compare::table(&recorded.rows, &pairs)).unwrap_or_default())
+        Ok(comparison.map(|found| found.map(|found| found.table(&recorded.rows)).unwrap_or_default()))
     }
 }
 

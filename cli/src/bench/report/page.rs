@@ -3,16 +3,26 @@
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::super::anchor::{CCX_BELOW_NS, Class, SMT_BELOW_NS};
 use super::super::environment::Run;
 use super::super::row::Row;
 use super::super::shape::Measure;
-use super::super::units;
+use super::super::{registry, table, units};
 use super::charts::{Section, sections};
-use super::compare::Pair;
-use super::ladder::{Ladder, Prices, ladders};
+use super::compare::{Comparison, Pair, Spreads};
+use super::ladder::{Ladder, Part, Prices, explained, ladders};
 use super::saved::{Recorded, lines};
 use super::svg::Chart;
-use super::words::{cell, figure, unit};
+use super::words::{cell, count, figure, seconds as as_seconds, several, signed, unit};
+
+/// What no run measures, and why.
+const BY_DESIGN: [&str; 5] = [
+    "Both sides spinning on one core: it would measure the scheduler.",
+    "Both sides sleeping on one core, beyond 64 B or as a stream: it is asked there what a wake-up costs.",
+    "Latency of a batch: a round trip has one message, and a batch of one is a message in place.",
+    "Stream of a rendezvous: it holds no messages, a round trip says all of it.",
+    "Percentiles of the sweeps, and their placement class: they measure throughput only, without an anchor.",
+];
 
 /// All pictures of a run, in the order of the page.
 pub fn charts(rows: &[Row]) -> Vec<Chart> {
@@ -21,9 +31,9 @@ pub fn charts(rows: &[Row]) -> Vec<Chart> {
 }
 
 /// The whole page.
-pub fn page(recorded: &Recorded, pairs: Option<&[Pair]>) -> Result<String> {
+pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<String> {
     let rows = &recorded.rows;
-    let json = lines(rows)?.trim_end().replace('\n', ",\n").replace("</", "<\\/");
+    let json = lines(rows)?.trim_end().replace('\n', ",\n").replace('<', "\\u003c");
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -38,7 +48,8 @@ pub fn page(recorded: &Recorded, pairs: Option<&[Pair]>) -> Result<String> {
                 h1 { "ringpost bench" }
                 @if let Some(run) = &recorded.run { (environment(run)) }
                 @else { p { "The file held rows alone: on what and how they were measured is not known." } }
-                @if let Some(pairs) = pairs { (comparison(rows, pairs)) }
+                (how_sure(recorded))
+                @if let Some(comparison) = comparison { (compared(rows, comparison)) }
                 (ladder_part(rows))
                 @for section in sections(rows) { (section_part(&section)) }
                 (limits(rows))
@@ -53,8 +64,81 @@ pub fn page(recorded: &Recorded, pairs: Option<&[Pair]>) -> Result<String> {
 
 fn environment(run: &Run) -> Markup {
     html! {
-        p { (run.place) ", Linux " (run.kernel) ", " (run.processor) }
-        p { code { (run.command) } br; "input " (run.input) ", " (run.rounds) " rounds, " (run.sample_ms) " ms a sample" }
+        p { "ringpost " (run.version) " on " (run.processor) ", Linux " (run.kernel) ", " (run.place) }
+        p { code { @for word in run.command.split(' ') { span { (word) } " " } } br;
+            "input " (run.input) ", " (several(run.rounds as usize, "round")) ", " (run.sample_ms) " ms a sample" }
+    }
+}
+
+/// The limits that are anchors themselves, where they are far from those around them.
+fn disturbed(rows: &[Row]) -> impl Iterator<Item = &Row> {
+    let anchor = |row: &&Row| match &*row.mechanism {
+        "line" => row.class != Some(Class::SameCore),
+        "futex" => row.class == Some(Class::SameCore),
+        _ => false,
+    };
+    rows.iter().filter(anchor).filter(|row| row.ratio.is_some_and(|ratio| !(0.5..=2.0).contains(&ratio)))
+}
+
+/// How much can be built on the figures: samples, spread, placement, load.
+fn how_sure(recorded: &Recorded) -> Markup {
+    let measured = || recorded.rows.iter().filter(|row| figure(row).is_some());
+    let cells = measured().count();
+    let timed = || measured().filter(|row| row.sweep.is_none());
+    let short = |rounds: u32| timed().filter(|row| row.samples < rounds as usize).count();
+    let mut spreads: Vec<f64> = measured()
+        .filter(|row| row.samples > 1)
+        .filter_map(|row| Some((row.max? - row.min?) / figure(row)?))
+        .filter(|spread| spread.is_finite())
+        .collect();
+    spreads.sort_by(f64::total_cmp);
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let classes = [Class::SameCore, Class::Smt, Class::Ccx, Class::Far];
+    let met = classes.map(|class| (class, timed().filter(|row| row.class == Some(class)).count()));
+    html! {
+        section id="how-sure" {
+            h2 { "How sure this is" }
+            ul {
+                li { "Samples: " (several(cells, "cell")) ", a median over the rounds each"
+                    @match recorded.run.as_ref().map(|run| (run.rounds, short(run.rounds))) {
+                        Some((_, 0)) => ".",
+                        Some((rounds, short)) => {
+                            "; " strong { (short) " of them have fewer than " (several(rounds as usize, "sample")) }
+                            ": the machine was busy, or the time was over."
+                        }
+                        None => ".",
+                    }
+                }
+                @for row in disturbed(&recorded.rows) {
+                    li { strong { "Something else was running: " } "the limit " (row.mechanism) " took "
+                        (row.ratio.map(|ratio| format!("{ratio:.1}")).unwrap_or_default())
+                        " times what the same ping-pong took just before and after. Measure again when nothing else runs." }
+                }
+                li { "Spread over the rounds, most less least: "
+                    @match spreads[..] {
+                        [] => "unknown, since each cell has a single sample.",
+                        [.., widest] => {
+                            (percent(spreads[spreads.len() / 2])) " of the figure in the middle cell, " (percent(widest))
+                            " in the worst. The table at the end has it for each."
+                        }
+                    }
+                }
+                li { "Placement classes, by what a cache line takes from one core to the other (smt: below " (SMT_BELOW_NS)
+                    " ns, two threads of a core; ccx: below " (CCX_BELOW_NS) " ns, one last-level cache; far: above; \
+                    same-core: both in turns on one): "
+                    @for (index, (class, cells)) in met.iter().filter(|met| met.1 > 0).enumerate() {
+                        @if index > 0 { ", " }
+                        (class) " " (several(*cells, "cell"))
+                    }
+                    ". They never share a series. "
+                    (several(recorded.rows.iter().map(|row| row.dropped).sum(), "sample"))
+                    " dropped because the class changed meanwhile."
+                }
+                li { "More processes than cores (marked “oversubscribed”): "
+                    (several(measured().filter(|row| row.oversubscribed).count(), "cell")) "." }
+                li { "Spinning and sleeping never share a series either." }
+            }
+        }
     }
 }
 
@@ -72,10 +156,6 @@ fn section_part(section: &Section) -> Markup {
     }
 }
 
-fn signed(ns: f64) -> String {
-    if ns < 0.0 { format!("−{}", units::time(-ns)) } else { units::time(ns) }
-}
-
 fn ladder_part(rows: &[Row]) -> Markup {
     let ladders = ladders(rows);
     let prices = Prices::of(rows);
@@ -91,11 +171,12 @@ fn ladder_part(rows: &[Row]) -> Markup {
             section {
                 h2 { "The ladder: from the kernel’s queue to the ring" }
                 p {
-                    "What a message takes on each rung, and what the step to it saved. The single costs were measured in the \
+                    "What a message takes on each rung, and what the step to it saved. What single things cost was measured in the \
                      same run; system calls and context switches were counted, copies, lines and fences are known by construction. “Explained” \
-                     is their sum, and what it leaves over is named as well: system calls are in it where they were not \
-                     counted. In the stream two processes work side by side, so calls, switches and copies count half there; the futex by \
-                     hand has one slot and takes turns, so it is no rung of it."
+                     is number times price, added up, and what that leaves over is named as well; system calls are in it where they were \
+                     not counted, copies where the message is of another size. In the stream two processes work side by side, so calls, \
+                     switches and copies count half there, and a line that is \
+                     fetched while other work is done costs less than its price: then less than nothing is unexplained. The last line holds the sum of all parts against the whole way."
                 }
                 ul { @for (name, price) in prices {
                     li { (name) ": " @match price { Some(ns) => (units::time(ns)), None => "not measured" } }
@@ -107,48 +188,78 @@ fn ladder_part(rows: &[Row]) -> Markup {
 }
 
 fn steps(ladder: &Ladder) -> Markup {
+    let whole = ladder.whole();
+    let step = |saved: f64, parts: &[Part]| {
+        html! {
+            td.number { (signed(saved)) }
+            td { @for (index, part) in parts.iter().enumerate() {
+                @if index > 0 { "; " }
+                (format!("{:.2}", part.fewer.abs())) @if part.fewer < 0.0 { " more " } @else { " fewer " }
+                (part.name) ": " (signed(part.ns))
+            } }
+            td.number { @if parts.is_empty() { "–" } @else { (signed(explained(parts))) } }
+            td.number { (signed(saved - explained(parts))) }
+        }
+    };
     html! {
-        div.scroll { table {
-            tr { th { "rung" } th.number { "takes" } th.number { "saved" } th { "by" } th.number { "explained" }
-                th.number { "unexplained" } }
-            @for step in &ladder.steps {
+        div.scroll { table.steps {
+            thead { tr { th { "rung" } th.number { "takes" } th.number { "saved" } th { "by" } th.number { "explained" }
+                th.number { "unexplained" } } }
+            @for rung in &ladder.steps {
                 tr {
-                    td { (step.name) }
-                    td.number { (units::time(step.ns)) }
-                    @if let Some(saved) = step.saved {
-                        td.number { (signed(saved)) }
-                        td { @for (index, part) in step.parts.iter().enumerate() {
-                            @if index > 0 { "; " }
-                            (part.name) " " (format!("{:.2}", part.fewer).replace('-', "−")) " fewer: " (signed(part.ns))
-                        } }
-                        td.number { (signed(step.explained())) }
-                        td.number { (signed(saved - step.explained())) }
-                    } @else { td {} td {} td {} td {} }
+                    td { (rung.name) }
+                    td.number { (units::time(rung.ns)) }
+                    @if let Some(saved) = rung.saved { (step(saved, &rung.parts)) } @else { td {} td {} td {} td {} }
                 }
             }
+            tr.sum { td { "first to last" } td {} (step(whole.saved, &whole.parts)) }
         } }
+        @if !ladder.missing.is_empty() {
+            ul { @for (name, why) in &ladder.missing { li { "No rung “" (name) "”: " (why) "." } } }
+        }
     }
 }
 
-fn comparison(rows: &[Row], pairs: &[Pair]) -> Markup {
+fn compared(rows: &[Row], comparison: &Comparison) -> Markup {
     html! {
         section id="comparison" {
             h2 { "Against the older run" }
-            p { "Latency: more is worse; messages a second: more is better. Bold: the spreads of the two runs do not overlap." }
-            div.scroll { table {
-                tr { th { "cell" } th.number { "old" } th.number { "new" } th.number { "new ÷ old" } th { "spreads" } }
-                @for pair in pairs {
-                    @let unit = unit(&rows[pair.row]);
-                    tr data-row=(pair.row) {
-                        td { (cell(&rows[pair.row])) }
-                        td.number { (unit(pair.old)) }
-                        td.number { (unit(pair.new)) }
-                        td.number.worse[!pair.within] { (format!("{:.3}", pair.new / pair.old)) }
-                        td { @if pair.within { "overlap" } @else { "apart" } }
+            p { (comparison.older) }
+            p { strong { (comparison.summary(rows)) } "." }
+            p { "Latency: more is worse; messages a second: more is better." }
+            @if comparison.of(Spreads::Apart).count() > 0 { (pairs(rows, comparison.of(Spreads::Apart))) }
+            @for (spreads, what) in [
+                (Spreads::Overlap, "whose spreads overlap: the difference says nothing"),
+                (Spreads::Single, "with a single sample in one of the runs: no spread, the difference says nothing"),
+            ] {
+                @let number = comparison.of(spreads).count();
+                @if number > 0 {
+                    details {
+                        summary { (several(number, "cell")) " " (what) }
+                        (pairs(rows, comparison.of(spreads)))
                     }
                 }
-            } }
+            }
         }
+    }
+}
+
+fn pairs<'a>(rows: &[Row], pairs: impl Iterator<Item = &'a Pair>) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { th { "cell" } th.number { "old" } th.number { "new" } th.number { "new ÷ old" } th.number { "now" } } }
+            @for pair in pairs {
+                @let row = &rows[pair.row];
+                @let unit = unit(row);
+                tr data-row=(pair.row) {
+                    td { (cell(row)) }
+                    td.number { (unit(pair.old)) }
+                    td.number { (unit(pair.new)) }
+                    td.number { (format!("{:.3}", pair.new / pair.old)) }
+                    td.number { (pair.now(row)) }
+                }
+            }
+        } }
     }
 }
 
@@ -157,8 +268,8 @@ fn limits(rows: &[Row]) -> Markup {
         section {
             h2 { "Limits of this run" }
             div.scroll { table {
-                tr { th { "limit" } th { "class" } th.number { "size" } th.number { "figure" } th.number { "least" }
-                    th.number { "most" } }
+                thead { tr { th { "limit" } th { "class" } th.number { "size" } th.number { "figure" } th.number { "least" }
+                    th.number { "most" } th.number { "p99" } th.number { "p99.9" } } }
                 @for row in rows.iter().filter(|row| row.measure == Measure::Limit && row.error.is_none()) {
                     @let scale = if row.p50_ns.is_some() { 1.0 } else { row.size as f64 };
                     @let unit = if row.p50_ns.is_some() { units::time } else { units::bandwidth };
@@ -170,6 +281,8 @@ fn limits(rows: &[Row]) -> Markup {
                         td.number { (show(figure(row))) }
                         td.number { (show(row.min)) }
                         td.number { (show(row.max)) }
+                        td.number { (row.p99_ns.map(units::time).unwrap_or_default()) }
+                        td.number { (row.p999_ns.map(units::time).unwrap_or_default()) }
                     }
                 }
             } }
@@ -178,13 +291,20 @@ fn limits(rows: &[Row]) -> Markup {
 }
 
 fn not_measured(rows: &[Row]) -> Markup {
-    let missing: Vec<_> = rows.iter().filter_map(|row| Some((row, row.error.as_ref()?))).collect();
+    let known = registry::entries().map(|entry| entry.name);
+    let absent: Vec<_> = known.filter(|name| rows.iter().all(|row| row.mechanism != *name)).collect();
     html! {
-        @if !missing.is_empty() {
-            section id="not-measured" {
-                h2 { "Not measured" }
-                ul { @for (row, reason) in missing { li { (cell(row)) ": " (reason) } } }
+        section id="not-measured" {
+            h2 { "Not measured" }
+            ul {
+                @for reason in table::reasons(rows) { li { (reason) } }
+                @if !absent.is_empty() { li { "Not asked for: " (absent.join(", ")) "." } }
+                @if rows.iter().all(|row| row.sweep.is_none()) {
+                    li { "The ring alone (its size, its batches, its senders, how it waits): the run was made without --sweeps." }
+                }
             }
+            p { "By design, in any run:" }
+            ul { @for reason in BY_DESIGN { li { (reason) } } }
         }
     }
 }
@@ -193,11 +313,12 @@ fn all_rows(rows: &[Row]) -> Markup {
     html! {
         section id="all" {
             h2 { "Every row: spread over the rounds, dropped samples, placement" }
-            p { "Least and most are of the samples’ medians (or rates). Calls: system calls \
-                for a message. Dropped: samples under which the placement changed." }
-            div.scroll { table {
-                tr { th { "cell" } th.number { "figure" } th.number { "least" } th.number { "most" } th.number { "p99.9" }
-                    th.number { "calls" } th.number { "× anchor" } th.number { "samples" } th.number { "dropped" } }
+            p { "Least and most are of the samples’ medians (or rates). Calls, context switches and processor seconds are for a \
+                million messages. Dropped: samples under which the placement changed." }
+            div.scroll { table.all {
+                thead { tr { th { "cell" } th.number { "figure" } th.number { "least" } th.number { "most" } th.number { "p99" }
+                    th.number { "p99.9" } th.number { "calls" } th.number { "switches" } th.number { "CPU" }
+                    th.number { "× anchor" } th.number { "samples" } th.number { "dropped" } } }
                 @for row in rows.iter().filter(|row| row.error.is_none()) {
                     @let unit = unit(row);
                     @let show = |value: Option<f64>| value.map(unit).unwrap_or_default();
@@ -206,8 +327,11 @@ fn all_rows(rows: &[Row]) -> Markup {
                         td.number { (show(figure(row))) }
                         td.number { (show(row.min)) }
                         td.number { (show(row.max)) }
+                        td.number { (row.p99_ns.map(units::time).unwrap_or_default()) }
                         td.number { (row.p999_ns.map(units::time).unwrap_or_default()) }
-                        td.number { (row.calls_per_million.map(|calls| format!("{:.2}", calls / 1e6)).unwrap_or_default()) }
+                        td.number { (row.calls_per_million.map(count).unwrap_or_default()) }
+                        td.number { (row.waits_per_million.map(count).unwrap_or_default()) }
+                        td.number { @if let Some(seconds) = row.cpu_s_per_million { (as_seconds(seconds)) } }
                         td.number { @if let Some(ratio) = row.ratio { (format!("{ratio:.2}")) } }
                         td.number { (row.samples) }
                         td.number { (row.dropped) }

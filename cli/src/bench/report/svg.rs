@@ -1,12 +1,14 @@
-//! Two kinds of pictures, drawn by hand: lines over steps on a logarithmic scale, and bars.
+//! Two kinds of pictures, drawn by hand: lines over steps on a logarithmic scale, and bars. `panels.rs` has a third.
 //!
 //! A mark carries the row that it was drawn from, and its value. Colours are variables of the style, so that one picture
 //! serves in the light, in the dark and on paper, alone or inside a page.
 
 use maud::{Markup, PreEscaped, html};
 
+use super::panels::Panels;
+
 const STYLE: &str = include_str!("style.css");
-const WIDTH: f64 = 900.0;
+pub(super) const WIDTH: f64 = 900.0;
 /// Pixels between the baselines of two labels.
 const LEADING: f64 = 13.0;
 
@@ -30,8 +32,8 @@ pub struct Point {
     pub step: usize,
     /// Where.
     pub value: f64,
-    /// From and to where a band reaches.
-    pub band: Option<(f64, f64)>,
+    /// To where its band reaches, in a panel.
+    pub high: Option<f64>,
     /// Whose.
     pub source: Source,
 }
@@ -43,8 +45,6 @@ pub struct Series {
     pub name: String,
     /// Its class in the style.
     pub tone: &'static str,
-    /// Whether its bands are drawn; those of all would hide each other.
-    pub banded: bool,
     /// Its marks, by step.
     pub points: Vec<Point>,
 }
@@ -73,6 +73,8 @@ pub struct Lines {
 /// A line straight across.
 #[derive(Clone, Debug)]
 pub struct Limit {
+    /// At its end.
+    pub name: String,
     /// Where.
     pub value: f64,
     /// Whose.
@@ -84,8 +86,8 @@ pub struct Limit {
 pub struct Bar {
     /// To its left.
     pub name: String,
-    /// To its right, behind the value.
-    pub note: String,
+    /// To its right, behind the value: lines.
+    pub notes: Vec<String>,
     /// Its class in the style.
     pub tone: &'static str,
     /// Its length.
@@ -116,6 +118,8 @@ pub enum Chart {
     Lines(Lines),
     /// Bars from zero.
     Bars(Bars),
+    /// A small picture for each series.
+    Panels(Panels),
 }
 
 impl Chart {
@@ -124,6 +128,7 @@ impl Chart {
         match self {
             Self::Lines(lines) => &lines.id,
             Self::Bars(bars) => &bars.id,
+            Self::Panels(panels) => &panels.id,
         }
     }
 
@@ -132,6 +137,7 @@ impl Chart {
         match self {
             Self::Lines(lines) => lines.series.is_empty(),
             Self::Bars(bars) => bars.bars.is_empty(),
+            Self::Panels(panels) => panels.series.is_empty(),
         }
     }
 
@@ -140,16 +146,18 @@ impl Chart {
         match self {
             Self::Lines(lines) => lines.draw(),
             Self::Bars(bars) => bars.draw(),
+            Self::Panels(panels) => panels.draw(),
         }
     }
 }
 
-fn frame(id: &str, title: &str, field: &str, height: f64, inside: &Markup) -> Markup {
+pub(super) fn frame(id: &str, title: &str, field: &str, height: f64, inside: &Markup) -> Markup {
     html! {
         svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label=(title)
             viewBox=(format!("0 0 {WIDTH} {height}")) data-chart=(id) data-field=(field)
         {
             style { (PreEscaped(STYLE)) }
+            rect class="paper" width="100%" height="100%" {}
             text class="title" x="8" y="20" { (title) }
             (inside)
         }
@@ -157,12 +165,12 @@ fn frame(id: &str, title: &str, field: &str, height: f64, inside: &Markup) -> Ma
 }
 
 /// With two digits behind the point, which is more than a screen shows.
-fn px(value: f64) -> String {
+pub(super) fn px(value: f64) -> String {
     format!("{value:.2}")
 }
 
 /// A logarithmic scale, from the top of the picture to its bottom.
-struct Scale {
+pub(super) struct Scale {
     least: f64,
     most: f64,
     top: f64,
@@ -170,19 +178,22 @@ struct Scale {
 }
 
 impl Scale {
-    fn over(values: impl Iterator<Item = f64> + Clone, top: f64, bottom: f64) -> Self {
-        let least = values.clone().fold(f64::INFINITY, f64::min).max(1e-9);
-        let most = values.fold(least, f64::max);
+    /// Has room for all that is more than nothing.
+    pub fn over(values: impl Iterator<Item = f64>, top: f64, bottom: f64) -> Self {
+        let (least, most) = values
+            .filter(|value| *value > 0.0 && value.is_finite())
+            .fold((f64::INFINITY, 0.0f64), |(least, most), value| (least.min(value), most.max(value)));
+        let (least, most) = if most > 0.0 { (least, most) } else { (1.0, 1.0) };
         Self { least: least / 1.3, most: most * 1.3, top, bottom }
     }
 
-    fn at(&self, value: f64) -> f64 {
-        let share = (value.max(self.least) / self.least).ln() / (self.most / self.least).ln();
+    pub fn at(&self, value: f64) -> f64 {
+        let share = (value.clamp(self.least, self.most) / self.least).ln() / (self.most / self.least).ln();
         self.bottom - share * (self.bottom - self.top)
     }
 
     /// One, two and five of each power of ten; of wide scales the ones alone.
-    fn ticks(&self) -> Vec<f64> {
+    pub fn ticks(&self) -> Vec<f64> {
         let decades = self.least.log10().floor() as i32..=self.most.log10().ceil() as i32;
         let steps: &[f64] = if self.most / self.least > 2e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let all = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
@@ -211,21 +222,28 @@ fn spread_out(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
 impl Lines {
     fn draw(&self) -> Markup {
         let (left, right, top) = (80.0, WIDTH - 200.0, 40.0);
-        let height = (self.series.len() as f64 * LEADING + 110.0).max(400.0);
+        let names = self.series.len() + self.limits.len();
+        let height = (names as f64 * LEADING + 110.0).max(400.0);
         let bottom = height - 50.0;
-        let points = || self.series.iter().flat_map(|series| &series.points);
-        let banded = self.series.iter().filter(|series| series.banded).flat_map(|series| &series.points);
-        let bands = banded.flat_map(|point| point.band.map_or([point.value; 2], |(low, high)| [low, high]));
-        let values =
-            points().map(|point| point.value).chain(bands).chain(self.limits.iter().map(|limit| limit.value));
-        let scale = Scale::over(values, top, bottom);
+        let points = self.series.iter().flat_map(|series| &series.points).map(|point| point.value);
+        let scale = Scale::over(points.chain(self.limits.iter().map(|limit| limit.value)), top, bottom);
         let gap = (right - left) / self.steps.len().max(1) as f64;
         let x = |step: usize| left + gap * (step as f64 + 0.5);
-        let ends: Vec<f64> =
-            self.series.iter().filter_map(|series| Some(scale.at(series.points.last()?.value))).collect();
-        let labels = spread_out(&ends, top + 4.0, bottom);
-        let above: Vec<f64> = self.limits.iter().map(|limit| scale.at(limit.value) - 4.0).collect();
-        let limit_labels = spread_out(&above, top + 4.0, bottom - 4.0);
+        // The names of the limits stand in one column with those of the series: there they are in nobody's way.
+        let last = |series: &Series| series.points.last().map(|point| (x(point.step) + 5.0, point.value));
+        let ends: Vec<(f64, f64)> = (self.series.iter().filter_map(last))
+            .chain(self.limits.iter().map(|limit| (right, limit.value)))
+            .map(|(x, value)| (x, scale.at(value)))
+            .collect();
+        let heights: Vec<f64> = ends.iter().map(|end| end.1).collect();
+        let labels = spread_out(&heights, top + 4.0, bottom);
+        let label = |index: usize, name: &str| {
+            let ((from, end), y) = (ends[index], labels[index]);
+            html! {
+                line class="lead" x1=(px(from)) x2=(right + 8.0) y1=(px(end)) y2=(px(y)) {}
+                text class="name" x=(right + 12.0) y=(px(y)) dy="4" { (name) }
+            }
+        };
         let inside = html! {
             @for tick in scale.ticks() {
                 @let y = px(scale.at(tick));
@@ -236,32 +254,21 @@ impl Lines {
                 text class="quiet" x=(px(x(step))) y=(bottom + 18.0) text-anchor="middle" { (name) }
             }
             text class="quiet" x=(px((left + right) / 2.0)) y=(bottom + 38.0) text-anchor="middle" { (self.axis) }
-            @for (limit, label) in self.limits.iter().zip(limit_labels) {
+            @for (index, limit) in self.limits.iter().enumerate() {
                 @let y = px(scale.at(limit.value));
                 g class="limit" {
                     line class="line mark" x1=(left) x2=(right) y1=(y) y2=(y)
                         data-row=(limit.source.row) data-value=(limit.value)
                         data-mechanism=(limit.source.mechanism) data-size=(limit.source.size)
                         { title { (limit.source.text) } }
-                    text class="name" x=(right - 2.0) y=(px(label)) text-anchor="end" { "limit: " (limit.source.mechanism) }
+                    (label(self.series.len() + index, &limit.name))
                 }
             }
-            @for ((series, end), label) in self.series.iter().zip(ends).zip(labels) {
+            @for (index, series) in self.series.iter().enumerate() {
                 g class=(series.tone) data-series=(series.name) {
-                    @if series.banded && series.points.iter().all(|point| point.band.is_some()) {
-                        path class="band" d=(band(&series.points, &x, &scale)) {}
-                    }
                     polyline class="line" points=(path(&series.points, &x, &scale)) {}
-                    @for point in &series.points {
-                        circle class="mark" r="3.5" cx=(px(x(point.step))) cy=(px(scale.at(point.value)))
-                            data-row=(point.source.row) data-value=(point.value)
-                            data-mechanism=(point.source.mechanism) data-size=(point.source.size)
-                            { title { (point.source.text) } }
-                    }
-                    @if let Some(last) = series.points.last() {
-                        line class="lead" x1=(px(x(last.step) + 5.0)) x2=(right + 8.0) y1=(px(end)) y2=(px(label)) {}
-                        text class="name" x=(right + 12.0) y=(px(label)) dy="4" { (series.name) }
-                    }
+                    @for point in &series.points { (dot(&point.source, point.value, x(point.step), &scale)) }
+                    (label(index, &series.name))
                 }
             }
         };
@@ -269,24 +276,25 @@ impl Lines {
     }
 }
 
-fn path(points: &[Point], x: &impl Fn(usize) -> f64, scale: &Scale) -> String {
+/// A mark at a value.
+pub(super) fn dot(source: &Source, value: f64, x: f64, scale: &Scale) -> Markup {
+    html! {
+        circle class="mark" r="3.5" cx=(px(x)) cy=(px(scale.at(value))) data-row=(source.row) data-value=(value)
+            data-mechanism=(source.mechanism) data-size=(source.size)
+            { title { (source.text) } }
+    }
+}
+
+pub(super) fn path(points: &[Point], x: &impl Fn(usize) -> f64, scale: &Scale) -> String {
     let spots = points.iter().map(|point| format!("{},{}", px(x(point.step)), px(scale.at(point.value))));
     spots.collect::<Vec<_>>().join(" ")
 }
 
-/// There above, back below.
-fn band(points: &[Point], x: &impl Fn(usize) -> f64, scale: &Scale) -> String {
-    let spot = |point: &Point, value: f64| format!("{},{}", px(x(point.step)), px(scale.at(value)));
-    let there = points.iter().filter_map(|point| Some(spot(point, point.band?.1)));
-    let back = points.iter().rev().filter_map(|point| Some(spot(point, point.band?.0)));
-    format!("M{}Z", there.chain(back).collect::<Vec<_>>().join("L"))
-}
-
 impl Bars {
     fn draw(&self) -> Markup {
-        let (left, top, row) = (210.0, 34.0, 24.0);
-        let noted = self.bars.iter().any(|bar| !bar.note.is_empty());
-        let right = WIDTH - if noted { 450.0 } else { 110.0 };
+        let lines = self.bars.iter().map(|bar| bar.notes.len()).max().unwrap_or(0);
+        let (left, top, row) = (210.0, 34.0, if lines > 1 { 34.0 } else { 22.0 });
+        let right = WIDTH - if lines > 0 { 450.0 } else { 110.0 };
         let most = self.bars.iter().map(|bar| bar.value).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
         let inside = html! {
             @for (index, bar) in self.bars.iter().enumerate() {
@@ -294,16 +302,17 @@ impl Bars {
                 @let length = (right - left) * bar.value.max(0.0) / most;
                 g class=(bar.tone) {
                     text class="name" x=(left - 8.0) y=(y + 14.0) text-anchor="end" { (bar.name) }
-                    rect class="mark" x=(left) y=(y + 2.0) height=(row - 7.0) width=(px(length.max(1.0)))
+                    rect class="mark" x=(left) y=(y + 2.0) height="16" width=(px(length))
                         data-row=(bar.source.row) data-value=(bar.value)
                         data-mechanism=(bar.source.mechanism) data-size=(bar.source.size)
                         { title { (bar.source.text) } }
                     text x=(px(left + length + 6.0)) y=(y + 14.0) { ((self.unit)(bar.value)) }
-                    @if !bar.note.is_empty() {
-                        text class="quiet" x=(right + 76.0) y=(y + 14.0) { (bar.note) }
+                    @for (line, note) in bar.notes.iter().enumerate() {
+                        text class="quiet" x=(right + 76.0) y=(y + 14.0 + LEADING * line as f64) { (note) }
                     }
                 }
             }
+            line class="foot" x1=(left) x2=(left) y1=(top) y2=(top + row * self.bars.len() as f64) {}
         };
         frame(&self.id, &self.title, self.field, top + row * self.bars.len() as f64 + 10.0, &inside)
     }
@@ -322,9 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_are_close_have_labels_apart() {
+    fn what_is_close_has_labels_apart() {
         let source = || Source { row: 0, mechanism: "line".into(), size: 8, text: "it".into() };
-        let point = Point { step: 0, value: 900.0, band: None, source: source() };
+        let point = Point { step: 0, value: 900.0, high: None, source: source() };
         let chart = Chart::Lines(Lines {
             id: "close".into(),
             title: "Close".into(),
@@ -332,18 +341,18 @@ mod tests {
             axis: "message size",
             steps: vec!["8 B".into()],
             unit: |value| value.to_string(),
-            series: vec![Series { name: "ring".into(), tone: "ring", banded: false, points: vec![point] }],
-            limits: [100.0, 101.0, 99.0].map(|value| Limit { value, source: source() }).into(),
+            series: vec![Series { name: "ring".into(), tone: "ring", points: vec![point] }],
+            limits: [900.0, 901.0, 899.0]
+                .map(|value| Limit { name: "limit: it".into(), value, source: source() })
+                .into(),
         });
         let svg = chart.draw().into_string();
         let document = roxmltree::Document::parse(&svg).unwrap();
-        let labels = document.descendants().filter(|node| {
-            node.has_attribute("x") && node.text().is_some_and(|text| text.starts_with("limit: "))
-        });
+        let labels = document.descendants().filter(|node| node.attribute("class") == Some("name"));
         let mut heights: Vec<f64> =
             labels.map(|label| label.attribute("y").unwrap().parse().unwrap()).collect();
         heights.sort_by(f64::total_cmp);
-        assert_eq!(heights.len(), 3);
+        assert_eq!(heights.len(), 4);
         assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= LEADING - 0.02), "{heights:?}");
     }
 
@@ -352,5 +361,41 @@ mod tests {
         let scale = Scale::over([1.3, 1000.0 / 1.3].into_iter(), 0.0, 300.0);
         assert!((scale.at(10.0) - 200.0).abs() < 1e-9 && (scale.at(1.0) - 300.0).abs() < 1e-9);
         assert_eq!(scale.ticks().len(), 10);
+        let nothing = Scale::over([0.0, f64::NAN].into_iter(), 0.0, 300.0);
+        assert!(nothing.at(0.0).is_finite() && nothing.at(f64::INFINITY).is_finite());
+    }
+
+    /// The relative luminance of `#rgb` or `#rrggbb`.
+    fn luminance(colour: &str) -> f64 {
+        let digits: Vec<u32> = colour[1..].chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        let parts = if digits.len() == 3 {
+            digits.iter().map(|digit| digit * 17).collect::<Vec<_>>()
+        } else {
+            digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect()
+        };
+        let linear = |part: u32| match f64::from(part) / 255.0 {
+            dark if dark <= 0.04045 => dark / 12.92,
+            light => ((light + 0.055) / 1.055).powf(2.4),
+        };
+        0.2126 * linear(parts[0]) + 0.7152 * linear(parts[1]) + 0.0722 * linear(parts[2])
+    }
+
+    #[test]
+    fn every_colour_can_be_read_on_its_paper() {
+        let mut seen = 0;
+        for scheme in STYLE.split("@media") {
+            let colours = || {
+                let parts = scheme.split([';', '{', '}']).filter_map(|part| part.trim().strip_prefix("--"));
+                parts.filter_map(|part| part.split_once(": ")).filter(|(_, colour)| colour.starts_with('#'))
+            };
+            let (_, paper) = colours().find(|(name, _)| *name == "paper").unwrap();
+            for (name, colour) in colours().filter(|(name, _)| !["paper", "grid"].contains(name)) {
+                let (one, other) = (luminance(colour), luminance(paper));
+                let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
+                assert!(contrast >= 4.5, "{name} {colour} on {paper}: {contrast:.2}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 3 * 10);
     }
 }

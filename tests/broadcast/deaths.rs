@@ -1,0 +1,178 @@
+//! Readers and senders that are killed or stopped.
+
+use super::*;
+
+#[test]
+fn a_sender_that_waits_for_a_reader_goes_on_when_that_is_killed_and_no_other_loses_anything() {
+    for strategy in [WaitStrategy::Sleep, WaitStrategy::SpinThenSleep] {
+        let (shared, stream) = (ring(2), stream());
+        let mut slow = child_at(&shared, "idle", "");
+        let mut fast = shared.ring.subscriber().unwrap();
+        assert_eq!(slow.hear(), 0);
+        let mut publisher = shared.ring.publisher().unwrap();
+        publisher.set_wait(strategy);
+        let sent =
+            fill(&mut publisher, &stream, 0, |number| assert_eq!(next(&mut fast, &stream), Ok(number)));
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| publisher.send_timeout(&letter(&stream, sent), FAR));
+            while shared.ring.statistics().senders[0].sleeps == 0 {
+                thread::yield_now();
+            }
+            slow.kill();
+            assert_eq!(sending.join().unwrap(), Ok(()));
+        });
+        assert_eq!(next(&mut fast, &stream), Ok(sent));
+        for number in sent + 1..sent + 1000 {
+            publisher.try_send(&letter(&stream, number)).unwrap();
+            assert_eq!(next(&mut fast, &stream), Ok(number));
+        }
+    }
+}
+
+#[test]
+fn a_stopped_reader_is_named_and_never_passed_over() {
+    let (shared, stream) = (ring(2), stream());
+    let reader = child_at(&shared, "subscribe", "");
+    assert_eq!(reader.hear(), 0);
+    reader.stop();
+    let mut publisher = shared.ring.publisher().unwrap();
+    let sent = fill(&mut publisher, &stream, 0, |_| {});
+    assert_eq!(
+        publisher.send_timeout(&letter(&stream, sent), Duration::from_millis(300)),
+        Err(SendError::TimedOut)
+    );
+    let lag = publisher.slowest().unwrap();
+    assert_eq!((lag.pid, lag.slot), (reader.id(), 1));
+    assert!(lag.behind_bytes > shared.ring.info().capacity / 2);
+    reader.resume();
+    publisher.send_timeout(&letter(&stream, sent), FAR).unwrap();
+    drop(publisher);
+    (0..=sent).for_each(|number| assert_eq!(reader.hear(), number));
+    assert_eq!(reader.next(), None);
+    reader.finish();
+}
+
+#[test]
+fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
+    let kills = if common::long() { 2000 } else { 110 };
+    let (shared, stream) = (ring(3), stream());
+    let mut readers = [(); 3].map(|()| shared.ring.subscriber().unwrap());
+    let mut watcher = shared.ring.watcher(Start::Now).unwrap();
+    let (mut first, mut watched) = (0, 0);
+    for round in 0..kills {
+        let kind = round as u16;
+        let mut publisher = child_at(&shared, "publish-on", &format!("{first} {kind}"));
+        let mut acknowledged = publisher.hear();
+        assert_eq!(acknowledged, first);
+        for _ in 0..scatter(round) % 40 {
+            let before = acknowledged;
+            acknowledged = publisher.hear();
+            for reader in &mut readers {
+                (before..acknowledged)
+                    .for_each(|number| assert_eq!(next_of(reader, &stream), Ok((number, kind))));
+            }
+        }
+        let read = acknowledged;
+        publisher.kill();
+        while let Some(number) = publisher.next() {
+            acknowledged = number;
+        }
+        let ends = readers.each_mut().map(|reader| {
+            let mut expected = read;
+            loop {
+                match next_of(reader, &stream) {
+                    Ok(next) => assert_eq!(next, (expected, kind), "of this sender, and not left by another"),
+                    Err(RecvError::PeerDied { pid, .. }) => {
+                        assert_eq!(pid, publisher.id());
+                        break expected;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+                expected += 1;
+            }
+        });
+        let end = ends[0];
+        assert_eq!(ends, [end; 3], "all have the same");
+        let most = together(acknowledged, kind);
+        assert!(end == acknowledged || end == acknowledged + most, "{end}, acknowledged: {acknowledged}");
+        while watched < end {
+            match seen(&mut watcher, &stream) {
+                Ok(number) => {
+                    assert_eq!(number, watched);
+                    watched += 1;
+                }
+                Err(RecvError::Missed { count }) => watched += count,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(watched, end, "the successor has counted on");
+        first = end;
+    }
+}
+
+#[test]
+fn a_batch_that_a_killed_sender_has_begun_is_never_seen() {
+    for successors in 1..4 {
+        let (shared, stream) = (ring(1), stream());
+        let mut reader = shared.ring.subscriber().unwrap();
+        let mut sender = child_at(&shared, "begin-a-batch", "");
+        assert_eq!(sender.hear(), 0);
+        sender.kill();
+        assert_eq!(next(&mut reader, &stream), Err(RecvError::PeerDied { pid: sender.id(), unfinished: 0 }));
+        // All but the last close at once.
+        (1..successors).for_each(|_| drop(shared.ring.publisher().unwrap()));
+        shared.ring.publisher().unwrap().send(&letter(&stream, 0)).unwrap();
+        assert_eq!(next(&mut reader, &stream), Ok(0));
+        assert_eq!(next(&mut reader, &stream), Err(RecvError::Disconnected), "the second was never sent");
+    }
+}
+
+#[test]
+fn a_batch_that_a_killed_sender_has_begun_in_the_room_of_a_dead_reader_is_never_seen() {
+    let shared = Shared::new(Way::Name, |builder: Builder| builder.capacity(1 << 14).broadcast(2));
+    let mut reader = shared.ring.subscriber().unwrap();
+    let mut dead = child_at(&shared, "idle", "");
+    assert_eq!(dead.hear(), 0);
+    dead.kill();
+    let mut sender = child_at(&shared, "publish-into-the-dead", "");
+    let mut take = |number| assert_eq!(reader.recv_timeout(FAR).unwrap().to_vec(), half(number));
+    (0..HALVES).for_each(&mut take);
+    assert_eq!(sender.hear(), 0);
+    sender.kill();
+    let of_its_death = RecvError::PeerDied { pid: sender.id(), unfinished: 0 };
+    assert_eq!(reader.recv_timeout(FAR).unwrap_err(), of_its_death);
+    let mut publisher = shared.ring.publisher().unwrap();
+    for number in 0..3 * HALVES {
+        publisher.send_timeout(&half(number), FAR).unwrap();
+        assert_eq!(reader.recv_timeout(FAR).unwrap().to_vec(), half(number));
+        assert!(matches!(reader.try_recv(), Err(RecvError::Empty)), "nobody has sent another");
+    }
+}
+
+#[test]
+fn readers_killed_while_they_join_hold_nobody_up_and_spoil_nothing() {
+    let kills = if common::long() { 2000 } else { 110 };
+    let (shared, stream) = (ring(4), stream());
+    let mut reader = shared.ring.subscriber().unwrap();
+    let mut publisher = shared.ring.publisher().unwrap();
+    let mut sent = 0;
+    for round in 0..kills {
+        let mut joining = child_at(&shared, "join", "");
+        assert_eq!(joining.hear(), 0);
+        for _ in 0..scatter(round) % 200 {
+            publisher.send_timeout(&letter(&stream, sent), FAR).unwrap();
+            assert_eq!(next(&mut reader, &stream), Ok(sent));
+            sent += 1;
+        }
+        joining.kill();
+        // More than the ring holds: the dead one is passed over.
+        for _ in 0..400 {
+            publisher.send_timeout(&letter(&stream, sent), FAR).unwrap();
+            assert_eq!(next(&mut reader, &stream), Ok(sent));
+            sent += 1;
+        }
+    }
+    let others = [(); 3].map(|()| shared.ring.subscriber().unwrap());
+    assert!(matches!(shared.ring.subscriber(), Err(OpenError::TooManyReaders { most: 4 })));
+    drop(others);
+}

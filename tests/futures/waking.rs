@@ -1,0 +1,139 @@
+//! Which task is woken, by which thread, and what a bad waker or a fork may not do.
+
+use super::*;
+
+#[test]
+fn hundreds_wait_at_once_for_one_task_and_each_is_called() {
+    const MANY: usize = 300;
+    let rings: Vec<_> = (0..MANY).map(|_| ringpost::unnamed().capacity(1).in_process().unwrap()).collect();
+    let mut receivers: Vec<_> = rings.iter().map(|ring| ring.receiver().unwrap()).collect();
+    let mut senders: Vec<_> = rings.iter().map(|ring| ring.sender().unwrap()).collect();
+    let (alarm, waker) = Alarm::new();
+    let mut waiting: Vec<_> = receivers.iter_mut().map(|receiver| Some(receiver.received())).collect();
+    for receiving in waiting.iter_mut().flatten() {
+        assert_waits(Pin::new(receiving), &waker);
+    }
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            for (number, sender) in senders.iter_mut().enumerate().rev() {
+                sender.send(&number.to_ne_bytes()).unwrap();
+            }
+        });
+        let (mut seen, mut left) = (0, MANY);
+        while left > 0 {
+            seen = alarm.wait(seen);
+            for (number, waits) in waiting.iter_mut().enumerate() {
+                let Some(receiving) = waits else { continue };
+                if let Poll::Ready(message) = poll(Pin::new(receiving), &waker) {
+                    assert_eq!(number_of(&message.unwrap()), number as u64);
+                    (*waits, left) = (None, left - 1);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_task_that_has_polled_last_is_woken() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let ((first, before), (second, after)) = (Alarm::new(), Alarm::new());
+    let mut receiving = receiver.received();
+    assert_waits(Pin::new(&mut receiving), &before);
+    assert_waits(Pin::new(&mut receiving), &after);
+    sender.send(b"hi").unwrap();
+    second.wait(0);
+    assert_eq!(*first.woken.lock().unwrap(), 0);
+    assert_eq!(block_on(receiving).unwrap().to_vec(), b"hi");
+}
+
+/// A waker that drops a future.
+struct Dropper(Mutex<Option<ringpost::Taking>>, Arc<Alarm>);
+
+impl Wake for Dropper {
+    fn wake(self: Arc<Self>) {
+        let taken = self.0.lock().unwrap().take();
+        drop(taken);
+        Arc::clone(&self.1).wake();
+    }
+}
+
+/// A waker that fails.
+struct Careless(Arc<Alarm>);
+
+impl Wake for Careless {
+    fn wake(self: Arc<Self>) {
+        Arc::clone(&self.0).wake();
+        panic!("a waker that panics");
+    }
+}
+
+#[test]
+fn a_waker_that_drops_another_future_or_panics_holds_up_nobody() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let other = ringpost::unnamed().memfd().unwrap();
+    let (mut far, _holder) = (other.sender().unwrap(), other.receiver().unwrap());
+    let mut taking = far.send_acknowledged(b"nobody takes it").unwrap().taken();
+    assert_waits(Pin::new(&mut taking), Waker::noop());
+
+    let (alarm, _) = Alarm::new();
+    let dropper = Waker::from(Arc::new(Dropper(Mutex::new(Some(taking)), Arc::clone(&alarm))));
+    let careless = Waker::from(Arc::new(Careless(Arc::clone(&alarm))));
+    for (seen, waker) in [dropper, careless].iter().enumerate() {
+        let mut receiving = receiver.received();
+        assert_waits(Pin::new(&mut receiving), waker);
+        sender.send(b"hi").unwrap();
+        alarm.wait(seen as u64);
+        drop(block_on(receiving).unwrap());
+    }
+    let (alarm, waker) = Alarm::new();
+    let mut receiving = receiver.received();
+    assert_waits(Pin::new(&mut receiving), &waker);
+    sender.send(b"still there").unwrap();
+    alarm.wait(0);
+    assert_eq!(block_on(receiving).unwrap().to_vec(), b"still there");
+}
+
+#[test]
+fn where_no_thread_is_to_be_had_the_future_is_completed_all_the_same() {
+    let ring = Shared::new(Way::Inherit, |builder| builder);
+    let child = started(&ring, "no-thread");
+    ring.ring.sender().unwrap().send(&numbered(3)).unwrap();
+    assert_eq!(child.hear_before_the_end(), Some(3));
+    child.finish();
+}
+
+/// From now on this process gets no thread more.
+pub fn limit_threads() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Who may do everything is not limited by the number of processes: but no stack fits into the addresses.
+    let addresses = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = addresses.split_whitespace().next().unwrap().parse().unwrap();
+    let bytes = pages * rustix::param::page_size() as u64 + (64 << 10);
+    setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: None }).unwrap();
+}
+
+#[test]
+fn a_forked_child_is_refused_and_its_parents_future_goes_on() {
+    let ring = Shared::new(Way::Inherit, |builder| builder);
+    let child = started(&ring, "fork");
+    ring.ring.sender().unwrap().send(&numbered(9)).unwrap();
+    child.tell(0);
+    assert_eq!(child.hear_before_the_end(), Some(9));
+    child.finish();
+}
+
+pub fn fork_while_waiting(mut receiver: Receiver, line: &Line) {
+    let (alarm, waker) = Alarm::new();
+    let mut receiving = Some(receiver.received());
+    assert_waits(Pin::new(receiving.as_mut().unwrap()), &waker);
+    assert_in_fork(|| {
+        let mut theirs = receiving.take().unwrap();
+        matches!(poll(Pin::new(&mut theirs), Waker::noop()), Poll::Ready(Err(RecvError::Forked)))
+    });
+    line.tell(0);
+    line.hear();
+    alarm.wait(0);
+    line.tell(number_of(&block_on(receiving.unwrap()).unwrap().to_vec()));
+}

@@ -1,0 +1,154 @@
+//! Those who are killed or stopped, with messages in their hands.
+
+use super::*;
+
+/// What is told of a message that was sent, beside its tag.
+const SENT: u64 = 1 << 60;
+
+/// Sends and receives in turns until it is killed, and tells of both: before a message is sent, and after one is received.
+pub fn work(mailbox: &mut Mailbox, line: &Line, kind: u16) {
+    let mut held = Vec::new();
+    for number in 0_u64.. {
+        let chance = scatter(number ^ u64::from(kind) << 20);
+        if chance.is_multiple_of(2) {
+            line.tell(SENT | u64::from(kind) << 40 | number);
+            let envelope = Envelope { kind, priority: (chance >> 8) as u8 % 3 };
+            let _ = mailbox.send_timeout(envelope, &letter(kind, number), Duration::from_millis(20));
+        } else if let Ok(letter) = mailbox.recv_timeout(Pick::Any, Duration::from_millis(5)) {
+            line.tell(tag(&letter));
+            held.push(letter);
+        }
+        if held.len() > chance as usize / 16 % 4 {
+            drop(held.swap_remove(chance as usize / 64 % held.len()));
+        }
+    }
+}
+
+/// Kills one of several that send, receive and hold, again and again: nothing that was sent is lost, and only what a killed one
+/// held comes twice.
+#[test]
+fn kills_lose_nothing_and_repeat_only_what_the_killed_held() {
+    let kills = if common::long() { 3000 } else { 60 };
+    let shared = office(16, |builder| builder.priorities(3));
+    let (mut told, mut kind) = (BTreeMap::<u64, u32>::new(), 0);
+    let mut maybe_sent = Vec::new();
+    let mut start = || {
+        kind += 1;
+        child_at(&shared, "both", &kind.to_string())
+    };
+    let mut workers: Vec<Child> = (0..3).map(|_| start()).collect();
+    let mut hear = |worker: &Child, last: &mut Vec<u64>| {
+        while let Some(word) = worker.next() {
+            match word & SENT {
+                0 => *told.entry(word).or_default() += 1,
+                _ => last.push(word & !SENT),
+            }
+        }
+    };
+    for round in 0..kills {
+        thread::sleep(Duration::from_micros(scatter(round) % 3000));
+        let mut victim = std::mem::replace(&mut workers[scatter(round) as usize % 3], start());
+        kill_process(victim.pid(), Signal::KILL).unwrap();
+        hear(&victim, &mut maybe_sent);
+        victim.kill();
+    }
+    for mut worker in workers {
+        kill_process(worker.pid(), Signal::KILL).unwrap();
+        hear(&worker, &mut maybe_sent);
+        worker.kill();
+    }
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let mut rest = 0;
+    while let Ok(letter) = mailbox.try_recv(Pick::Any) {
+        *told.entry(tag(&letter)).or_default() += 1;
+        rest += 1;
+    }
+    assert!(rest <= 16);
+    let occupancy = mailbox.occupancy();
+    assert_eq!((occupancy.waiting, occupancy.held, occupancy.processes.len()), (0, 0, 1));
+    // A worker holds up to five at a time.
+    let twice = told.values().map(|times| u64::from(*times) - 1).sum::<u64>();
+    assert!(twice <= 5 * (kills + 3), "{twice} messages came again");
+    assert!(told.keys().all(|tag| maybe_sent.contains(tag)), "a message that nobody has sent");
+    assert!(told.len() as u64 > kills, "only {} messages in {kills} rounds", told.len());
+    // All cells are free again.
+    let blanks: Vec<_> = std::iter::from_fn(|| mailbox.try_reserve(1).ok()).collect();
+    assert_eq!(blanks.len(), 16);
+}
+
+#[test]
+fn what_a_killed_receiver_held_comes_again_at_its_old_place() {
+    let shared = office(8, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    (0..5).for_each(|number| send(&mut mailbox, number));
+    let mut holder = child_at(&shared, "hold", "3");
+    assert_eq!(holder.hear(), 3);
+    assert_eq!(number(&mailbox.recv(Pick::Any).unwrap()), 3);
+    holder.kill();
+    // Whoever looks hears of it some time.
+    while mailbox.browse(Pick::Any).len() < 4 {
+        assert!(mailbox.try_recv(Pick::Kind(2)).is_err());
+    }
+    for expected in [0, 1, 2, 4] {
+        let letter = mailbox.recv_timeout(Pick::Any, FAR).unwrap();
+        assert_eq!((number(&letter), letter.tries()), (expected, u8::from(expected < 3)));
+    }
+    assert_eq!(mailbox.try_recv(Pick::Any).unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn a_receiver_that_sleeps_gets_what_a_killed_one_held() {
+    let shared = office(8, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    send(&mut mailbox, 7);
+    let mut holder = child_at(&shared, "hold", "1");
+    assert_eq!(holder.hear(), 1);
+    let sleeper = child_at(&shared, "receive-kind", "1");
+    assert_eq!(sleeper.hear(), 0);
+    while shared.ring.statistics().readers.iter().all(|reader| reader.sleeps == 0) {
+        thread::yield_now();
+    }
+    holder.kill();
+    assert_eq!(sleeper.hear(), 7);
+}
+
+#[test]
+fn a_sender_that_waits_gets_the_room_of_a_killed_one() {
+    let shared = office(8, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let mut filler = child_at(&shared, "fill", "");
+    assert_eq!(filler.hear(), 8);
+    assert_eq!(mailbox.try_send(1, b"").unwrap_err(), SendError::Full);
+    assert_eq!(mailbox.send_timeout(1, b"", Duration::from_millis(1)).unwrap_err(), SendError::TimedOut);
+    thread::scope(|threads| {
+        let waiting = threads.spawn(|| mailbox.send_timeout(1, b"", FAR).map(drop));
+        while shared.ring.statistics().senders.iter().all(|sender| sender.sleeps < 2) {
+            thread::yield_now();
+        }
+        filler.kill();
+        assert_eq!(waiting.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn a_stopped_process_holds_up_only_what_it_holds() {
+    let shared = office(8, |builder| builder.priorities(3));
+    let workers: Vec<Child> = (1..=2).map(|kind| child_at(&shared, "both", &kind.to_string())).collect();
+    thread::scope(|threads| {
+        for worker in &workers {
+            threads.spawn(move || while worker.next().is_some() {});
+        }
+        let mut mailbox = shared.ring.mailbox().unwrap();
+        for round in 0..if common::long() { 500 } else { 20 } {
+            thread::sleep(Duration::from_micros(scatter(round) % 2000));
+            workers[0].stop();
+            for number in 0..50 {
+                mailbox.send_timeout(9, &letter(9, number), FAR).unwrap();
+                // Its own, or another's: something always comes.
+                drop(mailbox.recv_timeout(Pick::Any, FAR).unwrap());
+            }
+            workers[0].resume();
+        }
+        workers.iter().for_each(|worker| kill_process(worker.pid(), Signal::KILL).unwrap());
+    });
+}

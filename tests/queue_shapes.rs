@@ -1,0 +1,58 @@
+//! The queues of System V and of POSIX as shapes of a mailbox: what their manuals say of flags, orders, limits and errors holds.
+
+mod common;
+
+use common::FAR;
+use ringpost::{posix, sysv};
+use std::{io::ErrorKind, time::Duration};
+
+#[test]
+fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
+    let key = std::process::id() as i32;
+    assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
+    let mut queue = sysv::msgget(key, sysv::IPC_CREAT | 0o600).unwrap();
+    let again = sysv::msgget(key, sysv::IPC_CREAT | sysv::IPC_EXCL | 0o600).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    let mut other = sysv::msgget(key, 0).unwrap();
+    sysv::msgsnd(&mut queue, 7, b"seven bytes and more", sysv::IPC_NOWAIT).unwrap();
+    assert_eq!(sysv::msgsnd(&mut queue, 0, b"", 0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(sysv::msgsnd(&mut queue, 1 << 16, b"", 0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut text = [0; 5];
+    let short = sysv::msgrcv(&mut other, &mut text, 0, sysv::IPC_NOWAIT).unwrap_err();
+    assert_eq!((short.kind(), sysv::stat(&queue).msg_qnum), (ErrorKind::ArgumentListTooLong, 1));
+    let none = sysv::msgrcv(&mut other, &mut text, 6, sysv::IPC_NOWAIT).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    let cut = sysv::msgrcv(&mut other, &mut text, 7, sysv::IPC_NOWAIT | sysv::MSG_NOERROR).unwrap();
+    assert_eq!((cut, &text), ((7, 5), b"seven"));
+    sysv::remove(queue).unwrap();
+    assert_eq!(sysv::msgsnd(&mut other, 1, b"", 0).unwrap_err().kind(), ErrorKind::NotConnected);
+    assert_eq!(sysv::msgrcv(&mut other, &mut text, 0, 0).unwrap_err().kind(), ErrorKind::NotConnected);
+    assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
+
+    let name = format!("/test-{}", std::process::id());
+    assert_eq!(posix::mq_open(&name, posix::O_RDWR, 0, None).unwrap_err().kind(), ErrorKind::NotFound);
+    let flags = posix::O_RDWR | posix::O_CREAT | posix::O_EXCL | posix::O_NONBLOCK;
+    let mut queue = posix::mq_open(&name, flags, 0o600, None).unwrap();
+    assert_eq!(posix::mq_open(&name, flags, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(posix::mq_open("no-slash", flags, 0o600, None).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut reader = posix::mq_open(&name, posix::O_RDONLY, 0, None).unwrap();
+    assert_eq!(posix::mq_send(&mut reader, b"", 0).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(posix::mq_send(&mut queue, b"", 32).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for priority in [3, 9, 3] {
+        posix::mq_send(&mut queue, &[priority], priority).unwrap();
+    }
+    let attributes = posix::mq_getattr(&queue);
+    assert_eq!((attributes.mq_curmsgs, attributes.mq_maxmsg, attributes.mq_msgsize), (3, 16, 8192));
+    let mut text = vec![0; 8192];
+    assert_eq!(posix::mq_receive(&mut reader, &mut text[1..]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(posix::mq_receive(&mut reader, &mut text).unwrap(), (1, 9));
+    (0..15).for_each(|_| posix::mq_send(&mut queue, b"full", 0).unwrap_or(()));
+    assert_eq!(posix::mq_send(&mut queue, b"", 0).unwrap_err().kind(), ErrorKind::WouldBlock);
+    posix::mq_unlink(&name).unwrap();
+    assert_eq!(posix::mq_unlink(&name).unwrap_err().kind(), ErrorKind::NotFound);
+    let far = posix::mq_timedreceive(&mut reader, &mut text, FAR).unwrap();
+    assert_eq!(far, (1, 3));
+    while posix::mq_timedreceive(&mut reader, &mut text, Duration::from_millis(1)).is_ok() {}
+    let timed_out = posix::mq_timedreceive(&mut reader, &mut text, Duration::from_millis(1)).unwrap_err();
+    assert_eq!(timed_out.kind(), ErrorKind::TimedOut);
+}
