@@ -3,7 +3,11 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR, Line, long};
+use common::{
+    Child, FAR,
+    fork::{assert_in_fork, leave_an_echo},
+    long,
+};
 use ringpost_rpc::{
     Binding, CallError, Context, Description, Done, Durable, DurableError, Event, Refusal, Semantics, Server,
 };
@@ -189,7 +193,7 @@ fn child_process() {
             let server = server.observe(observe(death().cloned()));
             if kind == "forking" {
                 let state = state().unwrap();
-                fork_echo(&line);
+                leave_an_echo(&line);
                 line.tell(0);
                 server.serve_exactly_once::<EffectsServer<_>>(state);
             }
@@ -217,40 +221,18 @@ fn child_process() {
         }
         // Its child can't serve, and takes nothing away from it when it drops what it has inherited.
         "inherited" => {
-            let (server, opened) =
-                (Server::on(ringpost::listen(directory.join("socket")).unwrap()), state().unwrap());
-            // SAFETY: there is no other thread that could hold a lock, but the idle one of the test harness.
-            match unsafe { libc::fork() } {
-                0 => {
-                    let serve = AssertUnwindSafe(|| server.serve_exactly_once::<EffectsServer<_>>(opened));
-                    let is_refused = catch_unwind(serve).is_err();
-                    // SAFETY: ends the child without running what belongs to the parent.
-                    unsafe { libc::_exit(if is_refused { 0 } else { 1 }) }
-                }
-                child => {
-                    let mut status = -1;
-                    // SAFETY: the status lives as long as the call.
-                    unsafe { libc::waitpid(child, &mut status, 0) };
-                    assert_eq!(status, 0);
-                }
-            }
+            let server = Server::on(ringpost::listen(directory.join("socket")).unwrap());
+            let mut opened = state().ok();
+            assert_in_fork(|| {
+                let inherited = opened.take().unwrap();
+                let serve = || server.serve_exactly_once::<EffectsServer<_>>(inherited);
+                catch_unwind(AssertUnwindSafe(serve)).is_err()
+            });
             assert!(matches!(state(), Err(DurableError::InUse)));
             line.tell(0);
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
-}
-
-/// Forks a child that says what it hears, until nobody is left to say something.
-fn fork_echo(line: &Line) {
-    // SAFETY: the child reads and writes until it ends, and takes no lock that another thread could have held.
-    if unsafe { libc::fork() } == 0 {
-        while let Some(number) = line.next() {
-            line.tell(number);
-        }
-        // SAFETY: ends the child without running what belongs to the parent.
-        unsafe { libc::_exit(0) }
     }
 }
 

@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR};
+use common::{Child, FAR, fork::assert_in_fork};
 use ringpost::{LinkError, OpenError, Region, RegionError, RegionMut};
 use ringpost_rpc::{
     BindError, Binding, CallError, Client, Description, Done, Durable, Refusal, Semantics, Server,
@@ -252,20 +252,7 @@ fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
 fn a_forked_child_does_not_go_on_with_its_parents_session() {
     let place = Place::new();
     let (mut client, accepting) = place.forsaken(Duration::from_millis(100));
-    // SAFETY: the child makes a call, which is refused before it takes a lock that another thread could have held, and ends.
-    match unsafe { libc::fork() } {
-        0 => {
-            let is_refused = matches!(client.nothing(), Err(CallError::Forked));
-            // SAFETY: ends the child without running what belongs to the parent.
-            unsafe { libc::_exit(if is_refused { 0 } else { 1 }) }
-        }
-        child => {
-            let mut status = -1;
-            // SAFETY: the status lives as long as the call.
-            unsafe { libc::waitpid(child, &mut status, 0) };
-            assert_eq!(status, 0);
-        }
-    }
+    assert_in_fork(|| matches!(client.nothing(), Err(CallError::Forked)));
     drop(client);
     links_of(accepting, &place.0);
 }

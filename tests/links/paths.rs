@@ -2,7 +2,7 @@
 
 use super::{
     Place,
-    common::{Line, long},
+    common::{Line, fork::leave_an_echo, long},
     raw,
 };
 use ringpost::{LinkError, OpenError};
@@ -203,14 +203,7 @@ pub fn fork_listener(path: &Path) {
 /// Listens, and leaves the socket to a child, which says what it hears until nobody is left to say something.
 pub fn orphan_listener(path: &Path, line: &Line) {
     let _listener = ringpost::listen(path).unwrap();
-    // SAFETY: the child only makes system calls of its own, and ends.
-    if unsafe { libc::fork() } == 0 {
-        while let Some(number) = line.next() {
-            line.tell(number);
-        }
-        // SAFETY: ends the process at once.
-        unsafe { libc::_exit(0) };
-    }
+    leave_an_echo(line);
     line.tell(0);
     thread::park();
 }
