@@ -100,6 +100,7 @@ fn child_process() {
             line.tell(0);
             line.hear();
         }
+        ["orphaned-listener", path] => paths::orphan_listener(Path::new(path), &line),
         ["die-after", path, step] => handshake::go_to(step, Path::new(path), &line),
         ["close-without-descriptors", path] => {
             let sender = ringpost::connect(path).unwrap();

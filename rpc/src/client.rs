@@ -101,8 +101,8 @@ pub struct Client {
     arguments: Frame,
     answer: Frame,
     luggage: Luggage,
-    /// When the last call began, on the monotonic clock; 0 as soon as a call was done, because the server knows the session since.
-    unknown_since_ns: u64,
+    /// When the last call began; never, as soon as a call was done, because the server knows the session since.
+    unknown_since: Deadline,
 }
 
 /// Why one attempt gave no answer.
@@ -137,7 +137,7 @@ impl Client {
             arguments: Frame::default(),
             answer: Frame::default(),
             luggage: Luggage::default(),
-            unknown_since_ns: 1,
+            unknown_since: Deadline::now(),
         };
         client.link = Some(client.meet(deadline)?);
         Ok(client)
@@ -167,14 +167,14 @@ impl Client {
     #[inline]
     pub fn call(&mut self, method: u16) -> Result<Parcel<'_>, CallError> {
         self.number += 1;
-        if self.unknown_since_ns != 0 {
-            self.unknown_since_ns = Deadline::now().as_ns();
+        if self.unknown_since != Deadline::NEVER {
+            self.unknown_since = Deadline::now();
         }
         let deadline = Deadline::after(self.binding.timeout);
         if let Err(failure) = self.attempt(method, deadline) {
             self.go_on(method, deadline, failure)?;
         }
-        self.unknown_since_ns = 0;
+        self.unknown_since = Deadline::NEVER;
         Ok(Parcel::new(&self.answer))
     }
 
@@ -210,7 +210,13 @@ impl Client {
                 Failure::Final(CallError::Shortage { done: Done::No, error }) => {
                     return Err(CallError::Shortage { done: sent, error });
                 }
-                Failure::Final(error) => return Err(error),
+                Failure::Final(error) => {
+                    // A server that promises exactly once looks for what was done before it refuses.
+                    let is_known = self.binding.semantics == Semantics::ExactlyOnce
+                        && matches!(error, CallError::Refused(_));
+                    let is_unclear = sent == Done::Perhaps && error.done() == Done::No && !is_known;
+                    return Err(if is_unclear { CallError::Unclear(error.into()) } else { error });
+                }
             }
             match self.attempt_again(method, deadline, sent) {
                 Ok(()) => return Ok(()),
@@ -237,7 +243,7 @@ impl Client {
             self.link = Some(self.meet_again(deadline)?);
         }
         if let (Done::Perhaps, Some(link)) = (sent, &mut self.link) {
-            let again = Again { number: self.number, since_ns: self.unknown_since_ns };
+            let again = Again { number: self.number, age_ns: self.unknown_since.age_ns() };
             let mut room = reserve(&mut link.sender, size_of::<Again>(), deadline).map_err(not_sent)?;
             room.write_at(0, again.as_bytes());
             room.set_kind(wire::AGAIN);
@@ -266,15 +272,15 @@ impl Client {
         room.write_at(size_of::<CallHeader>(), &arguments.bytes);
         room.set_kind(method);
         room.commit();
-        const NONSENSE: CallError = CallError::Unbound(BindError::Protocol);
+        let nonsense = || CallError::Unclear(CallError::Unbound(BindError::Protocol).into());
         answer.clear();
         loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
             if message.kind() == Region::KIND {
-                luggage.take(&message).ok_or(CallError::Answer(Malformed("a region is none")))?;
+                luggage.take(&message).ok_or_else(nonsense)?;
                 continue;
             }
-            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or(NONSENSE)?;
+            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or_else(nonsense)?;
             if header.number != *number {
                 // Of a call that was given up.
                 continue;
@@ -282,14 +288,14 @@ impl Client {
             return match message.kind() {
                 wire::DONE => {
                     luggage.claim(header.regions, &mut answer.regions).map_err(|error| match error {
-                        Unclaimed::Nonsense => NONSENSE.into(),
+                        Unclaimed::Nonsense => CallError::Answer(Malformed("a region is missing")).into(),
                         Unclaimed::Shortage(error) => CallError::Shortage { done: Done::Yes, error }.into(),
                     })
                 }
                 wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
                 other => Err(match Refusal::from_code(other) {
                     Some(refusal) => CallError::Refused(refusal).into(),
-                    None => NONSENSE.into(),
+                    None => nonsense().into(),
                 }),
             };
         }

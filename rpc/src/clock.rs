@@ -36,9 +36,9 @@ impl Deadline {
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now_ns())))
     }
 
-    /// How long ago this was; a very long time for what never was.
-    pub(crate) fn age(self) -> Duration {
-        Duration::from_nanos(now_ns().saturating_sub(self.0))
+    /// Nanoseconds since then; for what never was, the most there can be.
+    pub(crate) fn age_ns(self) -> u64 {
+        if self == Self::NEVER { u64::MAX } else { now_ns().saturating_sub(self.0) }
     }
 
     pub(crate) fn passed(self) -> bool {
@@ -93,6 +93,13 @@ mod tests {
         let deadline = Deadline::after(Some(hour));
         assert_eq!(deadline.or_after(second), deadline);
         assert!(Deadline::NEVER.or_after(second).remaining().unwrap() <= second);
+    }
+
+    #[test]
+    fn what_never_was_is_as_long_ago_as_can_be_said_and_what_is_to_come_is_not() {
+        assert_eq!(Deadline::NEVER.age_ns(), u64::MAX);
+        assert_eq!(Deadline::after(Some(Duration::from_secs(3600))).age_ns(), 0);
+        assert!(Deadline::from_ns(1).age_ns() < u64::MAX);
     }
 
     #[test]

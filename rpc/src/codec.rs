@@ -1,10 +1,13 @@
 //! Values to bytes and back.
 //!
-//! What a type is tells how: plain old data goes as its bytes, a `Vec` of it as a length and the bytes, all else by postcard.
-//! The generated code asks by calling a method on `&&&&Codec<T>`: the compiler takes the first of the traits below that the
+//! What a type is tells how: plain old data goes as its bytes, a `Vec` of it as a length and the bytes, all else by postcard,
+//! within bounds. The generated code asks by calling a method on `&&&&Codec<T>`: the compiler takes the first of the traits below that the
 //! type has, each one reference further in.
 
-use crate::error::Malformed;
+use crate::{
+    bounded::{self, MOST_OF_NO_SIZE, TOO_MANY_OF_NO_SIZE},
+    error::Malformed,
+};
 use ringpost::Region;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, marker::PhantomData, slice};
@@ -174,6 +177,7 @@ pub trait AsList<T> {
 
 impl<T: IntoBytes + TryFromBytes + Immutable> AsList<T> for &Codec<Vec<T>> {
     fn write(&self, value: &Vec<T>, frame: &mut Frame) -> Result<(), Malformed> {
+        check_count::<T>(value.len())?;
         frame.bytes.extend_from_slice(&value.len().to_ne_bytes());
         frame.bytes.extend_from_slice(value.as_slice().as_bytes());
         Ok(())
@@ -182,13 +186,18 @@ impl<T: IntoBytes + TryFromBytes + Immutable> AsList<T> for &Codec<Vec<T>> {
     fn read(&self, parcel: &mut Parcel<'_>) -> Result<Vec<T>, Malformed> {
         const NO_ROOM: Malformed = Malformed("it claims more elements than there are");
         let count: usize = plain(parcel.take(size_of::<usize>())?)?;
+        check_count::<T>(count)?;
+        let bytes = parcel.take(count.checked_mul(size_of::<T>()).ok_or(NO_ROOM)?)?;
         if size_of::<T>() == 0 {
-            // However many there are said to be, they take no room: nobody may be kept busy with them.
-            return if count == 0 { Ok(Vec::new()) } else { Err(NO_ROOM) };
+            return (0..count).map(|_| plain(bytes)).collect();
         }
-        let length = count.checked_mul(size_of::<T>()).ok_or(NO_ROOM)?;
-        parcel.take(length)?.chunks_exact(size_of::<T>()).map(plain).collect()
+        bytes.chunks_exact(size_of::<T>()).map(plain).collect()
     }
+}
+
+/// Elements that take no room must be few: nobody may be kept busy with what is nowhere.
+fn check_count<T>(count: usize) -> Result<(), Malformed> {
+    if size_of::<T>() == 0 && count > MOST_OF_NO_SIZE { Err(TOO_MANY_OF_NO_SIZE) } else { Ok(()) }
 }
 
 /// All else.
@@ -212,9 +221,7 @@ impl<T> ByPostcard<T> for Codec<T> {
     where
         T: Argument,
     {
-        let start = std::mem::take(&mut frame.bytes);
-        frame.bytes = postcard::to_extend(value, start)
-            .map_err(|_| Malformed("postcard can't write it: a sequence of unknown length"))?;
+        frame.bytes = bounded::write(value, std::mem::take(&mut frame.bytes))?;
         Ok(())
     }
 
@@ -222,8 +229,7 @@ impl<T> ByPostcard<T> for Codec<T> {
     where
         T: Argument,
     {
-        let (value, rest) =
-            postcard::take_from_bytes(parcel.bytes).map_err(|_| Malformed("it is nothing of postcard's"))?;
+        let (value, rest) = bounded::read(parcel.bytes)?;
         parcel.bytes = rest;
         Ok(value)
     }

@@ -1,7 +1,7 @@
 //! State that survives its server, and the answers that it gave.
 //!
 //! ```text
-//! head: magic, sizes, interface     commit word: number of the last commit
+//! head: magic, sizes, interface     owner: the server     commit word: number of the last commit
 //! copy 0: state, sessions           copy 1: state, sessions
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! become visible in one atomic store, or not at all. A kill loses no store that was made, so the order of the stores is all
 //! that counts; nothing is said of a loss of power.
 
+mod lock;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -21,13 +22,19 @@ use crate::{
     owner::Owner,
     presence::Presence,
 };
+use lock::Lock;
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstat, open},
+    fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, open},
     io::{Errno, pread, retry_on_intr},
     process::geteuid,
 };
 use std::{
-    collections::HashMap, fmt, io, marker::PhantomData, os::fd::OwnedFd, path::Path, sync::Arc,
+    collections::HashMap,
+    fmt, io,
+    marker::PhantomData,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use words::Words;
@@ -38,9 +45,11 @@ const PLACES: usize = 256;
 /// Bytes of the longest answer.
 const LONGEST_ANSWER: usize = 1024;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur02");
+const MAGIC: u64 = u64::from_le_bytes(*b"rpcdur03");
 const MAGIC_AT: usize = 0;
 const HEAD_AT: usize = 1;
+/// The process that uses it, or has used it.
+const OWNER_AT: usize = 5;
 const COMMIT_AT: usize = 8;
 const COPIES_AT: usize = 16;
 
@@ -66,6 +75,9 @@ struct Place {
     /// Bytes of its answer.
     length: u64,
 }
+
+/// Held while a state is opened.
+static OPENING: Mutex<()> = Mutex::new(());
 
 /// Words of a place with its answer.
 const PLACE_WORDS: usize = (size_of::<Place>() + LONGEST_ANSWER) / 8;
@@ -106,6 +118,9 @@ impl From<Errno> for DurableError {
 /// The state of a service that does each call exactly once: plain old data in a file, `/dev/shm` say, that one server at a
 /// time uses. It remembers the last answer of up to 256 sessions, each up to 1024 bytes.
 ///
+/// It belongs to the process that has opened it: a child that is forked from that can't serve with it, and does not keep it from
+/// a successor of its parent.
+///
 /// It survives the server's death at any instruction; a crash of the machine only where the file does, and only as far as the
 /// kernel has written it.
 pub struct Durable<S> {
@@ -116,6 +131,7 @@ pub struct Durable<S> {
     changed: Option<usize>,
     places: HashMap<Session, usize>,
     presence: Arc<Presence>,
+    lock: Lock,
     state: PhantomData<fn() -> S>,
 }
 
@@ -145,19 +161,20 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         if found.st_uid != geteuid().as_raw() || found.st_mode & 0o022 != 0 {
             return Err(DurableError::NotOurs);
         }
-        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-            Err(Errno::WOULDBLOCK) => return Err(DurableError::InUse),
-            other => other?,
-        }
+        // In one process the locks are not enough before the owner is written.
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = Lock::on(file)?;
+        let file = lock.file();
         let bytes = (Self::WORDS * 8) as u64;
-        let there = fstat(&file)?.st_size as u64;
+        let there = fstat(file)?.st_size as u64;
         // Nothing is written before all the memory is there: so what is shorter, and no zeros, is something else.
-        if there > bytes || there < bytes && !is_zero(&file, there)? {
+        if there > bytes || there < bytes && !is_zero(file, there)? {
             return Err(DurableError::Mismatch);
         }
         // Also of a file that is as long: it may be a copy that has holes.
-        allocate(bytes, |offset, length| fallocate(&file, FallocateFlags::empty(), offset, length))?;
+        allocate(bytes, |offset, length| fallocate(file, FallocateFlags::empty(), offset, length))?;
         let words = Words::map(file, Self::WORDS).map_err(DurableError::File)?;
+        words.write(OWNER_AT, Owner::this_process().as_bytes());
         let head = Head {
             interface: Description::of::<I>().hash(),
             state_bytes: size_of::<S>() as u64,
@@ -182,6 +199,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             changed: None,
             places: HashMap::new(),
             presence: Arc::new(Presence::new()),
+            lock,
             state: PhantomData,
         };
         durable.try_state().ok_or(DurableError::Mismatch)?;
@@ -203,6 +221,11 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
     /// [`Refusal::Forgotten`] where the call may have been done.
     pub fn forget_after(self, grace: Duration) -> Self {
         Self { presence: Arc::new(Presence::new().with_grace(grace)), ..self }
+    }
+
+    /// Whether this process has opened it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.lock.is_ours()
     }
 
     /// Which sessions have a link: the server says.

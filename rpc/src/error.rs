@@ -76,6 +76,16 @@ impl Refusal {
     ];
 }
 
+impl Refusal {
+    /// As [`CallError::done`].
+    fn done(self) -> Done {
+        match self {
+            Self::NoSuchMethod | Self::TooManySessions => Done::No,
+            _ => Done::Perhaps,
+        }
+    }
+}
+
 impl From<Malformed> for Refusal {
     fn from(_: Malformed) -> Self {
         Self::Malformed
@@ -117,9 +127,9 @@ pub enum CallError {
     },
     /// The server refused.
     Refused(Refusal),
-    /// There is no server to call. Nothing was done, unless it was asked for before, of a server that was lost.
+    /// There is no server to call. Nothing was done.
     Unbound(BindError),
-    /// The arguments are longer than the link takes. Nothing was done, unless it was asked for before, of a server that was lost.
+    /// The arguments are longer than the link takes. Nothing was done.
     TooLong {
         /// Bytes of the arguments, with their header.
         length: usize,
@@ -140,6 +150,22 @@ pub enum CallError {
     Answer(Malformed),
     /// This client belongs to the process that this one was forked from. Nothing was done.
     Forked,
+    /// The call may have been done: by a server that was lost, whose successor could not be asked or did not take it; or by one
+    /// whose answer is none. This came instead of an answer.
+    Unclear(Box<CallError>),
+}
+
+impl CallError {
+    /// Whether the call was done, as far as can be told.
+    pub fn done(&self) -> Done {
+        match self {
+            Self::Lost { done } | Self::TimedOut { done } | Self::Shortage { done, .. } => *done,
+            Self::Refused(refusal) => refusal.done(),
+            Self::Unbound(_) | Self::TooLong { .. } | Self::Argument(_) | Self::Forked => Done::No,
+            Self::Answer(_) => Done::Yes,
+            Self::Unclear(_) => Done::Perhaps,
+        }
+    }
 }
 
 impl fmt::Display for CallError {
@@ -156,6 +182,7 @@ impl fmt::Display for CallError {
             Self::Argument(malformed) => write!(f, "an argument can't be written: {malformed}"),
             Self::Answer(malformed) => write!(f, "the answer can't be read: {malformed}"),
             Self::Forked => f.write_str("this client is the parent process's: bind anew after a fork"),
+            Self::Unclear(error) => write!(f, "{}: {error}", self.done()),
         }
     }
 }
@@ -167,6 +194,7 @@ impl std::error::Error for CallError {
             Self::Unbound(error) => Some(error),
             Self::Shortage { error, .. } => Some(error),
             Self::Argument(malformed) | Self::Answer(malformed) => Some(malformed),
+            Self::Unclear(error) => Some(error),
             _ => None,
         }
     }

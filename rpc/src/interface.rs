@@ -28,11 +28,11 @@ impl Description {
         description
     }
 
-    /// Adds a method: its name, its arguments and its result.
-    pub fn method(&mut self, name: &str, arguments: &[(&str, Form)], returned: (&str, Form)) {
+    /// Adds a method: its number in calls, its name, its arguments and its result.
+    pub fn method(&mut self, number: u16, name: &str, arguments: &[(&str, Form)], returned: (&str, Form)) {
         let arguments: Vec<_> = arguments.iter().map(|(kind, form)| format!("{kind} ({form})")).collect();
         let (kind, form) = returned;
-        let _ = writeln!(self.0, "  {name}({}) -> {kind} ({form})", arguments.join(", "));
+        let _ = writeln!(self.0, "  {number} {name}({}) -> {kind} ({form})", arguments.join(", "));
     }
 
     /// The words.

@@ -65,6 +65,7 @@
 //! }
 //! ```
 
+mod bounded;
 mod client;
 mod clock;
 mod codec;

@@ -1,8 +1,9 @@
-//! The process of a session, so that what a dead one leaves can be told.
+//! The process of a session, or of a server, so that what a dead one leaves can be told.
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, test_kill_process},
+    process::{Pid, PidfdFlags, pidfd_open, test_kill_process},
 };
 use std::{fs, os::unix::fs::MetadataExt, process};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -28,14 +29,31 @@ impl Owner {
             .unwrap_or_default()
     }
 
-    /// Whether the kernel proves that it is gone: there is no process of this id, or one that started at another time. Where
-    /// the kernel does not answer, or speaks of other namespaces than the process was seen from, nothing is proven.
+    /// This process; where it can't be identified, one that is never known to be dead.
+    pub(crate) fn this_process() -> Self {
+        match Self::of(process::id()) {
+            unknown if unknown == Self::default() => Self { pid: process::id().into(), ..unknown },
+            known => known,
+        }
+    }
+
+    /// Whether the kernel proves that it is gone: there is no process of this id, or one that has ended and was not waited for,
+    /// or one that started at another time. Where the kernel does not answer, or speaks of other namespaces than the process was seen from, nothing is proven.
     pub(crate) fn is_dead(self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let Some(pid) = pid.filter(|_| namespaces() == Some(self.namespaces)) else { return false };
         test_kill_process(pid) == Err(Errno::SRCH)
+            || has_ended(pid)
             || start_ticks(self.pid as u32).is_some_and(|ticks| ticks != self.start_ticks)
     }
+}
+
+/// Whether the process that has this id now has ended, and was not waited for. False where there is no descriptor to ask by.
+fn has_ended(pid: Pid) -> bool {
+    pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|pidfd| {
+        let mut process = [PollFd::new(&pidfd, PollFlags::IN)];
+        poll(&mut process, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
+    })
 }
 
 /// Where this process is, when that can be told.
@@ -62,7 +80,7 @@ fn start_in(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
     use std::{
         env,
         process::{Child, Command},
@@ -96,6 +114,17 @@ mod tests {
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
+    }
+
+    #[test]
+    fn who_has_ended_is_dead_before_anybody_has_waited_for_it() {
+        let mut sleeper = Sleeper::start();
+        let owner = Owner::of(sleeper.0.id());
+        assert!(!owner.is_dead());
+        sleeper.0.kill().unwrap();
+        let zombie = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&sleeper.0)), zombie).unwrap();
+        assert!(owner.is_dead());
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub enum Event<'a> {
 
 type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 
-/// Answers calls: each client has a thread here.
+/// Answers calls: each client has a thread here, from when it connects; so none waits for another.
 pub struct Server {
     listener: Listener,
     wait: WaitStrategy,
@@ -114,11 +114,15 @@ impl Server {
 
     /// Answers calls for ever, exactly once each: one call after the other, each on a copy of the state that is committed
     /// together with the answer.
+    ///
+    /// # Panics
+    /// In a child that was forked after the state was opened: it is its parent's.
     pub fn serve_exactly_once<S>(&self, durable: Durable<S::Implementation>) -> !
     where
         S: Service + 'static,
         S::Implementation: TryFromBytes + IntoBytes + Immutable + Send + 'static,
     {
+        assert!(durable.is_ours(), "the state belongs to the parent of this process");
         let presence = durable.presence();
         let durable = Arc::new(Mutex::new(durable));
         self.accept(|| Exact::<S> {
@@ -132,16 +136,21 @@ impl Server {
     fn accept<E: Engine + 'static>(&self, engine: impl Fn() -> E) -> ! {
         let interface = Arc::new(Description::of::<<E::Service as Service>::Interface>());
         loop {
-            match self.listener.accept_duplex() {
-                Ok(mut link) => {
-                    link.sender.set_wait(self.wait);
-                    link.receiver.set_wait(self.wait);
-                    let (interface, observer, engine) =
-                        (Arc::clone(&interface), Arc::clone(&self.observer), engine());
+            match self.listener.incoming() {
+                Ok(incoming) => {
+                    let (interface, observer, wait) =
+                        (Arc::clone(&interface), Arc::clone(&self.observer), self.wait);
+                    let engine = engine();
+                    let converse = move || match incoming.accept_duplex() {
+                        Ok(mut link) => {
+                            link.sender.set_wait(wait);
+                            link.receiver.set_wait(wait);
+                            Conversation { link, engine, observer }.hold(&interface);
+                        }
+                        Err(error) => observer(&Event::NotAccepted(&error)),
+                    };
                     // Without a thread for it the client learns that it was lost.
-                    let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(move || {
-                        Conversation { link, engine, observer }.hold(&interface);
-                    });
+                    let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(converse);
                 }
                 Err(error) => {
                     (self.observer)(&Event::NotAccepted(&error));
@@ -169,12 +178,12 @@ trait Engine: Send {
     /// Whether a call that was sent before, over a link that was lost, can be told from one that was done.
     fn remembers(&self, session: Session, again: &Again) -> bool;
 
-    /// Does one call; gives the kind of its answer.
+    /// Does one call. It has no arguments when there was no descriptor or no memory left for them.
     fn answer(
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &Frame,
+        arguments: Option<&Frame>,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal>;
@@ -216,10 +225,11 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &Frame,
+        arguments: Option<&Frame>,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
+        let arguments = arguments.ok_or(Refusal::Shortage)?;
         let outcome = run(&mut self.service, method, context, arguments, answer);
         if outcome == Err(Refusal::Panicked) {
             self.service = self.initial.clone();
@@ -259,14 +269,14 @@ where
     }
 
     fn remembers(&self, session: Session, again: &Again) -> bool {
-        self.durable().remembers(session, Deadline::from_ns(again.since_ns).age())
+        self.durable().remembers(session, again.age())
     }
 
     fn answer(
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: &Frame,
+        arguments: Option<&Frame>,
         answer: &mut Frame,
         observe: &dyn Fn(&Event<'_>),
     ) -> Result<(), Refusal> {
@@ -279,6 +289,8 @@ where
             Recollection::Later => return Err(Refusal::Stale),
             Recollection::New => {}
         }
+        // Not before: that the call is refused says then that it was not done.
+        let arguments = arguments.ok_or(Refusal::Shortage)?;
         let place = durable.place(context.session).ok_or(Refusal::TooManySessions)?;
         let mut service = S::new(durable.state());
         run(&mut service, method, context, arguments, answer)?;
@@ -372,9 +384,9 @@ impl<E: Engine> Conversation<E> {
             observe(&Event::Arrived);
             let header: CallHeader = wire::open(&message, &mut arguments.bytes)?;
             drop(message);
-            let is_short = match luggage.claim(header.regions, &mut arguments.regions) {
-                Ok(()) => false,
-                Err(Unclaimed::Shortage(_)) => true,
+            let is_complete = match luggage.claim(header.regions, &mut arguments.regions) {
+                Ok(()) => true,
+                Err(Unclaimed::Shortage(_)) => false,
                 Err(Unclaimed::Nonsense) => return None,
             };
             observe(&Event::Received);
@@ -389,12 +401,11 @@ impl<E: Engine> Conversation<E> {
             let outcome = if header.deadline().passed() {
                 observe(&Event::TooLate { session, number });
                 wire::TOO_LATE
-            } else if is_short {
-                Refusal::Shortage.code()
             } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
                 Refusal::Forgotten.code()
             } else {
-                let outcome = engine.answer(kind, &context, &arguments, &mut answer, observe);
+                let arguments = is_complete.then_some(&arguments);
+                let outcome = engine.answer(kind, &context, arguments, &mut answer, observe);
                 outcome.map_or_else(Refusal::code, |()| wire::DONE)
             };
             if outcome != wire::DONE {

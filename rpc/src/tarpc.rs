@@ -1,9 +1,10 @@
 //! A link as a transport of the [`tarpc`](https://docs.rs/tarpc) crate, so that its services can move over.
 //!
-//! The messages are tarpc's, written by postcard; so deadlines, cancellation and concurrency are tarpc's as well. Each
+//! The messages are tarpc's, written by postcard within the bounds of all calls (128 levels); so deadlines, cancellation and concurrency are tarpc's as well. Each
 //! direction has a thread, which sleeps while there is nothing to do: it does not wake before something comes, or the transport
 //! is dropped. (Before Linux 5.16 the one that receives looks every millisecond.)
 
+use crate::{bounded, error::Malformed};
 use futures_core::Stream;
 use futures_sink::Sink;
 use ringpost::{Dispatcher, Duplex, Message, Receiver, RecvError, Sender, Stop};
@@ -78,7 +79,11 @@ fn receive_all<Item: DeserializeOwned>(
     let read = |message: Message<'_>| {
         let bytes = message.to_vec();
         drop(message);
-        give(postcard::from_bytes(&bytes).map_err(|error| invalid(io::ErrorKind::InvalidData, error)));
+        give(
+            bounded::read(&bytes)
+                .map(|(item, _)| item)
+                .map_err(|error| invalid(io::ErrorKind::InvalidData, error)),
+        );
     };
     let end = |_: Receiver, error| match error {
         RecvError::Disconnected => {}
@@ -98,8 +103,8 @@ fn receive_all<Item: DeserializeOwned>(
     }
 }
 
-fn invalid(kind: io::ErrorKind, error: postcard::Error) -> io::Error {
-    io::Error::new(kind, error.to_string())
+fn invalid(kind: io::ErrorKind, error: Malformed) -> io::Error {
+    io::Error::new(kind, error)
 }
 
 fn closed() -> io::Error {
@@ -124,7 +129,7 @@ impl<Item, SinkItem: Serialize> Sink<SinkItem> for Transport<Item, SinkItem> {
 
     fn start_send(self: Pin<&mut Self>, item: SinkItem) -> io::Result<()> {
         let transport = self.get_mut();
-        let message = postcard::to_allocvec(&item);
+        let message = bounded::write(&item, Vec::new());
         let message = message.map_err(|error| invalid(io::ErrorKind::InvalidInput, error))?;
         if message.len() > transport.longest {
             let why = format!("{} bytes, and the link takes up to {}", message.len(), transport.longest);

@@ -5,6 +5,7 @@
 
 use crate::{clock::Deadline, codec::MOST_REGIONS, error::Refusal, semantics::Semantics};
 use ringpost::{LinkError, Message, Region, RegionError, SegmentError, SendError, Sender};
+use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// From here on: messages about the link itself.
@@ -45,6 +46,12 @@ pub(crate) struct Hello {
     pub(crate) session: [u8; 16],
 }
 
+impl Again {
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_nanos(self.age_ns)
+    }
+}
+
 impl Hello {
     pub(crate) fn asks_for(&self) -> Option<Semantics> {
         [Semantics::AtMostOnce, Semantics::AtLeastOnce, Semantics::ExactlyOnce]
@@ -77,9 +84,9 @@ impl CallHeader {
 pub(crate) struct Again {
     /// Of the call.
     pub(crate) number: u64,
-    /// Not later than when it was sent for the first time, in nanoseconds of the monotonic clock; 0 when a call of the session
-    /// was answered before, so that the server must know it.
-    pub(crate) since_ns: u64,
+    /// How long ago it was sent for the first time, at most, in nanoseconds; the most there can be when a call of the session was
+    /// answered before, so that the server must know it. It is no point of time: the clock of another time namespace may be ahead.
+    pub(crate) age_ns: u64,
 }
 
 /// What precedes the result.

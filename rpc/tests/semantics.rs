@@ -3,7 +3,11 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR, long};
+use common::{
+    Child, FAR,
+    fork::{assert_in_fork, leave_an_echo},
+    long,
+};
 use ringpost_rpc::{
     Binding, CallError, Context, Description, Done, Durable, DurableError, Event, Refusal, Semantics, Server,
 };
@@ -13,6 +17,7 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     os::unix::process::ExitStatusExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -180,12 +185,18 @@ fn child_process() {
     let directory = Path::new(directory);
     let state = || Durable::open::<EffectsInterface>(directory.join("state"), &InState::default());
     match kind {
-        "volatile" | "durable" | "forgetful" | "narrow" => {
+        "volatile" | "durable" | "forgetful" | "narrow" | "forking" => {
             let longest = if kind == "narrow" { 256 } else { 4096 };
             let builder =
                 ringpost::unnamed().capacity(1 << 16).longest_message(longest).handshake_timeout(FAR);
             let server = Server::on(builder.listen(directory.join("socket")).unwrap());
             let server = server.observe(observe(death().cloned()));
+            if kind == "forking" {
+                let state = state().unwrap();
+                leave_an_echo(&line);
+                line.tell(0);
+                server.serve_exactly_once::<EffectsServer<_>>(state);
+            }
             line.tell(0);
             match kind {
                 "durable" | "narrow" => server.serve_exactly_once::<EffectsServer<_>>(state().unwrap()),
@@ -199,11 +210,25 @@ fn child_process() {
                 })),
             }
         }
+        "open" => line.tell(matches!(state(), Err(DurableError::InUse)).into()),
         // Dies with calls that nobody says goodbye for.
         "client" => {
             let binding = Binding::path(directory.join("socket")).semantics(Semantics::ExactlyOnce);
             let mut client = EffectsClient::bind(binding).unwrap();
             client.have(1).unwrap();
+            line.tell(0);
+            line.hear();
+        }
+        // Its child can't serve, and takes nothing away from it when it drops what it has inherited.
+        "inherited" => {
+            let server = Server::on(ringpost::listen(directory.join("socket")).unwrap());
+            let mut opened = state().ok();
+            assert_in_fork(|| {
+                let inherited = opened.take().unwrap();
+                let serve = || server.serve_exactly_once::<EffectsServer<_>>(inherited);
+                catch_unwind(AssertUnwindSafe(serve)).is_err()
+            });
+            assert!(matches!(state(), Err(DurableError::InUse)));
             line.tell(0);
             line.hear();
         }
@@ -369,6 +394,8 @@ fn a_call_whose_answer_is_too_long_has_done_nothing() {
 const HELLO: u16 = 0xff00;
 const WELCOME: u16 = 0xff02;
 const AGAIN: u16 = 0xff06;
+/// What is said of a call when one of its session was answered before.
+const LONG_AGO: u64 = u64::MAX;
 /// The answer of a server that has forgotten.
 const FORGOTTEN: u16 = 9;
 
@@ -411,26 +438,22 @@ fn a_session_whose_goodbye_is_lost_gives_its_place_up_after_a_time_and_not_befor
     }
     assert_eq!((more.count(3).unwrap(), more.count(5).unwrap()), (1, 256));
     // Those that come back within the time are known: their call is not done again.
-    assert_eq!(call_by_hand(&patient, 7, Some([1, 0]), 5), 0);
+    assert_eq!(call_by_hand(&patient, 7, Some([1, LONG_AGO]), 5), 0);
     drop(waits);
 }
 
 #[test]
 fn a_repeated_call_of_a_session_that_may_be_forgotten_is_not_done() {
-    let now = || {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-    };
     let (patient, forgetful) = (World::new(), World::new());
     let _servers = [patient.start("durable", None), forgetful.start("forgetful", None)];
     let mut judges = [&patient, &forgetful].map(|world| world.bind(Semantics::ExactlyOnce));
     // It had an answer before, so it must have been forgotten.
-    assert_eq!(call_by_hand(&patient, 1, Some([1, 0]), 2), FORGOTTEN);
+    assert_eq!(call_by_hand(&patient, 1, Some([1, LONG_AGO]), 2), FORGOTTEN);
     // It was sent so short a time ago that it would be known if it had been done.
-    assert_eq!(call_by_hand(&patient, 2, Some([1, now()]), 2), 0);
-    assert_eq!(call_by_hand(&forgetful, 1, Some([1, now()]), 2), FORGOTTEN);
+    assert_eq!(call_by_hand(&patient, 2, Some([1, 0]), 2), 0);
+    assert_eq!(call_by_hand(&forgetful, 1, Some([1, 0]), 2), FORGOTTEN);
     // What is said of another call is not said of this one.
-    assert_eq!(call_by_hand(&forgetful, 2, Some([9, 0]), 2), 0);
+    assert_eq!(call_by_hand(&forgetful, 2, Some([9, LONG_AGO]), 2), 0);
     assert_eq!(judges.each_mut().map(|judge| judge.count(2).unwrap()), [1, 1]);
 }
 
@@ -504,6 +527,46 @@ fn two_servers_never_share_a_state_and_another_state_is_refused() {
         fs::write(&path, damaged).unwrap();
         assert!(matches!(open(), Err(DurableError::Mismatch)), "{length} bytes, other at {at}");
     }
+}
+
+#[test]
+fn a_server_that_has_forked_leaves_its_name_and_its_state_to_its_successor() {
+    let world = World::new();
+    let mut server = world.start("forking", None);
+    let mut client = world.bind(Semantics::ExactlyOnce);
+    client.client.set_timeout(Some(FAR / 6));
+    assert_eq!(client.have(1).unwrap(), 1);
+    server.kill();
+    // Its child has all that it had.
+    let mut successor = world.start("durable", None);
+    assert_eq!(client.have(1).unwrap(), 2);
+    let open = || Durable::open::<EffectsInterface>(world.0.join("state"), &InState::default());
+    assert!(matches!(open(), Err(DurableError::InUse)), "it is the successor's now");
+    server.tell(7);
+    assert_eq!(server.hear(), 7, "the child goes on");
+    server.hang_up();
+    assert_eq!(server.next(), None);
+    assert!(matches!(open(), Err(DurableError::InUse)), "also when the child is gone");
+    successor.kill();
+    let _last = world.start("durable", None);
+    assert_eq!(client.have(1).unwrap(), 3);
+}
+
+#[test]
+fn a_state_is_of_the_process_that_has_opened_it_and_not_of_its_child() {
+    let world = World::new();
+    let mut owner = world.start("inherited", None);
+    let open = || Durable::open::<EffectsInterface>(world.0.join("state"), &InState::default());
+    assert!(matches!(open(), Err(DurableError::InUse)));
+    owner.kill();
+    let ours = open().unwrap();
+    assert!(matches!(open(), Err(DurableError::InUse)), "also in one process");
+    // Whoever closes the file loses one of the locks.
+    fs::read(world.0.join("state")).unwrap();
+    let other = Child::start(&format!("open {}", world.0.display()));
+    assert_eq!(other.hear(), 1, "it is in use");
+    drop(ours);
+    world.start("durable", None);
 }
 
 #[test]

@@ -3,10 +3,15 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR};
+use common::{Child, FAR, fork::assert_in_fork};
 use ringpost::{LinkError, OpenError, Region, RegionError, RegionMut};
-use ringpost_rpc::{BindError, Binding, CallError, Client, Done, Refusal, Semantics, Server};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use ringpost_rpc::{
+    BindError, Binding, CallError, Client, Description, Done, Durable, Refusal, Semantics, Server,
+};
+use rustix::{
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -17,6 +22,7 @@ use std::{
     thread,
     time::Duration,
 };
+use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
 #[ringpost_rpc::interface]
 trait Pairs {
@@ -24,9 +30,12 @@ trait Pairs {
     /// Leaves the server so many descriptors.
     fn leave(&self, free: u32);
     fn nothing(&self);
+    fn count(&self, bytes: Vec<u8>) -> usize;
+    fn length(&self, memory: Region) -> usize;
 }
 
-#[derive(Clone)]
+#[derive(TryFromBytes, IntoBytes, Immutable, Clone)]
+#[repr(C)]
 struct Work;
 
 impl Pairs for Work {
@@ -39,6 +48,14 @@ impl Pairs for Work {
     }
 
     fn nothing(&self) {}
+
+    fn count(&self, bytes: Vec<u8>) -> usize {
+        bytes.len()
+    }
+
+    fn length(&self, memory: Region) -> usize {
+        memory.len()
+    }
 }
 
 /// What the descriptors of this process are used up by.
@@ -67,10 +84,14 @@ fn child_process() {
     let Some((words, line)) = common::role() else { return };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["serve", path] => {
+        [how @ ("serve" | "durable"), path] => {
             let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap());
             line.tell(0);
-            server.serve(PairsServer(Work));
+            if how == "serve" {
+                server.serve(PairsServer(Work));
+            }
+            let state = Durable::open::<PairsInterface>(format!("{path}-state"), &Work).unwrap();
+            server.serve_exactly_once::<PairsServer<_>>(state);
         }
         // Has no descriptor for what comes back, and then none to bind to a successor.
         ["short", path] => {
@@ -119,15 +140,39 @@ impl Place {
     }
 
     fn serve(&self) -> Child {
-        let server = Child::start(&format!("serve {}", self.0.display()));
+        self.start("serve")
+    }
+
+    fn start(&self, how: &str) -> Child {
+        let server = Child::start(&format!("{how} {}", self.0.display()));
         assert_eq!(server.hear(), 0);
         server
+    }
+
+    /// Of a durable server.
+    fn state(&self) -> PathBuf {
+        format!("{}-state", self.0.display()).into()
+    }
+
+    /// A client, whose first call has found a server that takes each call and is lost then; that one is in the thread.
+    fn forsaken(&self, timeout: Duration) -> (PairsClient, thread::JoinHandle<u32>) {
+        let accepting = accept_each(&self.0, |_, mut link| {
+            link.sender.send_kind(WELCOME, &[]).unwrap();
+            // The call has come; whoever made it is left alone with it.
+            let _ = link.recv();
+        });
+        let mut client = PairsClient::bind(Binding::path(&self.0).semantics(Semantics::AtLeastOnce)).unwrap();
+        client.client.set_timeout(Some(timeout));
+        let error = client.nothing().unwrap_err();
+        assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+        (client, accepting)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(self.state());
     }
 }
 
@@ -195,16 +240,7 @@ fn links_of(accepting: thread::JoinHandle<u32>, path: &Path) -> u32 {
 #[test]
 fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
     let place = Place::new();
-    let accepting = accept_each(&place.0, |_, mut link| {
-        link.sender.send_kind(WELCOME, &[]).unwrap();
-        // The call has come; whoever made it is left alone with it.
-        let _ = link.recv();
-    });
-    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce);
-    let mut client = PairsClient::bind(binding).unwrap();
-    client.client.set_timeout(Some(Duration::from_millis(300)));
-    let error = client.nothing().unwrap_err();
-    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    let (client, accepting) = place.forsaken(Duration::from_millis(300));
     drop(client);
     // It pauses for 1, 2, 4, 8, 16, 32, and then 50 ms each.
     let links = links_of(accepting, &place.0);
@@ -215,30 +251,77 @@ fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
 #[test]
 fn a_forked_child_does_not_go_on_with_its_parents_session() {
     let place = Place::new();
-    let accepting = accept_each(&place.0, |_, mut link| {
-        link.sender.send_kind(WELCOME, &[]).unwrap();
-        let _ = link.recv();
-    });
-    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce);
-    let mut client = PairsClient::bind(binding).unwrap();
-    client.client.set_timeout(Some(Duration::from_millis(100)));
-    client.nothing().unwrap_err();
-    // SAFETY: the child makes a call, which is refused before it takes a lock that another thread could have held, and ends.
-    match unsafe { libc::fork() } {
-        0 => {
-            let is_refused = matches!(client.nothing(), Err(CallError::Forked));
-            // SAFETY: ends the child without running what belongs to the parent.
-            unsafe { libc::_exit(if is_refused { 0 } else { 1 }) }
-        }
-        child => {
-            let mut status = -1;
-            // SAFETY: the status lives as long as the call.
-            unsafe { libc::waitpid(child, &mut status, 0) };
-            assert_eq!(status, 0);
-        }
-    }
+    let (mut client, accepting) = place.forsaken(Duration::from_millis(100));
+    assert_in_fork(|| matches!(client.nothing(), Err(CallError::Forked)));
     drop(client);
     links_of(accepting, &place.0);
+}
+
+/// What a successor says of the call is not all that can be said of it.
+#[test]
+fn a_call_that_a_lost_server_may_have_done_does_not_end_as_if_nobody_had() {
+    let place = Place::new();
+    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce).timeout(FAR);
+    let accept = |longest, binding: bool| {
+        let builder = ringpost::unnamed().longest_message(longest).handshake_timeout(FAR);
+        let listener = builder.listen(&place.0).unwrap();
+        move || {
+            let mut link = listener.accept_duplex().unwrap();
+            assert_eq!(link.recv().unwrap().kind(), HELLO);
+            let answer = if binding { WELCOME } else { OTHER_VERSION };
+            link.sender.send_kind(answer, &9u32.to_ne_bytes()).unwrap();
+            (link, listener)
+        }
+    };
+    // The successor takes shorter calls only, or speaks another version.
+    for is_shorter in [true, false] {
+        let error = thread::scope(|threads| {
+            let server = accept(4096, true);
+            let call = threads.spawn(|| PairsClient::bind(binding.clone()).unwrap().count(vec![1; 1000]));
+            let (mut link, listener) = server();
+            drop(link.recv().unwrap());
+            drop(listener);
+            let successor = accept(256, is_shorter);
+            drop(link);
+            let _successor = successor();
+            call.join().unwrap().unwrap_err()
+        });
+        let CallError::Unclear(why) = &error else { panic!("{error}") };
+        let is_told = match **why {
+            CallError::TooLong { longest, .. } => is_shorter && longest == 256,
+            CallError::Unbound(BindError::Version { .. }) => !is_shorter,
+            _ => false,
+        };
+        assert!(is_told, "{error}");
+        assert_eq!(error.done(), Done::Perhaps);
+        assert!(error.to_string().contains("may have been done"), "{error}");
+    }
+}
+
+#[test]
+fn a_call_that_was_done_gets_its_answer_also_when_its_arguments_can_not_be_had_again() {
+    const LENGTH: u16 = 4;
+    const DONE: u16 = 0;
+    const SHORTAGE: u16 = 8;
+    let place = Place::new();
+    let _server = place.start("durable");
+    let mut other = PairsClient::bind(Binding::path(&place.0)).unwrap();
+    let mut link = ringpost::connect_duplex(&place.0).unwrap();
+    let interface = Description::of::<PairsInterface>().hash().to_ne_bytes();
+    let exactly_once = (Semantics::ExactlyOnce as u32).to_ne_bytes();
+    let hello = [&1u32.to_ne_bytes()[..], &exactly_once, &interface, &[1; 16]].concat();
+    link.sender.send_kind(HELLO, &hello).unwrap();
+    assert_eq!(link.recv().unwrap().kind(), WELCOME);
+    let mut call = |number: u64| {
+        link.send_region(&region(1)).unwrap();
+        link.sender.send_kind(LENGTH, &[number, 0, 1].map(u64::to_ne_bytes).concat()).unwrap();
+        link.recv().unwrap().kind()
+    };
+    assert_eq!(call(1), DONE);
+    other.leave(0).unwrap();
+    assert_eq!([call(1), call(2)], [DONE, SHORTAGE], "what was done is known, and what was not is refused");
+    other.leave(PLENTY).unwrap();
+    assert_eq!(call(2), DONE);
 }
 
 #[test]
@@ -257,6 +340,26 @@ fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
         matches!(error, BindError::Lost | BindError::TimedOut | BindError::Open(OpenError::Link(_)));
     assert!(is_told, "{error}");
     assert!(links_of(accepting, &place.0) >= 1);
+}
+
+#[test]
+fn who_connects_and_says_nothing_keeps_nobody_waiting() {
+    let place = Place::new();
+    // It has far more patience than the client.
+    let _server = place.serve();
+    let silent: Vec<_> = (0..3)
+        .map(|_| {
+            let flags = SocketFlags::CLOEXEC;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            connect(&socket, &SocketAddrUnix::new(&place.0).unwrap()).unwrap();
+            socket
+        })
+        .collect();
+    // It has a link, and does not say what for.
+    let linked = ringpost::connect_duplex(&place.0).unwrap();
+    let mut client = PairsClient::bind(Binding::path(&place.0).timeout(FAR / 6)).unwrap();
+    client.nothing().unwrap();
+    drop((silent, linked));
 }
 
 #[test]

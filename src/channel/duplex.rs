@@ -1,12 +1,13 @@
 //! Links in both directions: one connection, two rings.
 
 use super::{
-    Listener, Message, Receiver, Sender,
+    Incoming, Listener, Message, Receiver, Sender,
     builder::{self, Builder},
-    link::{Ways, alike},
+    link::{Meeting, Ways, alike},
 };
 use crate::{
     error::{OpenError, RecvError, SendError},
+    header::Header,
     sys::{process, socket::PeerCredentials},
 };
 use std::{path::Path, time::Duration};
@@ -82,8 +83,7 @@ impl Listener {
     /// As for [`accept`](Listener::accept); [`LinkError::OneWay`](crate::LinkError::OneWay) when the one that connected
     /// only sends. The listener goes on in any case: call it again.
     pub fn accept_duplex(&self) -> Result<Duplex, OpenError> {
-        let user = process::effective_user();
-        self.accept_duplex_if(|peer| peer.uid == user)
+        self.incoming()?.accept_duplex()
     }
 
     /// As [`accept_duplex`](Listener::accept_duplex), where `allow` decides who is accepted.
@@ -94,13 +94,28 @@ impl Listener {
         &self,
         allow: impl FnOnce(&PeerCredentials) -> bool,
     ) -> Result<Duplex, OpenError> {
-        self.meet(Ways::Both, allow, |meeting, header| {
-            let receiver = meeting.offer(header)?;
-            let sender = meeting.join_alike(meeting.hear_offer()?, &receiver.inner().header)?;
-            meeting.conclude()?;
-            Ok(Duplex { sender, receiver })
-        })
+        self.incoming()?.meet(Ways::Both, allow, both_ways)
     }
+}
+
+impl Incoming {
+    /// Makes a link in both directions with the one that has connected: of those of this user. Waits up to
+    /// [`handshake_timeout`](Builder::handshake_timeout).
+    ///
+    /// # Errors
+    /// As for [`Listener::accept_duplex`], of the one that has connected.
+    pub fn accept_duplex(self) -> Result<Duplex, OpenError> {
+        let user = process::effective_user();
+        self.meet(Ways::Both, |peer| peer.uid == user, both_ways)
+    }
+}
+
+/// The listening side of a link.
+fn both_ways(meeting: &Meeting<'_>, header: Header) -> Result<Duplex, OpenError> {
+    let receiver = meeting.offer(header)?;
+    let sender = meeting.join_alike(meeting.hear_offer()?, &receiver.inner().header)?;
+    meeting.conclude()?;
+    Ok(Duplex { sender, receiver })
 }
 
 impl Duplex {

@@ -87,6 +87,14 @@ pub struct Listener {
     builder: Builder,
 }
 
+/// A process that has connected to a [`Listener`] and was not greeted yet. Greeted in a thread of its own, one that is slow, or
+/// silent, holds up nobody else. Dropped, it learns that nobody wants it.
+#[derive(Debug)]
+pub struct Incoming {
+    connection: Arc<Connection>,
+    builder: Builder,
+}
+
 /// Listens at `path` for processes that want to send: [`Listener::accept`] gives a receiver for each.
 ///
 /// # Errors
@@ -174,7 +182,8 @@ impl Listener {
     /// Waits for the next process that connects, and gives the receiver of what it sends. Only processes of this user are
     /// accepted.
     ///
-    /// May be called from several threads at once: then one that connects and is slow holds up nobody else.
+    /// May be called from several threads at once: then one that connects and is slow holds up nobody else. (Or give each that is
+    /// [`incoming`](Listener::incoming) a thread.)
     ///
     /// # Errors
     /// Of the one that connected: [`OpenError::Link`] when it is not accepted, is silent for too long
@@ -182,8 +191,7 @@ impl Listener {
     /// of a link; [`OpenError::Mismatch`] when it is of another version. Of this process: when it has no descriptor or
     /// memory left. The listener goes on in any case: call it again.
     pub fn accept(&self) -> Result<Receiver, OpenError> {
-        let user = process::effective_user();
-        self.accept_if(|peer| peer.uid == user)
+        self.incoming()?.accept()
     }
 
     /// As [`accept`](Listener::accept), where `allow` decides who is accepted. Processes of other users can only connect if
@@ -192,49 +200,67 @@ impl Listener {
     /// # Errors
     /// As for [`accept`](Listener::accept).
     pub fn accept_if(&self, allow: impl FnOnce(&PeerCredentials) -> bool) -> Result<Receiver, OpenError> {
-        self.meet(Ways::One, allow, |meeting, header| meeting.offer(header))
+        self.incoming()?.meet(Ways::One, allow, |meeting, header| meeting.offer(header))
     }
 
-    /// Greets the next process that connects and, if it is allowed and wants as many ways, makes a link with it.
+    /// Waits for the next process that connects, and leaves it to the caller to greet it.
+    ///
+    /// # Errors
+    /// [`OpenError::Link`] when this process has no descriptor left, or is a child of the one that listens. The listener goes
+    /// on: call it again.
+    pub fn incoming(&self) -> Result<Incoming, OpenError> {
+        let connection = Arc::new(self.socket.accept()?);
+        Ok(Incoming { connection, builder: self.builder.clone() })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        self.socket.path()
+    }
+}
+
+impl Incoming {
+    /// Gives the receiver of what it sends, if it is a process of this user. Waits up to
+    /// [`handshake_timeout`](Builder::handshake_timeout).
+    ///
+    /// # Errors
+    /// As for [`Listener::accept`], of the one that has connected.
+    pub fn accept(self) -> Result<Receiver, OpenError> {
+        let user = process::effective_user();
+        self.meet(Ways::One, |peer| peer.uid == user, |meeting, header| meeting.offer(header))
+    }
+
+    /// Greets it and, if it is allowed and wants as many ways, makes a link with it.
     pub(super) fn meet<T>(
         &self,
         ways: Ways,
         allow: impl FnOnce(&PeerCredentials) -> bool,
         make: impl FnOnce(&Meeting<'_>, Header) -> Result<T, OpenError>,
     ) -> Result<T, OpenError> {
-        let connection = Arc::new(self.socket.accept()?);
         let deadline = self.builder.deadline(PATIENCE_OF_LISTENER);
-        let made = self
-            .greet(&connection, ways, allow, deadline)
-            .and_then(|(meeting, header)| make(&meeting, header));
+        let made = self.greet(ways, allow, deadline).and_then(|(meeting, header)| make(&meeting, header));
         if let Err(error) = &made {
             // It learns why; or it is gone, or deaf.
-            let _ = say(&connection, Step::Refusal, Reason::of(error, ways) as u32, None, deadline);
+            let _ = say(&self.connection, Step::Refusal, Reason::of(error, ways) as u32, None, deadline);
         }
         made
     }
 
     fn greet(
         &self,
-        connection: &Arc<Connection>,
         ways: Ways,
         allow: impl FnOnce(&PeerCredentials) -> bool,
         deadline: Deadline,
     ) -> Result<(Meeting<'_>, Header), OpenError> {
-        let credentials = connection.credentials()?;
+        let credentials = self.connection.credentials()?;
         if !allow(&credentials) {
             let PeerCredentials { pid, uid, .. } = credentials;
             return Err(LinkError::NotAccepted { pid, uid }.into());
         }
-        let meeting = Meeting::new(&self.builder, Arc::clone(connection), credentials, ways, deadline)?;
+        let meeting = Meeting::new(&self.builder, Arc::clone(&self.connection), credentials, ways, deadline)?;
         let goes_bare = meeting.hear_hello()?;
         let header = self.builder.link_header()?;
         Ok((meeting, Header { asymmetric: header.asymmetric && goes_bare, ..header }))
-    }
-
-    /// Where it listens.
-    pub fn path(&self) -> &Path {
-        self.socket.path()
     }
 }
 

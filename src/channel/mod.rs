@@ -42,7 +42,7 @@ pub use futures::{Receiving, Reserving, Taking};
 pub use iter::{IntoIter, Iter, TryIter};
 pub use lanes::{LaneId, Lanes, LanesError};
 pub use leftover::Leftover;
-pub use link::{Listener, connect, listen};
+pub use link::{Incoming, Listener, connect, listen};
 pub use mailbox::{
     Blank, Envelope, Fate, Letter, Mail, Mailbox, Occupancy, Picking, Sent, mailbox, posix, sysv,
 };

@@ -19,6 +19,7 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::clock::Deadline;
+use super::peer::{self, Identity, Life};
 use super::pidfd::Peer;
 
 mod error;
@@ -170,14 +171,31 @@ fn remove_stale(path: &Path) -> Result<(), LinkError> {
         // It is gone: try again.
         Err(_) => return Ok(()),
     }
-    match rustix::net::connect(&socket(SocketFlags::NONBLOCK)?, &address(path)?) {
-        Err(Errno::CONNREFUSED) => match rustix::fs::unlink(path) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(LinkError::at(path, "remove", errno)),
-        },
-        Err(Errno::NOENT) => Ok(()),
-        // It listens, also when it has no room for another connection, is of another type, or not for us.
-        _ => Err(LinkError::InUse { path: path.into() }),
+    let probe = Connection(socket(SocketFlags::NONBLOCK)?);
+    let is_stale = match rustix::net::connect(&probe.0, &address(path)?) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::CONNREFUSED) => true,
+        Ok(()) => probe.is_orphaned(),
+        // It listens, but has no room for another connection, is of another type, or not for us.
+        Err(_) => false,
+    };
+    if !is_stale {
+        return Err(LinkError::InUse { path: path.into() });
+    }
+    match rustix::fs::unlink(path) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(LinkError::at(path, "remove", errno)),
+    }
+}
+
+/// Whether a process has ended, by proof, when a socket has given this pidfd of it.
+fn has_ended(pid: u32, by_socket: Result<OwnedFd, Errno>) -> bool {
+    match by_socket {
+        Ok(pidfd) => peer::is_over(pidfd.as_fd()),
+        // It was waited for, too.
+        Err(Errno::SRCH | Errno::INVAL) => true,
+        // Linux before 6.5; and where the process has no id here, nothing is proven.
+        Err(_) => pid != 0 && peer::life(Identity { pid, start_ticks: 0 }) == Life::Dead,
     }
 }
 
@@ -196,7 +214,7 @@ impl Connection {
             sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))
                 .map_err(|errno| LinkError::os("set a time-out", errno))?;
             return match rustix::net::connect(&socket, &address) {
-                Ok(()) => Ok(Self(socket)),
+                Ok(()) => Self(socket).unless_orphaned(path, deadline),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Err(LinkError::TimedOut { awaiting: AWAITING }),
                 Err(Errno::NOENT | Errno::CONNREFUSED) => Err(LinkError::NotListening { path: path.into() }),
@@ -204,6 +222,16 @@ impl Connection {
                 Err(errno) => Err(LinkError::at(path, "connect to", errno)),
             };
         }
+    }
+
+    /// This connection, when who listens at `path` lives. Else the path is taken away, if this process may do that: each who came
+    /// would take a place in a queue from which nobody is ever accepted, until it is full and tells nothing any more.
+    fn unless_orphaned(self, path: &Path, deadline: Deadline) -> Result<Self, LinkError> {
+        if !self.is_orphaned() {
+            return Ok(self);
+        }
+        let _ = lock_directory(path, deadline).and_then(|_lock| remove_stale(path));
+        Err(LinkError::NotListening { path: path.into() })
     }
 
     /// Who had the other end when the connection was made: who connected, or who began to listen.
@@ -217,10 +245,20 @@ impl Connection {
 
     /// That process, to be watched.
     pub(crate) fn peer(&self, of: &PeerCredentials) -> Result<Peer, LinkError> {
+        self.watch(of, self.peer_pidfd())
+    }
+
+    fn peer_pidfd(&self) -> Result<OwnedFd, Errno> {
         // SAFETY: an integer.
-        let by_socket = unsafe { self.option(libc::SO_PEERPIDFD, -1) };
+        let fd = unsafe { self.option(libc::SO_PEERPIDFD, -1) }?;
         // SAFETY: the kernel has just opened this descriptor for us.
-        self.watch(of, by_socket.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Whether the process that began to listen at the other end has ended, by proof: a child that it has forked may have the
+    /// socket still, but accepts nobody.
+    fn is_orphaned(&self) -> bool {
+        self.credentials().is_ok_and(|of| has_ended(of.pid, self.peer_pidfd()))
     }
 
     /// The same, when the socket has given this pidfd.
@@ -370,7 +408,6 @@ fn ready(socket: BorrowedFd<'_>, for_what: PollFlags, deadline: Option<Deadline>
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
-    use crate::sys::peer;
     use rustix::net::socketpair;
 
     fn pair() -> (Connection, OwnedFd) {
@@ -400,6 +437,23 @@ mod tests {
         let (connection, _theirs) = pair();
         let own = connection.credentials().unwrap();
         assert_eq!(connection.peer(&own).unwrap().identity(), peer::this_process());
+    }
+
+    #[test]
+    fn only_the_end_of_a_process_proves_that_nobody_listens() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pidfd = || pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        let (lives, ended) = (pidfd(), pidfd());
+        let id = child.id();
+        for unknown in [Errno::NOPROTOOPT, Errno::MFILE] {
+            assert!(!has_ended(id, Err(unknown)));
+            assert!(!has_ended(0, Err(unknown)), "it is in a namespace that is not seen");
+        }
+        assert!(!has_ended(id, lives));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(has_ended(id, ended));
+        assert!(has_ended(id, Err(Errno::INVAL)) && has_ended(id, Err(Errno::NOPROTOOPT)));
     }
 
     #[test]

@@ -311,3 +311,24 @@ fn a_listener_that_dies_in_between_is_noticed() {
         assert!(matches!(gone, OpenError::Link(LinkError::HungUp { .. })), "{step}: {gone}");
     }
 }
+
+#[test]
+fn who_is_silent_holds_up_nobody_when_each_is_greeted_by_itself() {
+    let place = Place::new();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
+    let silent = Raw::connect(&place);
+    let first = listener.incoming().unwrap();
+    let path = place.to_path_buf();
+    let connecting =
+        thread::spawn(move || ringpost::unnamed().handshake_timeout(FAR).connect_duplex(path).unwrap());
+    let mut ours = listener.incoming().unwrap().accept_duplex().unwrap();
+    let mut theirs = connecting.join().unwrap();
+    theirs.send(b"hi").unwrap();
+    assert_eq!(ours.recv().unwrap().to_vec(), b"hi");
+    drop(first);
+    assert!(silent.hear().0.is_empty(), "nobody wants it");
+    let one_way = Raw::connect(&place);
+    one_way.say(&message(HELLO, SENDS), &[]);
+    let error = listener.incoming().unwrap().accept_duplex().unwrap_err();
+    assert!(matches!(error, OpenError::Link(LinkError::OneWay)), "{error}");
+}

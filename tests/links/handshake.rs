@@ -431,3 +431,18 @@ fn who_accepts_with_too_few_descriptors_is_told_so_and_loses_none() {
     connecting.join().unwrap();
     child.finish();
 }
+
+#[test]
+fn who_is_silent_holds_up_no_sender_when_each_is_greeted_by_itself() {
+    let place = Place::new();
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
+    let silent = Raw::connect(&place);
+    let first = listener.incoming().unwrap();
+    let path = place.to_path_buf();
+    let sender = thread::spawn(move || ringpost::connect(path).unwrap().send(b"hi").unwrap());
+    let mut receiver = listener.incoming().unwrap().accept().unwrap();
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"hi");
+    sender.join().unwrap();
+    drop(silent);
+    assert!(matches!(first.accept(), Err(OpenError::Link(LinkError::HungUp { .. }))));
+}

@@ -1,6 +1,10 @@
 //! Where a listener stands: stale sockets, live ones, other files, and what is left behind.
 
-use super::{Place, common::long, raw};
+use super::{
+    Place,
+    common::{Line, fork::leave_an_echo, long},
+    raw,
+};
 use ringpost::{LinkError, OpenError};
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -194,6 +198,37 @@ pub fn fork_listener(path: &Path) {
         matches!(listener.accept(), Err(OpenError::Link(LinkError::Forked)))
     });
     assert!(path.exists());
+}
+
+/// Listens, and leaves the socket to a child, which says what it hears until nobody is left to say something.
+pub fn orphan_listener(path: &Path, line: &Line) {
+    let _listener = ringpost::listen(path).unwrap();
+    leave_an_echo(line);
+    line.tell(0);
+    thread::park();
+}
+
+#[test]
+fn a_dead_listeners_path_is_free_although_its_child_has_the_socket() {
+    // More who connect than can wait in the queue of the socket; or nobody before the successor comes.
+    for connectors in [200, 0] {
+        let place = Place::new();
+        let mut killed = place.child("orphaned-listener", "");
+        killed.hear();
+        assert!(matches!(link_error(ringpost::listen(&*place)), LinkError::InUse { .. }));
+        killed.kill();
+        assert!(place.exists());
+        for _ in 0..connectors {
+            assert!(matches!(link_error(ringpost::connect(&*place)), LinkError::NotListening { .. }));
+        }
+        let listener = place.listen();
+        let path = place.to_path_buf();
+        let sender = thread::spawn(move || ringpost::connect(&path).unwrap().send(b"hi").unwrap());
+        assert_eq!(listener.accept().unwrap().recv().unwrap().to_vec(), b"hi");
+        sender.join().unwrap();
+        killed.tell(7);
+        assert_eq!(killed.hear(), 7, "the child goes on");
+    }
 }
 
 #[test]

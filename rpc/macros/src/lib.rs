@@ -21,7 +21,12 @@ pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
         return Error::new_spanned(here, "`interface` takes no arguments").to_compile_error().into();
     }
     let declared = parse_macro_input!(item as ItemTrait);
-    expand(&declared).unwrap_or_else(|error| error.to_compile_error()).into()
+    let refused = |error: Error| {
+        // With the trait, so that who implements it gets no errors of its own.
+        let error = error.to_compile_error();
+        quote!(#error #declared)
+    };
+    expand(&declared).unwrap_or_else(refused).into()
 }
 
 fn expand(declared: &ItemTrait) -> Result<Code> {
@@ -30,9 +35,10 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
     let text = name.to_string();
     let (interface, client, server) =
         (format_ident!("{name}Interface"), format_ident!("{name}Client"), format_ident!("{name}Server"));
-    let described = methods.iter().map(Method::described);
-    let calls = methods.iter().enumerate().map(|(number, method)| method.call(number as u16));
-    let answers = methods.iter().enumerate().map(|(number, method)| method.answer(number as u16));
+    let numbered = || (0..).zip(&methods);
+    let described = numbered().map(|(number, method)| method.described(number));
+    let calls = numbered().map(|(number, method)| method.call(number));
+    let answers = numbered().map(|(number, method)| method.answer(number));
     let about_interface = format!("What client and server of [`{name}`] must agree on.");
     let about_client = format!("Calls the methods of [`{name}`] in another process.");
     let about_server = format!("Answers calls with an implementation of [`{name}`].");
@@ -50,6 +56,7 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
         impl ::ringpost_rpc::Interface for #interface {
             const NAME: &'static str = #text;
 
+            #[allow(unused_variables)]
             fn describe(description: &mut ::ringpost_rpc::Description) {
                 #[allow(unused_imports)]
                 use ::ringpost_rpc::private::*;
@@ -101,7 +108,8 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
                 self.0
             }
 
-            #[allow(unused_variables)]
+            // Conditions may leave no method.
+            #[allow(unused_variables, unused_mut, unreachable_code)]
             fn call(
                 &mut self,
                 #method: u16,

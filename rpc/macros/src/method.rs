@@ -5,7 +5,10 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{
     Attribute, Error, FnArg, Lifetime, Pat, Result, ReturnType, TraitItemFn, Type, TypeBareFn, TypeImplTrait,
-    TypePtr, TypeReference, TypeSlice, TypeTraitObject, spanned::Spanned, visit::Visit,
+    TypePath, TypePtr, TypeReference, TypeSlice, TypeTraitObject,
+    ext::IdentExt,
+    spanned::Spanned,
+    visit::{Visit, visit_type_path},
 };
 
 pub struct Method<'a> {
@@ -67,6 +70,12 @@ impl<'a> Method<'a> {
                 }
                 other => (other, false),
             };
+            if let Some(attribute) = typed.attrs.iter().find(|attribute| is_condition(attribute)) {
+                return wrong(
+                    attribute.span(),
+                    "an argument has no condition of its own: write the method twice",
+                );
+            }
             by_value(kind)?;
             arguments.push(Argument { name: &name.ident, kind, restored });
         }
@@ -78,8 +87,15 @@ impl<'a> Method<'a> {
         Ok(Self { function, with_context, arguments, returned })
     }
 
+    /// Under which the method is there, with all that is made of it.
+    fn conditions(&self) -> TokenStream {
+        let conditions = self.function.attrs.iter().filter(|attribute| is_condition(attribute));
+        quote!(#(#conditions)*)
+    }
+
     /// Adds the method to the description.
-    pub fn described(&self) -> TokenStream {
+    pub fn described(&self, number: u16) -> TokenStream {
+        let conditions = self.conditions();
         let name = self.function.sig.ident.to_string();
         let arguments = self.arguments.iter().map(|Argument { kind, restored, .. }| {
             let text = format!("{}{}", if *restored { "&mut " } else { "" }, spell(kind));
@@ -87,12 +103,13 @@ impl<'a> Method<'a> {
             quote!((#text, #codec.form()))
         });
         let (text, codec) = (spell(&self.returned), codec(&self.returned));
-        quote!(description.method(#name, &[#(#arguments),*], (#text, #codec.form()));)
+        quote!(#conditions description.method(#number, #name, &[#(#arguments),*], (#text, #codec.form()));)
     }
 
     /// The method of the client.
     pub fn call(&self, number: u16) -> TokenStream {
         let (name, returned) = (&self.function.sig.ident, &self.returned);
+        let conditions = self.conditions();
         let [frame, answer, value] = ["frame", "answer", "value"].map(local);
         let documentation = self.function.attrs.iter().filter(|attribute| is_documentation(attribute));
         let title = self.function.attrs.iter().all(|attribute| !is_documentation(attribute));
@@ -107,7 +124,8 @@ impl<'a> Method<'a> {
             quote!(#codec.write(#reference, #frame).map_err(::ringpost_rpc::CallError::Argument)?;)
         });
         let restored = || self.arguments.iter().filter(|argument| argument.restored);
-        let copies: Vec<_> = restored().map(|argument| local(&format!("new_{}", argument.name))).collect();
+        let copy = |argument: &Argument<'_>| local(&format!("new_{}", argument.name.unraw()));
+        let copies: Vec<_> = restored().map(copy).collect();
         let read = restored().zip(&copies).map(|(argument, copy)| {
             let codec = codec(argument.kind);
             quote!(let #copy = #codec.read(&mut #answer).map_err(::ringpost_rpc::CallError::Answer)?;)
@@ -115,6 +133,7 @@ impl<'a> Method<'a> {
         let names = restored().map(|argument| argument.name);
         let codec = codec(returned);
         quote! {
+            #conditions
             #title
             #(#documentation)*
             ///
@@ -141,6 +160,7 @@ impl<'a> Method<'a> {
     /// The arm of the server.
     pub fn answer(&self, number: u16) -> TokenStream {
         let name = &self.function.sig.ident;
+        let conditions = self.conditions();
         let [arguments, answer, context, value] = ["arguments", "answer", "context", "value"].map(local);
         let read = self.arguments.iter().map(|argument| {
             let (name, codec) = (argument.name, codec(argument.kind));
@@ -159,6 +179,7 @@ impl<'a> Method<'a> {
         });
         let codec = codec(&self.returned);
         quote! {
+            #conditions
             #number => {
                 #(#read)*
                 #arguments.end()?;
@@ -184,6 +205,11 @@ fn is_documentation(attribute: &Attribute) -> bool {
     attribute.path().is_ident("doc")
 }
 
+/// Whether the compiler, which has not seen the attribute yet, may leave out what has it.
+fn is_condition(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("cfg")
+}
+
 fn is_context(reference: &TypeReference) -> bool {
     let Type::Path(path) = &*reference.elem else { return false };
     reference.mutability.is_none() && path.path.segments.last().is_some_and(|last| last.ident == "Context")
@@ -207,6 +233,13 @@ impl Search {
 }
 
 impl<'ast> Visit<'ast> for Search {
+    fn visit_type_path(&mut self, found: &'ast TypePath) {
+        if found.path.segments.first().is_some_and(|first| first.ident == "Self") {
+            self.find(found.span(), "`Self` is another type in each server: name the type");
+        }
+        visit_type_path(self, found);
+    }
+
     fn visit_type_reference(&mut self, found: &'ast TypeReference) {
         let why = "a reference points into the caller, where the server can't reach: pass the value; \
                    or, as the whole type of an argument, `&mut T`, which is copied there and back";

@@ -31,6 +31,9 @@ fn what_points_into_the_caller_is_refused() {
     assert_refused_type("Cow<'static, str>", "a value with a lifetime borrows from the caller");
     assert_refused_type("impl Clone", "the type must be named");
     assert_refused("trait T { fn f(&self, a: &mut [u8]); }", "use `Vec<T>` or `[T; N]`");
+    for kind in ["Self", "Vec<Self>", "Self::Output"] {
+        assert_refused_type(kind, "name the type");
+    }
 }
 
 #[test]
@@ -47,6 +50,7 @@ fn what_is_no_remote_method_is_refused() {
         ("trait T { fn f(self); }", "takes `&self` or `&mut self`"),
         ("trait T { fn f(&self, (a, b): (u8, u8)); }", "needs a plain name"),
         ("trait T { fn bind(&self); }", "take another name"),
+        ("trait T { fn f(&self, #[cfg(unix)] a: u8); }", "no condition of its own"),
     ] {
         assert_refused(declared, words);
     }

@@ -1,7 +1,7 @@
 //! A commit that ends after any of its stores.
 
 use super::*;
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::FileExt, path::PathBuf, process::Command, sync::Barrier, thread};
 
 struct Nothing;
 
@@ -96,8 +96,8 @@ fn a_kill_after_any_store_of_the_making_leaves_a_state_that_is_made_anew_or_whol
             fs::read(&file.0).unwrap()
         };
         fs::write(&file.0, vec![0; whole.len()]).unwrap();
-        let words =
-            Words::map(fs::File::options().read(true).write(true).open(&file.0).unwrap().into(), 64).unwrap();
+        let part = fs::File::options().read(true).write(true).open(&file.0).unwrap();
+        let words = Words::map(&part.into(), 64).unwrap();
         let all: Vec<u64> =
             whole.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap())).collect();
         let order = (HEAD_AT..COMMIT_AT).chain(COPIES_AT..COPIES_AT + 3).chain([MAGIC_AT]);
@@ -154,6 +154,69 @@ fn a_file_that_is_there_in_part_is_made_anew_when_it_is_of_a_killed_server_and_r
     fs::write(&file.0, []).unwrap();
     fs::File::options().write(true).open(&file.0).unwrap().set_len(whole).unwrap();
     assert_eq!(file.open().state(), [7; 3]);
+}
+
+#[test]
+fn a_session_keeps_its_place_until_another_has_committed_there() {
+    let file = File::new("place");
+    let mut durable = file.open().forget_after(Duration::ZERO);
+    let session = |number: usize| Session((number as u128 + 1).to_ne_bytes());
+    (0..PLACES).for_each(|number| commit(&mut durable, session(number), 1, 1, "first"));
+    let remembered = |durable: &Durable<State>| {
+        (0..PLACES).filter(|&of| recall(durable, session(of), 1).is_some()).count()
+    };
+    // Nobody has a link; the newcomer's calls fail, and then one succeeds.
+    let newcomer = session(PLACES);
+    let place = durable.place(newcomer).unwrap();
+    let too_long = vec![0; LONGEST_ANSWER + 1];
+    let failed = durable.commit(&[2; 3], place, newcomer, Owner::default(), 1, &too_long);
+    assert_eq!(failed, Err(Refusal::AnswerTooLong));
+    assert_eq!((remembered(&durable), durable.state()), (PLACES, [1; 3]));
+    commit(&mut durable, newcomer, 1, 3, "of the newcomer");
+    assert_eq!(remembered(&durable), PLACES - 1);
+    drop(durable);
+    let durable = file.open();
+    assert_eq!(remembered(&durable), PLACES - 1);
+    assert_eq!(recall(&durable, newcomer, 1).as_deref(), Some("of the newcomer"));
+}
+
+#[test]
+fn a_state_that_was_let_go_is_free_while_a_child_that_is_being_started_has_its_file() {
+    let file = File::new("inherited");
+    let durable = file.open();
+    let inherited = durable.lock.file().try_clone().unwrap();
+    let refused = Durable::<State>::open::<Nothing>(&file.0, &[7; 3]);
+    assert!(matches!(refused, Err(DurableError::InUse)));
+    drop(durable);
+    drop(file.open());
+    drop(inherited);
+}
+
+#[test]
+fn of_many_that_open_the_state_of_a_dead_server_at_once_one_has_it() {
+    let file = File::new("together");
+    drop(file.open());
+    let mut server = Command::new("sleep").arg("600").spawn().unwrap();
+    let dead = Owner::of(server.id());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let raw = fs::File::options().write(true).open(&file.0).unwrap();
+    let together = Barrier::new(4);
+    for _ in 0..if std::env::var_os("RINGPOST_LONG").is_some() { 5000 } else { 200 } {
+        raw.write_all_at(dead.as_bytes(), OWNER_AT as u64 * 8).unwrap();
+        let open = || {
+            together.wait();
+            let opened = Durable::<State>::open::<Nothing>(&file.0, &[7; 3]);
+            // Nobody lets go before all have tried.
+            together.wait();
+            opened.is_ok()
+        };
+        let opened: Vec<_> = thread::scope(|threads| {
+            let threads: Vec<_> = (0..4).map(|_| threads.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(opened.iter().filter(|&&is_ours| is_ours).count(), 1);
+    }
 }
 
 #[test]

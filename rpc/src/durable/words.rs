@@ -11,11 +11,10 @@ use std::{
     },
 };
 
-/// The words of a file, which it keeps open: so it keeps the lock on it.
+/// The words of a file.
 pub(super) struct Words {
     map: MmapRaw,
     count: usize,
-    _file: OwnedFd,
     /// How many stores are made before this process is killed, as a test sees it.
     #[cfg(test)]
     pub(super) stores_left: std::cell::Cell<usize>,
@@ -23,12 +22,11 @@ pub(super) struct Words {
 
 impl Words {
     /// Maps the first `count` words of a file that has so many.
-    pub(super) fn map(file: OwnedFd, count: usize) -> io::Result<Self> {
-        let map = MmapOptions::new().len(count * 8).map_raw(&file)?;
+    pub(super) fn map(file: &OwnedFd, count: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(count * 8).map_raw(file)?;
         Ok(Self {
             map,
             count,
-            _file: file,
             #[cfg(test)]
             stores_left: usize::MAX.into(),
         })

@@ -1,0 +1,67 @@
+//! What an interface may look like.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use common::Child;
+use ringpost_rpc::{Binding, Description, Server};
+
+/// Names that are words of the language, and methods that are not there, or there in one of two forms.
+#[ringpost_rpc::interface]
+trait Odd {
+    fn r#match(&self, r#type: &mut u32, r#fn: u8) -> u32;
+    #[cfg(any())]
+    fn never(&self, a: NoSuchType) -> NoOtherType;
+    #[cfg(any())]
+    fn either(&self) -> NoSuchType;
+    /// The one that is there.
+    #[cfg(not(any()))]
+    fn either(&self) -> u8;
+}
+
+/// No method is left of it.
+#[ringpost_rpc::interface]
+trait Empty {
+    #[cfg(any())]
+    fn never(&self, a: NoSuchType);
+}
+
+#[derive(Clone)]
+struct Work;
+
+impl Odd for Work {
+    fn r#match(&self, r#type: &mut u32, r#fn: u8) -> u32 {
+        *r#type += 1;
+        r#fn.into()
+    }
+
+    fn either(&self) -> u8 {
+        7
+    }
+}
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let server = Server::on(ringpost::listen(&words[0]).unwrap());
+    line.tell(0);
+    server.serve(OddServer(Work));
+}
+
+#[test]
+fn words_of_the_language_are_names_and_conditions_hold_for_all_that_is_made_of_a_method() {
+    let path = std::env::temp_dir().join(format!("ringpost-rpc-odd-{}", std::process::id()));
+    let mut server = Child::start(path.to_str().unwrap());
+    assert_eq!(server.hear(), 0);
+    let mut client = OddClient::bind(Binding::path(&path)).unwrap();
+    let mut number = 1;
+    assert_eq!(client.r#match(&mut number, 5).unwrap(), 5);
+    assert_eq!((number, client.either().unwrap()), (2, 7));
+    server.kill();
+    std::fs::remove_file(&path).unwrap();
+    // Numbers are a part of it: another method before this one, that is not there, is a difference.
+    let described = Description::of::<OddInterface>();
+    assert!(described.text().contains("  3 either() -> u8 (1 bytes)"), "{}", described.text());
+    assert!(!described.text().contains("never"));
+    assert_eq!(Description::of::<EmptyInterface>().text(), "interface Empty\n");
+}
