@@ -5,6 +5,7 @@ mod common;
 
 use common::{
     Child, FAR, Line,
+    damage::{Bytes, HEADER_BITS, next_of},
     place::Place,
     rings::{Attach, Shared, Way, child_at, open},
 };
@@ -13,8 +14,6 @@ use ringpost::{
     Single, Source,
 };
 use std::{
-    fs::File,
-    os::unix::fs::FileExt,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -137,36 +136,6 @@ fn messages_of_all_lengths_arrive_whole_however_they_are_sent_and_received() {
     }
 }
 
-/// The file of a ring, to be damaged.
-struct Bytes {
-    file: File,
-    data: u64,
-    capacity: u64,
-}
-
-impl Bytes {
-    fn of(ring: &Ring) -> Self {
-        let file = File::from(ring.fd().unwrap().try_clone_to_owned().unwrap());
-        let mut length = [0; 4];
-        file.read_exact_at(&mut length, 32).unwrap();
-        Self { file, data: u32::from_ne_bytes(length).into(), capacity: ring.info().capacity }
-    }
-
-    /// Changes one bit of the payload, or of what stands behind it, of the message at `sequence`.
-    fn flip(&self, sequence: u64, bit: u64) {
-        let at = self.data + (sequence * 8 + 16 + bit / 8) % self.capacity;
-        let mut byte = [0];
-        self.file.read_exact_at(&mut byte, at).unwrap();
-        self.file.write_all_at(&[byte[0] ^ 1 << (bit % 8)], at).unwrap();
-    }
-}
-
-/// The sequence number of the next message.
-fn next_of(receiver: &mut Receiver) -> u64 {
-    let debug = format!("{receiver:?}");
-    debug.trim_end_matches(" }").rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 #[test]
 fn each_bit_of_a_message_and_of_its_checksum_is_guarded_and_the_next_message_comes() {
     for (ring, kind) in guarded_rings() {
@@ -181,7 +150,7 @@ fn each_bit_of_a_message_and_of_its_checksum_is_guarded_and_the_next_message_com
             for bit in bits {
                 let sequence = next_of(&mut receiver);
                 say(length);
-                bytes.flip(sequence, bit);
+                bytes.flip(sequence, HEADER_BITS + bit);
                 say(2);
                 assert_eq!(receiver.recv().unwrap_err(), RecvError::Damaged { sequence }, "bit {bit}");
                 assert_eq!(receiver.recv().unwrap().to_vec(), message(2));
@@ -205,7 +174,7 @@ fn every_way_to_receive_tells_of_a_damaged_message_and_goes_on() {
             child.tell(length);
             child.hear();
         }
-        bytes.flip(sequence, 3);
+        bytes.flip(sequence, HEADER_BITS + 3);
         sequence
     };
 
@@ -273,7 +242,7 @@ fn a_ring_without_checksums_tells_of_no_damage() {
     let sequence = next_of(&mut receiver);
     child.tell(8);
     child.hear();
-    bytes.flip(sequence, 0);
+    bytes.flip(sequence, HEADER_BITS);
     assert_ne!(receiver.recv().unwrap().to_vec(), message(8));
 }
 
@@ -285,7 +254,7 @@ fn the_checksum_lies_behind_the_message_as_the_document_says() {
     let sequence = next_of(&mut receiver);
     ring.sender().unwrap().send(b"123456789").unwrap();
     let mut record = [0; 32];
-    bytes.file.read_exact_at(&mut record, bytes.data + sequence * 8 % bytes.capacity).unwrap();
+    bytes.read_record(sequence, &mut record);
     assert_eq!(record[12..16], 13u32.to_le_bytes(), "both count");
     assert_eq!(record[16..25], *b"123456789");
     assert_eq!(crc_32c(b"123456789"), 0xe306_9283, "its check value");
@@ -295,9 +264,7 @@ fn the_checksum_lies_behind_the_message_as_the_document_says() {
         crc_32c(&covered).to_le_bytes(),
         "the message, then the second word of its header"
     );
-    let mut flags = [0; 4];
-    bytes.file.read_exact_at(&mut flags, 20).unwrap();
-    assert_eq!(u32::from_le_bytes(flags) & 16, 16);
+    assert_eq!(bytes.flags() & 16, 16);
 }
 
 /// Bit by bit.

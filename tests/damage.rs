@@ -5,6 +5,7 @@ mod common;
 
 use common::{
     Child, FAR, Line,
+    damage::{Bytes, next_of},
     rings::{Attach, Shared, Way, child_at, open},
 };
 use ringpost::{
@@ -12,9 +13,7 @@ use ringpost::{
 };
 use std::{
     cell::RefCell,
-    fs::File,
     io::{ErrorKind, Read},
-    os::unix::fs::FileExt,
     time::Duration,
 };
 
@@ -47,20 +46,15 @@ fn message(length: usize) -> Vec<u8> {
 struct Scene {
     ring: Shared,
     child: Child,
-    file: File,
-    data: u64,
-    capacity: u64,
+    bytes: Bytes,
 }
 
 impl Scene {
     fn new(way: Way, kind: &str, set: impl Fn(Builder) -> Builder) -> Self {
         let ring = Shared::new(way, |builder| set(builder.capacity(1 << 16).checksummed()));
         let child = child_at(&ring, kind, "");
-        let file = File::from(ring.ring.fd().unwrap().try_clone_to_owned().unwrap());
-        let mut length = [0; 4];
-        file.read_exact_at(&mut length, 32).unwrap();
-        let (data, capacity) = (u32::from_ne_bytes(length).into(), ring.ring.info().capacity);
-        Self { ring, child, file, data, capacity }
+        let bytes = Bytes::of(&ring.ring);
+        Self { ring, child, bytes }
     }
 
     fn of_one() -> Self {
@@ -86,20 +80,6 @@ impl Scene {
             self.child.hear();
         }
     }
-
-    /// Changes one bit of the record at `sequence`, which begins with the two words of its header.
-    fn flip(&self, sequence: u64, bit: u64) {
-        let at = self.data + (sequence * 8 + bit / 8) % self.capacity;
-        let mut byte = [0];
-        self.file.read_exact_at(&mut byte, at).unwrap();
-        self.file.write_all_at(&[byte[0] ^ 1 << (bit % 8)], at).unwrap();
-    }
-}
-
-/// The sequence number of the next message.
-fn next_of(receiver: &mut Receiver) -> u64 {
-    let debug = format!("{receiver:?}");
-    debug.trim_end_matches(" }").rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// Where length, kind and sender stand in a record, in bits.
@@ -120,7 +100,7 @@ fn a_bit_of_the_length_the_kind_or_the_sender_damages_that_message_alone() {
             for bit in INFO {
                 let sequence = next_of(&mut receiver);
                 scene.say(lengths);
-                scene.flip(sequence, bit);
+                scene.bytes.flip(sequence, bit);
                 assert_eq!(receiver.recv().unwrap_err(), RecvError::Damaged { sequence }, "bit {bit}");
                 lengths[1..].iter().for_each(|&length| expect(&mut receiver, length as usize));
                 assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty, "bit {bit}");
@@ -138,7 +118,7 @@ fn a_message_whose_tag_was_damaged_is_told_of_and_the_next_one_comes() {
         for bit in 0..64 {
             let sequence = next_of(&mut receiver);
             scene.say(&[9]);
-            scene.flip(sequence, bit);
+            scene.bytes.flip(sequence, bit);
             if many && ![1, 2].contains(&bit) {
                 // It may not have been committed yet, as far as can be seen, until its sender has sent again.
                 let moment = Duration::from_millis(1);
@@ -159,11 +139,11 @@ fn nobody_takes_a_ring_for_empty_or_ended_in_which_a_message_lies_whose_tag_was_
         let mut receiver = scene.ring().receiver().unwrap();
         let sequence = next_of(&mut receiver);
         scene.say(&[9]);
-        scene.flip(sequence, 20);
+        scene.bytes.flip(sequence, 20);
         if !many {
             assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Damaged { sequence });
             scene.say(&[9]);
-            scene.flip(sequence + 4, 20);
+            scene.bytes.flip(sequence + 4, 20);
         }
         scene.child.hang_up();
         scene.child.finish();
@@ -179,8 +159,8 @@ fn where_nothing_tells_how_long_a_damaged_record_is_it_is_said_again_and_again()
     let sequence = next_of(&mut receiver);
     scene.say(&[9, 5]);
     // The highest bit of the length that the ring takes, and the first one of the message.
-    scene.flip(sequence, 96 + 14);
-    scene.flip(sequence, 128);
+    scene.bytes.flip(sequence, 96 + 14);
+    scene.bytes.flip(sequence, 128);
     for _ in 0..3 {
         let corrupt = receiver.recv().unwrap_err();
         assert_eq!(corrupt, RecvError::Corrupt { sequence, length: 13 | 1 << 14 });
@@ -197,13 +177,13 @@ fn a_stream_verifies_each_message_once_before_its_first_byte() {
     let mut bytes = [0; 600];
     reader.read_exact(&mut bytes[..100]).unwrap();
     // Behind its back: it was verified.
-    scene.flip(sequence, 128 + 8 * 500);
+    scene.bytes.flip(sequence, 128 + 8 * 500);
     reader.read_exact(&mut bytes[100..]).unwrap();
     bytes[500] ^= 1;
     assert_eq!(bytes, *message(600));
 
     let next = sequence + 2 + 604_u64.div_ceil(8);
-    scene.flip(next, 128);
+    scene.bytes.flip(next, 128);
     assert_eq!(reader.read(&mut bytes).unwrap_err().kind(), ErrorKind::InvalidData);
     reader.read_exact(&mut bytes[..3]).unwrap();
     assert_eq!(bytes[..3], message(3));
@@ -215,7 +195,7 @@ fn a_dispatcher_tells_of_a_damaged_message_and_goes_on_behind_it() {
     let mut receiver = scene.ring().receiver().unwrap();
     let sequence = next_of(&mut receiver);
     scene.say(&[9, 5, 6]);
-    scene.flip(sequence + 4, 128);
+    scene.bytes.flip(sequence + 4, 128);
     let (heard, ends) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let mut dispatcher = Dispatcher::new();
     let handler = |message: ringpost::Message<'_>| heard.borrow_mut().push(message.len());

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod damage;
 pub mod filter;
 pub mod fork;
 pub mod place;
