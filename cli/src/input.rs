@@ -296,7 +296,7 @@ mod tests {
         for (bytes, complaint) in [
             (&two[..9], "2 of 4 bytes"),
             (&two[..6], "of 3 bytes, of which it has 2"),
-            (b"\x04\0\0\0", "up to 3"),
+            (b"\x04\0\0\0", "3 are taken at most"),
         ] {
             let (_, end) = all(bytes, 4, Framing::LengthPrefixed, 3, true);
             let text = end.unwrap_err().to_string();
