@@ -409,7 +409,7 @@ fn a_message_that_is_too_long_is_named_with_the_maximum() {
     let output = rings.run("send x --length-prefixed --capacity 4K", &input);
     assert_code(&output, 1);
     let text = complaint(&output);
-    assert!(text.contains("5000 bytes") && text.contains("up to 4080"), "{text}");
+    assert!(text.contains("5000 bytes") && text.contains("4080 are taken at most"), "{text}");
     assert_eq!(rings.run("recv x", b"").stdout, input[..8]);
 
     let output = rings.run("send x --raw --size 8K", b"");
