@@ -414,7 +414,7 @@ fn a_message_that_is_too_long_is_named_with_the_maximum() {
 
     let output = rings.run("send x --raw --size 8K", b"");
     assert_code(&output, 1);
-    assert!(complaint(&output).contains("up to 4080"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("4080 are taken at most"), "{}", complaint(&output));
     assert_code(&rings.run("send x --length-prefixed", &[1, 0]), 1);
 }
 
