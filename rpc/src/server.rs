@@ -73,7 +73,18 @@ pub enum Event<'a> {
     },
 }
 
-type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+/// Whom the events are told, if anybody wants to hear them.
+#[derive(Clone, Default)]
+struct Observer(Option<Arc<dyn Fn(&Event<'_>) + Send + Sync>>);
+
+impl Observer {
+    #[inline]
+    fn tell(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.0 {
+            observer(event);
+        }
+    }
+}
 
 /// Answers calls: each client has a thread here, from when it connects; so none waits for another.
 pub struct Server {
@@ -93,7 +104,7 @@ impl Server {
 
     /// A server with this listener, which says where it is and how large messages can be.
     pub fn on(listener: Listener) -> Self {
-        Self { listener, wait: WaitStrategy::default(), observer: Arc::new(|_| {}) }
+        Self { listener, wait: WaitStrategy::default(), observer: Observer::default() }
     }
 
     /// How its threads wait for calls.
@@ -103,7 +114,7 @@ impl Server {
 
     /// Calls `observer` with each event, in the thread where it happens.
     pub fn observe(self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        Self { observer: Arc::new(observer), ..self }
+        Self { observer: Observer(Some(Arc::new(observer))), ..self }
     }
 
     /// Answers calls for ever, at most once or at least once each. Each client gets its own clone of the service; what they
@@ -139,7 +150,7 @@ impl Server {
             match self.listener.incoming() {
                 Ok(incoming) => {
                     let (interface, observer, wait) =
-                        (Arc::clone(&interface), Arc::clone(&self.observer), self.wait);
+                        (Arc::clone(&interface), self.observer.clone(), self.wait);
                     let engine = engine();
                     let converse = move || match incoming.accept_duplex() {
                         Ok(mut link) => {
@@ -147,13 +158,13 @@ impl Server {
                             link.receiver.set_wait(wait);
                             Conversation { link, engine, observer }.hold(&interface);
                         }
-                        Err(error) => observer(&Event::NotAccepted(&error)),
+                        Err(error) => observer.tell(&Event::NotAccepted(&error)),
                     };
                     // Without a thread for it the client learns that it was lost.
                     let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(converse);
                 }
                 Err(error) => {
-                    (self.observer)(&Event::NotAccepted(&error));
+                    self.observer.tell(&Event::NotAccepted(&error));
                     thread::sleep(PAUSE);
                 }
             }
@@ -185,7 +196,7 @@ trait Engine: Send {
         context: &Context<'_>,
         arguments: Option<&Frame>,
         answer: &mut Frame,
-        observe: &dyn Fn(&Event<'_>),
+        observer: &Observer,
     ) -> Result<(), Refusal>;
 
     /// The client won't call again.
@@ -227,14 +238,14 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         context: &Context<'_>,
         arguments: Option<&Frame>,
         answer: &mut Frame,
-        observe: &dyn Fn(&Event<'_>),
+        observer: &Observer,
     ) -> Result<(), Refusal> {
         let arguments = arguments.ok_or(Refusal::Shortage)?;
         let outcome = run(&mut self.service, method, context, arguments, answer);
         if outcome == Err(Refusal::Panicked) {
             self.service = self.initial.clone();
         }
-        observe(&Event::Executed);
+        observer.tell(&Event::Executed);
         outcome
     }
 
@@ -278,12 +289,12 @@ where
         context: &Context<'_>,
         arguments: Option<&Frame>,
         answer: &mut Frame,
-        observe: &dyn Fn(&Event<'_>),
+        observer: &Observer,
     ) -> Result<(), Refusal> {
         let mut durable = self.durable();
         match durable.recall(context.session, context.number, &mut answer.bytes) {
             Recollection::Answered => {
-                observe(&Event::Replayed);
+                observer.tell(&Event::Replayed);
                 return Ok(());
             }
             Recollection::Later => return Err(Refusal::Stale),
@@ -294,14 +305,14 @@ where
         let place = durable.place(context.session).ok_or(Refusal::TooManySessions)?;
         let mut service = S::new(durable.state());
         run(&mut service, method, context, arguments, answer)?;
-        observe(&Event::Executed);
+        observer.tell(&Event::Executed);
         let length = size_of::<AnswerHeader>() + answer.bytes.len();
         if !answer.regions.is_empty() || length > context.link.borrow().sender.longest_message() {
             return Err(Refusal::AnswerTooLong);
         }
         let state = service.into_implementation();
         durable.commit(&state, place, context.session, self.owner, context.number, &answer.bytes)?;
-        observe(&Event::Committed);
+        observer.tell(&Event::Committed);
         Ok(())
     }
 
@@ -321,7 +332,7 @@ impl<E: Engine> Conversation<E> {
     fn hold(&mut self, interface: &Description) {
         let Some(session) = self.greet(interface) else { return };
         let _ = self.answer_all(session);
-        (self.observer)(&Event::Gone { session });
+        self.observer.tell(&Event::Gone { session });
     }
 
     /// Hears what the client wants; `None` when they can't agree.
@@ -353,7 +364,7 @@ impl<E: Engine> Conversation<E> {
         }
         let (session, peer) = (Session(hello.session), self.link.peer());
         self.engine.welcome(session, peer);
-        (self.observer)(&Event::Bound { session, peer });
+        self.observer.tell(&Event::Bound { session, peer });
         // If it is gone already, that is found in the next step.
         let _ = self.link.sender.send_kind(kind, words);
         Some(session)
@@ -362,7 +373,6 @@ impl<E: Engine> Conversation<E> {
     /// Answers until the client is gone.
     fn answer_all(&mut self, session: Session) -> Option<()> {
         let Self { link, engine, observer } = self;
-        let observe: &dyn Fn(&Event<'_>) = &**observer;
         let (mut arguments, mut answer) = (Frame::default(), Frame::default());
         let (mut luggage, mut again) = (Luggage::default(), None);
         let gone = Cell::new(false);
@@ -381,7 +391,7 @@ impl<E: Engine> Conversation<E> {
                 again = Some(read::<Again>(&message)?);
                 continue;
             }
-            observe(&Event::Arrived);
+            observer.tell(&Event::Arrived);
             let header: CallHeader = wire::open(&message, &mut arguments.bytes)?;
             drop(message);
             let is_complete = match luggage.claim(header.regions, &mut arguments.regions) {
@@ -389,23 +399,23 @@ impl<E: Engine> Conversation<E> {
                 Err(Unclaimed::Shortage(_)) => false,
                 Err(Unclaimed::Nonsense) => return None,
             };
-            observe(&Event::Received);
+            observer.tell(&Event::Received);
             let number = header.number;
             let again = again.take().filter(|again: &Again| again.number == number);
             let context = Context::new(link, &gone, header.deadline(), session, number);
             if context.client_is_gone() {
-                observe(&Event::Cancelled { session, number });
+                observer.tell(&Event::Cancelled { session, number });
                 continue;
             }
             answer.clear();
             let outcome = if header.deadline().passed() {
-                observe(&Event::TooLate { session, number });
+                observer.tell(&Event::TooLate { session, number });
                 wire::TOO_LATE
             } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
                 Refusal::Forgotten.code()
             } else {
                 let arguments = is_complete.then_some(&arguments);
-                let outcome = engine.answer(kind, &context, arguments, &mut answer, observe);
+                let outcome = engine.answer(kind, &context, arguments, &mut answer, observer);
                 outcome.map_or_else(Refusal::code, |()| wire::DONE)
             };
             if outcome != wire::DONE {
@@ -413,7 +423,7 @@ impl<E: Engine> Conversation<E> {
             }
             arguments.regions.clear();
             reply(link, number, outcome, &answer).ok()?;
-            observe(&Event::Answered);
+            observer.tell(&Event::Answered);
         }
     }
 }
