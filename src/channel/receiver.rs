@@ -47,9 +47,6 @@ pub struct Receiver<P: Trust = Untrusted> {
     marker: PhantomData<(Cell<()>, P)>,
 }
 
-/// Units of a cache line.
-const LINE: u64 = 8;
-
 /// How long a call may wait for a message.
 #[derive(Clone, Copy)]
 pub(super) enum Patience {
@@ -275,7 +272,7 @@ impl<P: Trust> Receiver<P> {
         let (consumer, counts) = (&ring.consumer, &attachment.inner.memory.receiver().counts);
         spin.briefly(counts, || match consumer.first() {
             None if consumer.stands_before_nothing() => {
-                consumer.memory().prefetch_to_read(consumer.head().plus(LINE));
+                consumer.ask_for_one_more();
                 ControlFlow::Continue(())
             }
             found => ControlFlow::Break(found),

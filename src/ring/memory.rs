@@ -251,6 +251,8 @@ mod in_loom {
 
         pub(crate) fn prefetch_to_write(&self, _: Position) {}
 
+        pub(crate) fn prefetch_to_read(&self, _: Position) {}
+
         pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
             assert_eq!(
                 self.geometry.payload_offset(position, from as u64),

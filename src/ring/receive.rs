@@ -10,6 +10,11 @@ use super::{
 use crate::sync::Ordering::*;
 use std::sync::Arc;
 
+/// Units of a cache line.
+const LINE: u64 = 8;
+/// Units of the lines that are asked for one by one.
+const FEW_LINES: u64 = 4 * LINE;
+
 /// A record that is there to be delivered. Private copy of its header, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record {
@@ -121,6 +126,8 @@ pub(crate) struct Consumer {
     memory: Arc<Memory>,
     /// Position of the first record that is not released.
     head: Position,
+    /// Units that were released last.
+    last: u64,
     offers: Offers,
     /// `None` in a ring whose memory stays.
     given_back: Option<GivenBack>,
@@ -133,7 +140,7 @@ impl Consumer {
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
         let given_back = GivenBack::attach(&memory, head);
-        Self { memory, head, offers: Offers::Damage, given_back }
+        Self { memory, head, last: 0, offers: Offers::Damage, given_back }
     }
 
     /// From now on it accepts what is offered. Only where this process can write to the data area; elsewhere an offer looks like
@@ -205,6 +212,17 @@ impl Consumer {
         self.memory.state(self.head).is_none()
     }
 
+    /// Asks for what a message as long as the last one has behind its first line. Of a long one only the next line: then the
+    /// processor sees the pattern by itself.
+    #[inline(always)]
+    pub(crate) fn ask_for_one_more(&self) {
+        self.memory.prefetch_to_read(self.head.plus(LINE));
+        let last_unit = self.last.saturating_sub(1);
+        if (LINE..=FEW_LINES).contains(&last_unit) {
+            self.memory.prefetch_to_read(self.head.plus(last_unit));
+        }
+    }
+
     /// The first message that is not released, or `None`. Wait-free: it passes over at most one capacity of discarded
     /// records.
     #[inline]
@@ -237,6 +255,7 @@ impl Consumer {
     /// Gives everything before `end` back to the senders.
     #[inline(always)]
     pub(crate) fn release(&mut self, end: Position) {
+        self.last = end.since(self.head);
         self.head = end;
         // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.
         self.memory.receiver().position.store(end.units(), Release);

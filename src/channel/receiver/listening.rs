@@ -1,6 +1,6 @@
 //! What a receiver finds at its end of the ring, beside waiting for it.
 
-use super::{LINE, corrupt, fallen::Fallen};
+use super::{corrupt, fallen::Fallen};
 use crate::{
     channel::{attach::Attachment, checksum, ring::Inner, vigil::Looks},
     error::RecvError,
@@ -87,7 +87,7 @@ impl Listening {
             Ok(Some(record)) => return Some(Ok(record)),
             Err(violation) => return Some(Err(End::Corrupt(violation))),
             Ok(None) if why == Look::Spinning => {
-                self.consumer.memory().prefetch_to_read(self.consumer.head().plus(LINE));
+                self.consumer.ask_for_one_more();
                 return None;
             }
             Ok(None) => {}
