@@ -213,7 +213,7 @@ impl<P: Trust> Receiver<P> {
 
     /// Whether there is no message now. True in a forked child, which can't receive.
     pub fn is_empty(&mut self) -> bool {
-        !self.ring.generation.lasts() || !self.ring.consumer.has_message()
+        !self.ring.generation.lasts() || !self.ring.has_message()
     }
 
     /// Bytes of the longest message.
@@ -293,7 +293,7 @@ impl<P: Trust> Receiver<P> {
     /// The first message, which is whole; waits for it.
     #[cold]
     fn seek(&mut self, patience: Patience) -> Result<Record, RecvError> {
-        let found = match self.ring.consumer.look() {
+        let found = match self.ring.first() {
             Ok(Some(record)) => Ok(record),
             Ok(None) => self.wait_for_message(patience),
             Err(violation) => Err(corrupt(violation)),

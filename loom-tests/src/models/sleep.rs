@@ -8,7 +8,10 @@ use crate::{
     harness::*,
     layout::Counts,
     mortal::{AtomicU64, Ordering::*, killed_at},
-    sys::clock::{self, Deadline},
+    sys::{
+        clock::{self, Deadline},
+        futex,
+    },
     wait::{Bell, Due, Look, News, Sleeper, Waker},
 };
 use loom::thread;
@@ -202,12 +205,39 @@ fn an_eager_sleeper_is_woken_although_another_is_woken_first() {
             Due::One
         });
         given.fetch_add(1, Relaxed);
-        bell.ring(&mut waker, |eager| if eager { Due::All } else { Due::Nobody });
+        bell.ring(&mut waker, |eager| if eager { Due::One } else { Due::Nobody });
         eager.join().unwrap();
         done.store(1, Relaxed);
         bell.ring(&mut waker, |_| Due::All);
         bell.wake_everybody();
         patient.join().unwrap();
+    });
+}
+
+/// The one after it takes the bit of the first one's eagerness with it, since it announces the next number.
+#[test]
+fn an_eager_sleeper_is_woken_although_another_has_announced_after_it() {
+    explore(|| {
+        let ring = Ring::many(2);
+        let given = Arc::new(AtomicU64::new(0));
+        let (there, taken) = (ring.clone(), Arc::clone(&given));
+        // Who has slept longest is killed in its sleep.
+        time_out(ring.bell_of_senders());
+        futex::oversleep(&ring.memory.receiver().granted);
+        let eager = thread::spawn(move || {
+            let (news, counts) = (&News::default(), &Counts::default());
+            let call = there.bell_of_senders().into();
+            let sleeper = Sleeper { call, news, counts, eager_after: None, slice: None };
+            sleeper.until_release(&mut at_once(), None, |_| take_one(&taken))
+        });
+        let there = ring.clone();
+        let late = thread::spawn(move || time_out(there.bell_of_senders()));
+        let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
+        bell.ring(&mut waker, |_| Due::One);
+        given.store(1, Relaxed);
+        bell.ring(&mut waker, |eager| if eager { Due::One } else { Due::Nobody });
+        eager.join().unwrap();
+        late.join().unwrap();
     });
 }
 
