@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::FAR;
+use common::{
+    FAR,
+    rings::{Shared, Way, child_at, open},
+};
 use ringpost::{
     Broadcast, Many, OneReceiver, Receiver, Ring, Sender, SenderKind, Single, Untrusted, unnamed,
 };
@@ -11,6 +14,21 @@ use std::{sync::mpsc, thread};
 const CAPACITY: u64 = 4096;
 /// Two don't fit into the ring.
 const LARGE: usize = 3000;
+
+#[test]
+fn child_process() {
+    let Some((words, line)) = common::role() else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["reserve", ring] => {
+            let mut sender = open(ring, &line).multi_sender().unwrap();
+            std::mem::forget(sender.reserve(LARGE).unwrap());
+            line.tell(0);
+            line.hear();
+        }
+        _ => panic!("no such role: {words:?}"),
+    }
+}
 
 /// The sender gives up a large message, sends what `between` sends, and waits for room for another large one, until it sleeps
 /// and wants any. `pass_over` then brings the receiver behind what was given up, and may hold what it finds there: `waits` becomes
@@ -101,4 +119,43 @@ fn a_reader_that_holds_the_message_behind_a_discarded_one_holds_up_nobody_for_th
         drop(message);
         assert!(!waited, "the sender waits for room that is there");
     });
+}
+
+#[test]
+fn the_room_of_a_dead_sender_is_given_by_who_only_asks_who_has_died() {
+    let shared = Shared::new(Way::Name, |builder| builder.capacity(CAPACITY).many_senders(2));
+    let (ring, mut receiver) = (&shared.ring, shared.ring.receiver().unwrap());
+    let mut sender = ring.multi_sender().unwrap();
+    let mut child = child_at(&shared, "reserve", "");
+    child.hear();
+    let (sent, has_sent) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.send(&[0; LARGE]).unwrap();
+            sent.send(()).unwrap();
+        });
+        while ring.statistics().senders[0].sleeps < 2 {
+            thread::yield_now();
+        }
+        child.kill();
+        while receiver.next_death().is_none() {
+            thread::yield_now();
+        }
+        let waited = has_sent.recv_timeout(FAR / 6).is_err();
+        if waited {
+            assert!(receiver.try_recv().is_err());
+        }
+        assert!(!waited, "a sender waits for room that is there");
+    });
+}
+
+#[test]
+fn a_ring_with_a_message_behind_a_discarded_one_is_not_counted_as_found_empty() {
+    let ring = unnamed().capacity(CAPACITY).memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    drop(sender.reserve(8).unwrap());
+    sender.send(b"behind").unwrap();
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"behind");
+    let found = ring.statistics().receiver;
+    assert_eq!((found.refused, found.blocked), (0, 0));
 }

@@ -269,7 +269,7 @@ impl<P: Trust> Receiver<P> {
     fn first_soon(&mut self, patience: Patience) -> Option<Record> {
         let Self { ring, attachment, spin, .. } = self;
         let found = ring.consumer.first();
-        if found.is_some() || matches!(patience, Patience::None) {
+        if found.is_some() || matches!(patience, Patience::None) || !ring.consumer.stands_before_nothing() {
             return found;
         }
         let (consumer, counts) = (&ring.consumer, &attachment.inner.memory.receiver().counts);
