@@ -24,6 +24,13 @@ fn sleep<T>(bell: Bell<'_>, mut look: impl FnMut() -> Option<T>) -> T {
     sleeper.until(&mut at_once(), None, |_: Look| look()).unwrap()
 }
 
+/// As [`sleep`], and asks to be woken as soon as anything changes.
+fn sleep_eagerly<T>(bell: Bell<'_>, mut look: impl FnMut() -> Option<T>) -> T {
+    let (news, counts) = (&News::default(), &Counts::default());
+    let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: None };
+    sleeper.until_release(&mut at_once(), None, |_: Look| look()).unwrap()
+}
+
 /// Announces a sleep, and leaves without a wake.
 fn time_out(bell: Bell<'_>) {
     clock::start();
@@ -191,12 +198,7 @@ fn an_eager_sleeper_is_woken_although_another_is_woken_first() {
             sleeper.until(&mut at_once(), None, |_| (ended.load(Relaxed) == 1).then_some(()))
         });
         let (there, taken) = (ring.clone(), Arc::clone(&given));
-        let eager = thread::spawn(move || {
-            let (news, counts) = (&News::default(), &Counts::default());
-            let call = there.bell_of_senders().into();
-            let sleeper = Sleeper { call, news, counts, eager_after: None, slice: None };
-            sleeper.until_release(&mut at_once(), None, |_| take_one(&taken))
-        });
+        let eager = thread::spawn(move || sleep_eagerly(there.bell_of_senders(), || take_one(&taken)));
         let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
         given.store(1, Relaxed);
         // What is given now is perhaps taken by another, who has never slept.
@@ -224,12 +226,7 @@ fn an_eager_sleeper_is_woken_although_another_has_announced_after_it() {
         // Who has slept longest is killed in its sleep.
         time_out(ring.bell_of_senders());
         futex::oversleep(&ring.memory.receiver().granted);
-        let eager = thread::spawn(move || {
-            let (news, counts) = (&News::default(), &Counts::default());
-            let call = there.bell_of_senders().into();
-            let sleeper = Sleeper { call, news, counts, eager_after: None, slice: None };
-            sleeper.until_release(&mut at_once(), None, |_| take_one(&taken))
-        });
+        let eager = thread::spawn(move || sleep_eagerly(there.bell_of_senders(), || take_one(&taken)));
         let there = ring.clone();
         let late = thread::spawn(move || time_out(there.bell_of_senders()));
         let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
