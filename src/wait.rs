@@ -183,7 +183,7 @@ impl<'m> Bell<'m> {
         // ORDERING: Relaxed; the futex orders the wake, and the sleeper looks at the record's own words.
         let _ = self.granted.compare_exchange(wanted.wrapping_sub(1), wanted, Relaxed, Relaxed);
         waker.quiet = attention;
-        if due == Due::One && !self.has_eager_sleepers() {
+        if due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention) {
             futex::wake_one(self.granted, self.scope);
         } else {
             futex::wake_all(self.granted, self.scope);
@@ -191,13 +191,15 @@ impl<'m> Bell<'m> {
         true
     }
 
-    /// Whether somebody asked to be woken as soon as anything changes. Asked after the grant: who asks later does not sleep.
-    fn has_eager_sleepers(&self) -> bool {
+    /// Whether anybody has announced a sleep since this `attention` was read. Perhaps an eager one, even where the word does not say
+    /// so any more: who announces the next number does not know that flag. Asked after the grant: who announces this number later does
+    /// not sleep.
+    fn has_changed_since(&self, attention: u64) -> bool {
         // ORDERING: F4, SeqCst fence; pairs with F1 in `Call::announce`: either this sees the announcement, or the futex of who
         // made it sees the grant.
         fence(SeqCst);
         // ORDERING: Relaxed; ordered after the grant by F4.
-        self.attention.load(Relaxed) & EAGER != 0
+        self.attention.load(Relaxed) != attention
     }
 
     /// Wakes whoever sleeps, also whom [`Due::One`] has left asleep.

@@ -119,6 +119,11 @@ pub(crate) mod futex {
         wake_all(word, Scope::Shared);
     }
 
+    /// Somebody sleeps on the word who never looks again: it takes the place of one who is woken.
+    pub(crate) fn oversleep(word: &AtomicU32) {
+        KERNEL.sleepers.lock().unwrap().asleep.push((ptr::from_ref(word).addr(), 0));
+    }
+
     /// Wakes the first of those who sleep on the word.
     pub(crate) fn wake_one(word: &AtomicU32, _: Scope) {
         live_on();

@@ -210,7 +210,7 @@ impl<P: Trust> Receiver<P> {
 
     /// Whether there is no message now. True in a forked child, which can't receive.
     pub fn is_empty(&mut self) -> bool {
-        !self.ring.generation.lasts() || !self.ring.consumer.has_message()
+        !self.ring.generation.lasts() || !self.ring.has_message()
     }
 
     /// Bytes of the longest message.
@@ -266,7 +266,7 @@ impl<P: Trust> Receiver<P> {
     fn first_soon(&mut self, patience: Patience) -> Option<Record> {
         let Self { ring, attachment, spin, .. } = self;
         let found = ring.consumer.first();
-        if found.is_some() || matches!(patience, Patience::None) {
+        if found.is_some() || matches!(patience, Patience::None) || !ring.consumer.stands_before_nothing() {
             return found;
         }
         let (consumer, counts) = (&ring.consumer, &attachment.inner.memory.receiver().counts);
@@ -290,7 +290,7 @@ impl<P: Trust> Receiver<P> {
     /// The first message, which is whole; waits for it.
     #[cold]
     fn seek(&mut self, patience: Patience) -> Result<Record, RecvError> {
-        let found = match self.ring.consumer.look() {
+        let found = match self.ring.first() {
             Ok(Some(record)) => Ok(record),
             Ok(None) => self.wait_for_message(patience),
             Err(violation) => Err(corrupt(violation)),

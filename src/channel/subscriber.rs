@@ -16,7 +16,7 @@ use crate::{
         claim::{self, Claim},
         memory::Memory,
         position::{Position, UNIT},
-        receive::Record,
+        receive::{Record, Violation},
     },
     sys::{clock::Deadline, fork::Generation, futex::Scope},
     wait::{Bell, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
@@ -143,7 +143,7 @@ impl<P: Trust> Subscriber<P> {
         if !self.ring.generation.lasts() {
             return Err(RecvError::Forked);
         }
-        match self.ring.reader.look() {
+        match self.ring.first() {
             Ok(Some(record)) => Ok(record),
             Ok(None) => self.wait_for_message(patience),
             Err(violation) => Err(corrupt(violation)),
@@ -193,9 +193,20 @@ impl<P: Trust> Subscriber<P> {
 }
 
 impl Subscribed {
+    /// The first message. The room of what it passes over on its way there is offered at once: the message may be held for long.
+    #[inline]
+    fn first(&mut self) -> Result<Option<Record>, Violation> {
+        let before = self.reader.position();
+        let found = self.reader.look();
+        if self.reader.position() != before {
+            self.offer_room(matches!(found, Ok(None)));
+        }
+        found
+    }
+
     /// A message, the end, or nothing yet.
     fn look(&mut self, attachment: &Attachment, why: Look) -> Option<Result<Record, RecvError>> {
-        match self.reader.look() {
+        match self.first() {
             Ok(Some(record)) => return Some(Ok(record)),
             Err(violation) => return Some(Err(corrupt(violation))),
             Ok(None) if why == Look::Spinning => return None,
@@ -204,7 +215,7 @@ impl Subscribed {
         self.offer_room(true);
         let ended = end(self.reader.memory(), self.before, |owner| attachment.vigil.is_dead(owner));
         // What a sender that is gone has committed is visible now.
-        match self.reader.look() {
+        match self.first() {
             Ok(Some(record)) => Some(Ok(record)),
             Err(violation) => Some(Err(corrupt(violation))),
             Ok(None) => ended.map(Err),

@@ -164,14 +164,6 @@ impl Consumer {
         };
     }
 
-    /// Whether there is a message. Accepts nothing that is offered.
-    pub(crate) fn has_message(&mut self) -> bool {
-        self.leave_offers(true);
-        let found = self.look();
-        self.leave_offers(false);
-        matches!(found, Ok(Some(_)))
-    }
-
     /// The message at `position`, where [`look`](Self::look) has seen one; `None` when it was on offer, and was taken back.
     pub(crate) fn take(&self, position: Position) -> Result<Option<Record>, Violation> {
         match self.take_at(position)? {

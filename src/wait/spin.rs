@@ -96,7 +96,8 @@ impl Spin {
     }
 
     /// Receiver: polls for a moment before it waits in earnest, unless polling has not paid lately, or a stream of messages has
-    /// run dry. What `look` finds comes back in registers.
+    /// run dry. What `look` finds comes back in registers; it ends with nothing where something has come that is not for it. Both
+    /// count as a wait, since there was nothing before.
     #[inline(always)]
     pub(crate) fn briefly<T>(
         &mut self,
@@ -111,10 +112,8 @@ impl Spin {
         self.received = received;
         for _ in 0..Self::POLLS {
             if let ControlFlow::Break(found) = look() {
-                if found.is_some() {
-                    counts.refused.add(1);
-                    counts.blocked.add(1);
-                }
+                counts.refused.add(1);
+                counts.blocked.add(1);
                 return found;
             }
             spin_loop();
@@ -152,5 +151,26 @@ impl Spin {
                 return None;
             }
         }
+    }
+}
+
+#[cfg(all(test, not(ringpost_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_ends_a_brief_poll_counts_as_a_wait_and_what_never_comes_does_not() {
+        let (mut spin, counts) = (Spin::new(WaitStrategy::SpinThenSleep, 2), Counts::default());
+        let mut after_two = |end| {
+            let mut looks = 0;
+            spin.briefly(&counts, || {
+                looks += 1;
+                if looks > 2 { end } else { ControlFlow::Continue(()) }
+            })
+        };
+        assert_eq!(after_two(ControlFlow::Break(Some(7))), Some(7));
+        assert_eq!(after_two(ControlFlow::Break(None)), None);
+        assert_eq!(after_two(ControlFlow::Continue(())), None);
+        assert_eq!((counts.refused.get(), counts.blocked.get()), (2, 2));
     }
 }

@@ -131,8 +131,7 @@ impl Receiver {
             let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
             let used = tail.since(self.consumer.head());
             match () {
-                () if eager => Due::All,
-                () if empty || used <= memory.geometry().capacity_units() / 2 => Due::One,
+                () if eager || empty || used <= memory.geometry().capacity_units() / 2 => Due::One,
                 () => Due::Nobody,
             }
         });

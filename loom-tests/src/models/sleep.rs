@@ -8,7 +8,10 @@ use crate::{
     harness::*,
     layout::Counts,
     mortal::{AtomicU64, Ordering::*, killed_at},
-    sys::clock::{self, Deadline},
+    sys::{
+        clock::{self, Deadline},
+        futex,
+    },
     wait::{Bell, Due, Look, News, Sleeper, Waker},
 };
 use loom::thread;
@@ -19,6 +22,13 @@ fn sleep<T>(bell: Bell<'_>, mut look: impl FnMut() -> Option<T>) -> T {
     let (news, counts) = (&News::default(), &Counts::default());
     let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: None };
     sleeper.until(&mut at_once(), None, |_: Look| look()).unwrap()
+}
+
+/// As [`sleep`], and asks to be woken as soon as anything changes.
+fn sleep_eagerly<T>(bell: Bell<'_>, mut look: impl FnMut() -> Option<T>) -> T {
+    let (news, counts) = (&News::default(), &Counts::default());
+    let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: None };
+    sleeper.until_release(&mut at_once(), None, |_: Look| look()).unwrap()
 }
 
 /// Announces a sleep, and leaves without a wake.
@@ -188,12 +198,7 @@ fn an_eager_sleeper_is_woken_although_another_is_woken_first() {
             sleeper.until(&mut at_once(), None, |_| (ended.load(Relaxed) == 1).then_some(()))
         });
         let (there, taken) = (ring.clone(), Arc::clone(&given));
-        let eager = thread::spawn(move || {
-            let (news, counts) = (&News::default(), &Counts::default());
-            let call = there.bell_of_senders().into();
-            let sleeper = Sleeper { call, news, counts, eager_after: None, slice: None };
-            sleeper.until_release(&mut at_once(), None, |_| take_one(&taken))
-        });
+        let eager = thread::spawn(move || sleep_eagerly(there.bell_of_senders(), || take_one(&taken)));
         let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
         given.store(1, Relaxed);
         // What is given now is perhaps taken by another, who has never slept.
@@ -202,12 +207,34 @@ fn an_eager_sleeper_is_woken_although_another_is_woken_first() {
             Due::One
         });
         given.fetch_add(1, Relaxed);
-        bell.ring(&mut waker, |eager| if eager { Due::All } else { Due::Nobody });
+        bell.ring(&mut waker, |eager| if eager { Due::One } else { Due::Nobody });
         eager.join().unwrap();
         done.store(1, Relaxed);
         bell.ring(&mut waker, |_| Due::All);
         bell.wake_everybody();
         patient.join().unwrap();
+    });
+}
+
+/// The one after it takes the bit of the first one's eagerness with it, since it announces the next number.
+#[test]
+fn an_eager_sleeper_is_woken_although_another_has_announced_after_it() {
+    explore(|| {
+        let ring = Ring::many(2);
+        let given = Arc::new(AtomicU64::new(0));
+        let (there, taken) = (ring.clone(), Arc::clone(&given));
+        // Who has slept longest is killed in its sleep.
+        time_out(ring.bell_of_senders());
+        futex::oversleep(&ring.memory.receiver().granted);
+        let eager = thread::spawn(move || sleep_eagerly(there.bell_of_senders(), || take_one(&taken)));
+        let there = ring.clone();
+        let late = thread::spawn(move || time_out(there.bell_of_senders()));
+        let (bell, mut waker) = (ring.bell_of_senders(), ring.waker());
+        bell.ring(&mut waker, |_| Due::One);
+        given.store(1, Relaxed);
+        bell.ring(&mut waker, |eager| if eager { Due::One } else { Due::Nobody });
+        eager.join().unwrap();
+        late.join().unwrap();
     });
 }
 

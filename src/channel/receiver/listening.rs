@@ -83,7 +83,7 @@ impl Listening {
     /// As `look`; tells nobody.
     #[inline]
     pub(super) fn find(&mut self, attachment: &Attachment, why: Look) -> Option<Result<Record, End>> {
-        match self.consumer.look() {
+        match self.first() {
             Ok(Some(record)) => return Some(Ok(record)),
             Err(violation) => return Some(Err(End::Corrupt(violation))),
             Ok(None) if why == Look::Spinning => {
@@ -101,7 +101,7 @@ impl Listening {
         self.offer_room(true);
         let ended = self.has_ended(attachment);
         // What the dead left unfinished is passed over, and what all who are gone have committed is visible now.
-        match self.consumer.look() {
+        match self.first() {
             Ok(Some(record)) => Some(Ok(record)),
             Err(violation) => Some(Err(End::Corrupt(violation))),
             Ok(None) => match self.hidden() {
@@ -116,14 +116,34 @@ impl Listening {
         if self.trailer == 0 { None } else { recovery::hidden(&self.consumer) }
     }
 
-    /// Wakes senders that wait for room: all of them when one asked for any, and one when half of the ring is free, or the ring is
-    /// `empty`: several that send at once take the lines from each other, and the processors from the receiver.
+    /// The first message. The room of what it passes over on its way there is offered at once: the message may be held for long.
+    #[inline]
+    pub(super) fn first(&mut self) -> Result<Option<Record>, Violation> {
+        let before = self.consumer.head();
+        let found = self.consumer.look();
+        if self.consumer.head() != before {
+            self.offer_room(matches!(found, Ok(None)));
+        }
+        found
+    }
+
+    /// Whether there is a message. Accepts nothing that is offered.
+    pub(super) fn has_message(&mut self) -> bool {
+        self.consumer.leave_offers(true);
+        let found = self.first();
+        self.consumer.leave_offers(false);
+        matches!(found, Ok(Some(_)))
+    }
+
+    /// Wakes senders that wait for room when one of them asked for any, when half of the ring is free, or when the ring is `empty`.
+    /// One of them, unless one asked for any: several that send at once take the lines from each other, and the processors from the
+    /// receiver.
     #[inline(always)]
     pub(super) fn offer_room(&mut self, empty: bool) {
         let (memory, head) = (self.consumer.memory(), self.consumer.head());
         let woken = Bell::of_senders(memory, self.scope).ring(&mut self.waker, |eager| {
             if eager || empty {
-                return if eager { Due::All } else { Due::One };
+                return Due::One;
             }
             if !head.has_reached(self.half_free_at) {
                 return Due::Nobody;

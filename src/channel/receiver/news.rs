@@ -38,6 +38,7 @@ impl<P: Trust> Receiver<P> {
         let Self { ring, attachment, .. } = self;
         if ring.generation.lasts() && attachment.vigil.has_news() {
             ring.pass_over_the_dead(attachment);
+            ring.offer_room(false);
         }
         let fallen = ring.fallen.iter_mut().find(|fallen| !fallen.told)?;
         fallen.tell(attachment.inner.memory.receiver());
