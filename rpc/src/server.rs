@@ -73,9 +73,11 @@ pub enum Event<'a> {
     },
 }
 
+type Observe = dyn Fn(&Event<'_>) + Send + Sync;
+
 /// Whom the events are told, if anybody wants to hear them.
 #[derive(Clone, Default)]
-struct Observer(Option<Arc<dyn Fn(&Event<'_>) + Send + Sync>>);
+struct Observer(Option<Arc<Observe>>);
 
 impl Observer {
     #[inline]
