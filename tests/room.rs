@@ -7,7 +7,7 @@ use common::{
     rings::{Shared, Way, child_at, open},
 };
 use ringpost::{
-    Broadcast, Many, OneReceiver, Receiver, Ring, Sender, SenderKind, Single, Untrusted, unnamed,
+    Broadcast, Many, OneReceiver, Receiver, Ring, SendError, Sender, SenderKind, Single, Untrusted, unnamed,
 };
 use std::{sync::mpsc, thread};
 
@@ -41,6 +41,16 @@ fn after_a_discarded_message<K: SenderKind>(
 ) {
     drop(sender.reserve(LARGE).unwrap());
     between.iter().for_each(|message| sender.send(message).unwrap());
+    while_it_waits(ring, sender, pass_over);
+}
+
+/// The sender waits for room for a large message; once it wants any, `go_on` is called, which can ask whether it still waits long
+/// after that.
+fn while_it_waits<K: SenderKind>(
+    ring: &Ring,
+    mut sender: Sender<Untrusted, K>,
+    go_on: impl FnOnce(&dyn Fn() -> bool),
+) {
     let (sent, has_sent) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -51,7 +61,7 @@ fn after_a_discarded_message<K: SenderKind>(
         while ring.statistics().senders[0].sleeps < 2 {
             thread::yield_now();
         }
-        pass_over(&|| has_sent.recv_timeout(FAR / 6).is_err());
+        go_on(&|| has_sent.recv_timeout(FAR / 6).is_err());
     });
 }
 
@@ -125,28 +135,33 @@ fn a_reader_that_holds_the_message_behind_a_discarded_one_holds_up_nobody_for_th
 fn the_room_of_a_dead_sender_is_given_by_who_only_asks_who_has_died() {
     let shared = Shared::new(Way::Name, |builder| builder.capacity(CAPACITY).many_senders(2));
     let (ring, mut receiver) = (&shared.ring, shared.ring.receiver().unwrap());
-    let mut sender = ring.multi_sender().unwrap();
+    let sender = ring.multi_sender().unwrap();
     let mut child = child_at(&shared, "reserve", "");
     child.hear();
-    let (sent, has_sent) = mpsc::channel();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            sender.send(&[0; LARGE]).unwrap();
-            sent.send(()).unwrap();
-        });
-        while ring.statistics().senders[0].sleeps < 2 {
-            thread::yield_now();
-        }
+    while_it_waits(ring, sender, |waits| {
         child.kill();
         while receiver.next_death().is_none() {
             thread::yield_now();
         }
-        let waited = has_sent.recv_timeout(FAR / 6).is_err();
+        let waited = waits();
         if waited {
             assert!(receiver.try_recv().is_err());
         }
         assert!(!waited, "a sender waits for room that is there");
     });
+}
+
+#[test]
+fn a_leaked_reservation_is_given_up_although_the_receiver_has_closed() {
+    let ring = unnamed().capacity(CAPACITY).many_senders(2).memfd().unwrap();
+    let receiver = ring.receiver().unwrap();
+    let mut careless = ring.multi_sender().unwrap();
+    std::mem::forget(careless.reserve(8).unwrap());
+    drop(receiver);
+    assert!(matches!(careless.try_send(b"nobody"), Err(SendError::Disconnected)));
+    let mut receiver = ring.receiver().unwrap();
+    ring.multi_sender().unwrap().send(b"behind").unwrap();
+    assert_eq!(receiver.try_recv().unwrap().to_vec(), b"behind");
 }
 
 #[test]

@@ -271,9 +271,10 @@ impl Drop for Attachment {
                 memory.receiver().attention.fetch_or(CLOSED, Relaxed);
                 claim::close(&memory.receiver().claim);
                 let bell = self.inner.bell_of_senders();
-                bell.ring(&mut waker, |_| Due::All);
-                // Those too who were left asleep when one was woken.
-                bell.wake_everybody();
+                if !bell.ring(&mut waker, |_| Due::All) {
+                    // Nobody has announced a sleep since one was woken, and the others left asleep.
+                    bell.wake_everybody();
+                }
             }
             Place::Seat(number) => {
                 if let Some(slot) = memory.slot(number) {

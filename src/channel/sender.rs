@@ -436,15 +436,12 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// Room in the ring; waits for it.
     #[inline(always)]
     fn room(&mut self, patience: Patience, need: Need) -> Result<Reserved, SendError> {
+        self.discard_leaked();
         if self.is_disconnected() {
             return Err(SendError::Disconnected);
         }
         if !self.generation.lasts() {
             return Err(SendError::Forked);
-        }
-        if self.open().units != 0 {
-            // It was leaked, and the receiver may wait for what is behind it.
-            self.discard();
         }
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
@@ -540,6 +537,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let Some(counts) = K::counts(producer.memory(), producer.slot()) else { return };
         counts.messages.add(messages);
         counts.bytes.add(bytes);
+    }
+
+    /// Gives up a reservation that was leaked: the receiver, or the next one, may wait for what is behind it.
+    #[inline(always)]
+    pub(super) fn discard_leaked(&mut self) {
+        if self.open().units != 0 {
+            self.discard();
+        }
     }
 
     /// Gives up what is reserved; others may wait behind it.

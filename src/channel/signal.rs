@@ -114,12 +114,9 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
         let mut turn = self.turn().ok_or(SendError::Busy)?;
         let sender = turn.sender().as_mut().ok_or(SendError::Disconnected)?;
         let length = sender.check_length(message.len())?;
+        sender.discard_leaked();
         if sender.is_disconnected() {
             return Err(SendError::Disconnected);
-        }
-        if sender.open().units != 0 {
-            // It was leaked, and the receiver may wait for what is behind it.
-            sender.discard();
         }
         let producer = sender.producer.as_mut().ok_or(SendError::Forked)?;
         let Ok(reserved) = producer.reserve(Need::Record(length + sender.trailer)) else {

@@ -196,7 +196,9 @@ impl Receiver {
         let area = self.ring.memory.receiver();
         area.attention.fetch_or(CLOSED, Relaxed);
         claim::close(&area.claim);
-        self.ring.bell_of_senders().ring(&mut Waker::new(false), |_| Due::All);
-        self.ring.bell_of_senders().wake_everybody();
+        let bell = self.ring.bell_of_senders();
+        if !bell.ring(&mut Waker::new(false), |_| Due::All) {
+            bell.wake_everybody();
+        }
     }
 }
