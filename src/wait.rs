@@ -61,6 +61,8 @@ pub(crate) struct Waker {
     /// Publications since somebody was woken; no longer counted once bare.
     calm: u32,
     bare: bool,
+    /// Whether the last wake was for one alone: others may still be asleep.
+    left_asleep: bool,
     /// Whether every process of the ring has registered for `membarrier`.
     may_go_bare: bool,
 }
@@ -70,7 +72,7 @@ impl Waker {
     const CALM: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 
     pub(crate) fn new(may_go_bare: bool) -> Self {
-        Self { quiet: u64::MAX, calm: 0, bare: false, may_go_bare }
+        Self { quiet: u64::MAX, calm: 0, bare: false, left_asleep: false, may_go_bare }
     }
 }
 
@@ -79,7 +81,7 @@ impl Waker {
 pub(crate) enum Due {
     Nobody,
     /// The one who has slept longest; but all, when somebody asked to be woken as soon as anything changes. Who is left asleep
-    /// must have set itself a limit: nobody owes it a wake.
+    /// is woken by [`Bell::ring_once_more`], or must have set itself a limit: nobody owes it a wake.
     One,
     All,
 }
@@ -183,7 +185,8 @@ impl<'m> Bell<'m> {
         // ORDERING: Relaxed; the futex orders the wake, and the sleeper looks at the record's own words.
         let _ = self.granted.compare_exchange(wanted.wrapping_sub(1), wanted, Relaxed, Relaxed);
         waker.quiet = attention;
-        if due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention) {
+        waker.left_asleep = due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention);
+        if waker.left_asleep {
             futex::wake_one(self.granted, self.scope);
         } else {
             futex::wake_all(self.granted, self.scope);
@@ -200,6 +203,12 @@ impl<'m> Bell<'m> {
         fence(SeqCst);
         // ORDERING: Relaxed; ordered after the grant by F4.
         self.attention.load(Relaxed) != attention
+    }
+
+    /// Waker: wakes one of those whom [`Due::One`] has left asleep. True when there was one.
+    pub(crate) fn ring_once_more(&self, waker: &mut Waker) -> bool {
+        waker.left_asleep = waker.left_asleep && futex::wake_one(self.granted, self.scope);
+        waker.left_asleep
     }
 
     /// Wakes whoever sleeps, also whom [`Due::One`] has left asleep.

@@ -125,14 +125,16 @@ pub(crate) mod futex {
     }
 
     /// Wakes the first of those who sleep on the word.
-    pub(crate) fn wake_one(word: &AtomicU32, _: Scope) {
+    pub(crate) fn wake_one(word: &AtomicU32, _: Scope) -> bool {
         live_on();
         let word = ptr::from_ref(word).addr();
         let mut sleepers = KERNEL.sleepers.lock().unwrap();
-        if let Some(first) = sleepers.asleep.iter().position(|(other, _)| *other == word) {
+        let first = sleepers.asleep.iter().position(|(other, _)| *other == word);
+        if let Some(first) = first {
             sleepers.asleep.remove(first);
         }
         KERNEL.changed.notify_all();
+        first.is_some()
     }
 
     pub(crate) fn wake_all(word: &AtomicU32, _: Scope) {

@@ -74,8 +74,8 @@ const WEAKENED: &[Mutation] = &[
     mutation("K1", CLAIM, "Seen::CLOSED, Release)", "Seen::CLOSED, Relaxed)", "claims::a_successor_sees_all_that_the_closed_sender_sent"),
     mutation("K2", CLAIM, "Seen(claim.load(Acquire))", "Seen(claim.load(Relaxed))", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
     mutation("E2", RECEIVING, "closings.load(Acquire)", "closings.load(Relaxed)", "end::an_end_is_not_taken_for_reported_while_a_message_before_it_was_not_seen"),
-    mutation("A1", WAIT, "(attention, announced, Release, Relaxed)", "(attention, announced, Relaxed, Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
-    mutation("A2", WAIT, "self.attention.load(Acquire)", "self.attention.load(Relaxed)", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("A1", WAIT, "(attention, announced, Release, Relaxed)", "(attention, announced, Relaxed, Relaxed)", "sleep::one_of_several::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("A2", WAIT, "self.attention.load(Acquire)", "self.attention.load(Relaxed)", "sleep::one_of_several::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("F1", WAIT, "`Dormitory::wake_one`.\n        fence(SeqCst);\n", "`Dormitory::wake_one`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("F1, membarrier", WAIT, "barrier::heavy();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
     mutation("F1, all bells", ANY, "`Dormitory::wake_one`.\n    fence(SeqCst);\n", "`Dormitory::wake_one`.\n", "any::each_of_two_bells_wakes_who_sleeps_on_both"),
@@ -83,7 +83,7 @@ const WEAKENED: &[Mutation] = &[
     mutation("F2", WAIT, "`Call::announce`.\n            fence(SeqCst);\n", "`Call::announce`.\n", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("F2, bare", WAIT, "barrier::light();", "", "sleep::a_bare_waker_is_made_up_for_by_the_sleeper"),
     mutation("F3", WAIT, "sees us counted.\n            fence(SeqCst);\n", "sees us counted.\n", "sleep::a_waker_that_goes_bare_meanwhile_is_seen_or_sees"),
-    mutation("F4", WAIT, "made it sees the grant.\n        fence(SeqCst);\n", "made it sees the grant.\n", "sleep::an_eager_sleeper_is_woken_although_another_is_woken_first"),
+    mutation("F4", WAIT, "made it sees the grant.\n        fence(SeqCst);\n", "made it sees the grant.\n", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("B1", WAIT, "self.bare.fetch_sub(1, Release)", "self.bare.fetch_sub(1, Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("B2", WAIT, "self.bare.load(Acquire)", "self.bare.load(Relaxed)", "sleep::what_a_bare_waker_published_before_it_left_is_seen"),
     mutation("V1", ELASTIC, "freed.store(floor.units(), Release)", "freed.store(floor.units(), Relaxed)", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
@@ -126,7 +126,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("who sleeps for a handle does not hear of its news", ANY, " || self.news.unheard()", "", "any::who_sleeps_for_a_handle_is_called_by_its_news"),
     mutation("a handle for which another sleeps does not lie down", ANY, "ticket.filter(|_| sleeper.news.lie_down())", "ticket", "any::who_sleeps_for_a_handle_is_called_by_its_news"),
     mutation("only the first bell is asked for bare wakers", ANY, "sleepers.iter().any(|sleeper|", "sleepers.iter().take(1).any(|sleeper|", "any::a_bare_waker_of_either_is_made_up_for"),
-    mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::a_late_sleeper_does_not_take_back_what_another_has_announced"),
+    mutation("the granted number is not read again", WAIT, "if self.granted.load(Relaxed) != granted {", "if false {", "sleep::one_of_several::a_late_sleeper_does_not_take_back_what_another_has_announced"),
     mutation("room is counted from the receiver's position", MEMORY, "let Some(elastic) = &self.elastic else { return self.head() };", "let Some(elastic) = &self.elastic.as_ref().filter(|_| false) else { return self.head() };", "elastic::memory_is_taken_only_after_it_was_read_and_used_again_only_after_it_was_taken"),
     mutation("the header behind has no memory", ELASTIC, "let last = tail.plus(units);", "let last = tail.plus(units - 1);", "elastic::memory_is_there_for_each_of_two_senders_and_the_header_behind_them"),
     mutation("a successor believes zeros", ELASTIC, "if end.has_reached(head) {", "if true {", "elastic::a_sender_that_comes_while_memory_is_taken_goes_on_behind_the_last_message"),
@@ -136,8 +136,9 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("a successor does not see offers", RECEIVE, "|at| peek_at(memory, at)", "|at| look_at(memory, at)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
-    mutation("only who has slept longest is woken", WAIT, "due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention)", "due == Due::One", "sleep::an_eager_sleeper_is_woken_although_another_is_woken_first"),
-    mutation("whoever asked eagerly is overlooked behind a later announcement", WAIT, "self.attention.load(Relaxed) != attention", "self.attention.load(Relaxed) & EAGER != 0", "sleep::an_eager_sleeper_is_woken_although_another_has_announced_after_it"),
+    mutation("who is left asleep is not woken", WAIT, "waker.left_asleep && futex::wake_one(self.granted, self.scope)", "false", "sleep::one_of_several::who_is_left_asleep_is_woken_after_the_one_before"),
+    mutation("only who has slept longest is woken", WAIT, "due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention)", "due == Due::One", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_is_woken_first"),
+    mutation("whoever asked eagerly is overlooked behind a later announcement", WAIT, "self.attention.load(Relaxed) != attention", "self.attention.load(Relaxed) & EAGER != 0", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_has_announced_after_it"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
     mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Release);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
@@ -188,8 +189,9 @@ fn every_mutation_still_fits_its_source() {
     for Mutation { name, file, from, model, .. } in all() {
         let source = fs::read_to_string(root().join(file)).unwrap();
         assert_eq!(source.matches(from).count(), 1, "{name}: `{from}` in {file}");
-        let (module, model) = model.split_once("::").unwrap();
-        let models = fs::read_to_string(root().join(format!("loom-tests/src/models/{module}.rs"))).unwrap();
+        let (module, model) = model.rsplit_once("::").unwrap();
+        let file = format!("loom-tests/src/models/{}.rs", module.replace("::", "/"));
+        let models = fs::read_to_string(root().join(file)).unwrap();
         assert!(models.contains(&format!("fn {model}()")), "{name}: there is no model {module}::{model}");
     }
 }

@@ -96,14 +96,16 @@ fn wait_for<'w>(
     !matches!(slept, Err(Errno::NOSYS | Errno::PERM | Errno::INVAL))
 }
 
-/// Wakes the one who has slept longest on `word` in this scope.
-pub(crate) fn wake_one(word: &AtomicU32, scope: Scope) {
+/// Wakes the one who has slept longest on `word` in this scope. False when nobody did.
+pub(crate) fn wake_one(word: &AtomicU32, scope: Scope) -> bool {
     match scope {
-        Scope::Shared => {
-            // It can't fail for a word that is mapped.
-            let _ = wake(word, Flags::empty(), 1);
+        // It can't fail for a word that is mapped.
+        Scope::Shared => wake(word, Flags::empty(), 1) != Ok(0),
+        Scope::Private => {
+            atomic_wait::wake_one(word);
+            // Which it does not tell.
+            true
         }
-        Scope::Private => atomic_wait::wake_one(word),
     }
 }
 

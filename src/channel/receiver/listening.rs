@@ -137,11 +137,12 @@ impl Listening {
 
     /// Wakes senders that wait for room when one of them asked for any, when half of the ring is free, or when the ring is `empty`.
     /// One of them, unless one asked for any: several that send at once take the lines from each other, and the processors from the
-    /// receiver.
+    /// receiver. Whom that has left asleep is woken, one at a time, whenever the ring is empty.
     #[inline(always)]
     pub(super) fn offer_room(&mut self, empty: bool) {
         let (memory, head) = (self.consumer.memory(), self.consumer.head());
-        let woken = Bell::of_senders(memory, self.scope).ring(&mut self.waker, |eager| {
+        let bell = Bell::of_senders(memory, self.scope);
+        let woken = bell.ring(&mut self.waker, |eager| {
             if eager || empty {
                 return Due::One;
             }
@@ -157,7 +158,7 @@ impl Listening {
             }
             if used <= capacity / 2 { Due::One } else { Due::Nobody }
         });
-        if woken {
+        if woken || empty && bell.ring_once_more(&mut self.waker) {
             memory.receiver().counts.wakes.add(1);
         }
     }
