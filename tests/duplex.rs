@@ -24,9 +24,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Answers each message with itself, to its end.
         ["echo", path] => {
             let mut duplex = ringpost::connect_duplex(path).unwrap();
@@ -107,7 +105,7 @@ fn child_process() {
         ["die-after", path, step] => handshake::connect_up_to(step, Path::new(path), &line),
         ["listen-up-to", path, step] => handshake::listen_up_to(step, Path::new(path), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// The number of descriptors of this process.

@@ -24,9 +24,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", path, number, messages] => {
             let mut sender = ringpost::connect(path).unwrap();
             let number: u64 = number.parse().unwrap();
@@ -47,7 +45,7 @@ fn child_process() {
         }
         ["damage", path] => damage(Path::new(path), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn send_letters(sender: &mut Sender, number: u64, messages: u64) {

@@ -36,9 +36,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", path, messages] => {
             let mut sender = ringpost::connect(path).unwrap();
             send_letters(&mut sender, messages.parse().unwrap());
@@ -122,7 +120,7 @@ fn child_process() {
         ["play-dead", path, ref words @ ..] => hostile::play_dead(Path::new(path), words, &line),
         ["scribble", path, seed] => hostile::scribble(Path::new(path), seed.parse().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 assert_impl_all!(Listener: Send, Sync);

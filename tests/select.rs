@@ -51,9 +51,7 @@ assert_impl_all!(SelectError: std::error::Error, Send, Sync, Copy, Into<std::io:
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Says each number on its ring or link.
         ["link", path] => {
             let mut sender = ringpost::connect(path).unwrap();
@@ -100,7 +98,7 @@ fn child_process() {
         }
         ["fork", ring] => fork_while_armed(open(ring, &line).receiver().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// Says on one way what it is told on the other, and answers when it has been said.

@@ -24,9 +24,7 @@ fn open(name: &str) -> Ring {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Writes so many bytes in pieces of many lengths, says so, and ends when it is told to.
         ["write", name, total] => {
             let mut writer = ByteWriter::new(open(name).sender().unwrap());
@@ -70,7 +68,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// A ring in this process, both its ends as streams.

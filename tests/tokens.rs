@@ -19,12 +19,10 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send-regions", path] => send_regions(path, &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn send_regions(path: &str, line: &Line) {

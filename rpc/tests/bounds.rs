@@ -52,10 +52,11 @@ impl Endless for Work {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let listener = ringpost::unnamed().capacity(1 << 20).handshake_timeout(FAR).listen(&words[0]).unwrap();
-    line.tell(0);
-    Server::on(listener).serve(EndlessServer(Work));
+    common::play_role(|words, line| {
+        let listener = ringpost::unnamed().capacity(1 << 20).handshake_timeout(FAR).listen(words[0]).unwrap();
+        line.tell(0);
+        Server::on(listener).serve(EndlessServer(Work));
+    });
 }
 
 /// A server, and the path of its socket, which are gone with this value.

@@ -154,9 +154,7 @@ fn bound_by_hand(path: &Path) -> Duplex {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Tells of each call that it gives up, and of each client that is gone.
         ["serve", path, ref how @ ..] => {
             let server = Server::on(
@@ -190,7 +188,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// A path for a socket that no other test has, gone with this value.

@@ -42,10 +42,11 @@ impl Odd for Work {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let server = Server::on(ringpost::listen(&words[0]).unwrap());
-    line.tell(0);
-    server.serve(OddServer(Work));
+    common::play_role(|words, line| {
+        let server = Server::on(ringpost::listen(words[0]).unwrap());
+        line.tell(0);
+        server.serve(OddServer(Work));
+    });
 }
 
 #[test]

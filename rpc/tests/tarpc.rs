@@ -39,21 +39,22 @@ fn wait<T>(task: impl Future<Output = T>) -> T {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let [role, path] = &words[..] else { panic!("no such role: {words:?}") };
-    if role == "idle" {
-        return idle(path);
-    }
-    assert_eq!(role, "serve");
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
-    line.tell(0);
-    let link = listener.accept_duplex().unwrap();
-    wait(async {
-        let requests = BaseChannel::with_defaults(transport(link).unwrap()).execute(Office.serve());
-        requests.for_each_concurrent(None, |answer| answer).await;
+    common::play_role(|words, line| {
+        let [role, path] = *words else { panic!("no such role: {words:?}") };
+        if role == "idle" {
+            return idle(path);
+        }
+        assert_eq!(role, "serve");
+        let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
+        line.tell(0);
+        let link = listener.accept_duplex().unwrap();
+        wait(async {
+            let requests = BaseChannel::with_defaults(transport(link).unwrap()).execute(Office.serve());
+            requests.for_each_concurrent(None, |answer| answer).await;
+        });
+        // The client has closed.
+        line.tell(1);
     });
-    // The client has closed.
-    line.tell(1);
 }
 
 /// The threads of this process that have such a name, and how often they went to sleep of themselves: so often were they awake.

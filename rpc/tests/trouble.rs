@@ -81,9 +81,7 @@ const PLENTY: u32 = 50;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         [how @ ("serve" | "durable"), path] => {
             let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap());
             line.tell(0);
@@ -126,7 +124,7 @@ fn child_process() {
             assert!(none_left, "{error}");
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// A path for a socket that no other test has, gone with this value.
