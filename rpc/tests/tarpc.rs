@@ -3,10 +3,10 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR};
+use common::{FAR, Line, place::Place};
 use futures::StreamExt;
 use ringpost_rpc::tarpc::transport;
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, time::Duration};
 use tarpc::{
     client,
     context::{self, Context},
@@ -39,22 +39,24 @@ fn wait<T>(task: impl Future<Output = T>) -> T {
 
 #[test]
 fn child_process() {
-    common::play_role(|words, line| {
-        let [role, path] = *words else { panic!("no such role: {words:?}") };
-        if role == "idle" {
-            return idle(path);
-        }
-        assert_eq!(role, "serve");
-        let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
-        line.tell(0);
-        let link = listener.accept_duplex().unwrap();
-        wait(async {
-            let requests = BaseChannel::with_defaults(transport(link).unwrap()).execute(Office.serve());
-            requests.for_each_concurrent(None, |answer| answer).await;
-        });
-        // The client has closed.
-        line.tell(1);
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
+    let [role, path] = *words else { panic!("no such role: {words:?}") };
+    if role == "idle" {
+        return idle(path);
+    }
+    assert_eq!(role, "serve");
+    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
+    line.tell(0);
+    let link = listener.accept_duplex().unwrap();
+    wait(async {
+        let requests = BaseChannel::with_defaults(transport(link).unwrap()).execute(Office.serve());
+        requests.for_each_concurrent(None, |answer| answer).await;
     });
+    // The client has closed.
+    line.tell(1);
 }
 
 /// The threads of this process that have such a name, and how often they went to sleep of themselves: so often were they awake.
@@ -93,29 +95,11 @@ fn idle(path: &str) {
     }
 }
 
-struct Place(PathBuf);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn place(name: &str) -> Place {
-    Place(std::env::temp_dir().join(format!("ringpost-tarpc-{name}-{}", std::process::id())))
-}
-
-fn serve(place: &Place) -> Child {
-    let server = Child::start(&format!("serve {}", place.0.display()));
-    assert_eq!(server.hear(), 0);
-    server
-}
-
 #[test]
 fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
-    let place = place("answers");
-    let server = serve(&place);
-    let link = ringpost::connect_duplex(&place.0).unwrap();
+    let place = Place::new();
+    let server = place.server("serve", "");
+    let link = ringpost::connect_duplex(&*place).unwrap();
     wait(async {
         let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
         let dispatch = tokio::task::spawn_local(client.dispatch);
@@ -134,18 +118,18 @@ fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
 
 #[test]
 fn a_transport_that_has_nothing_to_do_sleeps_until_it_is_dropped() {
-    let place = place("idle");
-    let server = serve(&place);
-    Child::start(&format!("idle {}", place.0.display())).finish();
+    let place = Place::new();
+    let server = place.server("serve", "");
+    place.child("idle", "").finish();
     assert_eq!(server.hear_before_the_end(), Some(1));
     server.finish();
 }
 
 #[test]
 fn the_death_of_the_server_ends_the_calls_of_its_client() {
-    let place = place("death");
-    let mut server = serve(&place);
-    let link = ringpost::connect_duplex(&place.0).unwrap();
+    let place = Place::new();
+    let mut server = place.server("serve", "");
+    let link = ringpost::connect_duplex(&*place).unwrap();
     wait(async {
         let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
         let dispatch = tokio::task::spawn_local(client.dispatch);

@@ -28,6 +28,14 @@ impl Place {
     pub fn child(&self, before: &str, after: &str) -> Child {
         Child::start(&format!("{before} {} {after}", self.display()))
     }
+
+    /// The same, when it has said that others can come.
+    #[track_caller]
+    pub fn server(&self, before: &str, after: &str) -> Child {
+        let server = self.child(before, after);
+        assert_eq!(server.hear(), 0);
+        server
+    }
 }
 
 impl std::ops::Deref for Place {
