@@ -11,7 +11,7 @@ mod regions;
 
 use common::{
     FAR, Line,
-    place::Place,
+    place::{Door, Place},
     stream::{Letter, Stream, receive_letters, send_letters},
 };
 use ringpost::{Duplex, RecvError, SendError};
@@ -151,7 +151,7 @@ fn what_is_sent_comes_back_from_the_other_process() {
 fn both_directions_are_in_order_and_complete_at_the_same_time() {
     for capacity in [4096, 1 << 20] {
         let place = Place::new();
-        let listener = ringpost::unnamed().capacity(capacity).handshake_timeout(FAR).listen(&*place).unwrap();
+        let listener = place.listen_with(ringpost::unnamed().capacity(capacity).handshake_timeout(FAR));
         let child = place.child("both-at-once", "20000");
         exchange(listener.accept_duplex().unwrap(), 20_000);
         child.finish();

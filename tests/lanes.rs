@@ -6,11 +6,11 @@ mod common;
 
 use common::{
     Child, FAR, Line,
-    place::Place,
+    place::{Door, Place},
     rings::local,
     stream::{Letter, Stream, scatter},
 };
-use ringpost::{LaneId, Lanes, LanesError, Listener, RecvError, Sender, WaitStrategy};
+use ringpost::{LaneId, Lanes, LanesError, RecvError, Sender, WaitStrategy};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
     collections::BTreeMap,
@@ -62,14 +62,14 @@ assert_impl_all!(LanesError: std::error::Error, Send, Sync, Copy, Into<std::io::
 
 /// A listener at a path of its own.
 struct Host {
-    listener: Listener,
+    listener: Door,
     place: Place,
 }
 
 impl Host {
     fn new() -> Self {
         let place = Place::new();
-        let listener = ringpost::unnamed().capacity(1 << 16).longest_message(4096).listen(&*place).unwrap();
+        let listener = place.listen_with(ringpost::unnamed().capacity(1 << 16).longest_message(4096));
         Self { listener, place }
     }
 

@@ -240,7 +240,7 @@ fn the_end_and_the_death_of_the_reader_are_a_broken_pipe() {
 #[test]
 fn a_stream_goes_over_each_direction_of_a_link() {
     let place = Place::new();
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(1 << 16));
     let path = place.to_path_buf();
     let upper = thread::spawn(move || {
         let (sender, receiver) = ringpost::connect_duplex(&path).unwrap().split();

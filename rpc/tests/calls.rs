@@ -327,7 +327,7 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
 #[test]
 fn a_server_that_says_nonsense_is_an_error_for_its_client() {
     let place = Place::new();
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     let answers =
         [(0, vec![]), (2, vec![0; 5]), (9999, vec![1; 16]), (0, vec![1; 16]), (0xffff, vec![0; 16])];
     let number = answers.len();

@@ -123,7 +123,7 @@ fn serve(path: &str, line: &Line, serve: impl FnOnce(&Server)) {
 
 /// A client, whose first call has found a server that takes each call and is lost then; that one is in the thread.
 fn forsaken(place: &Place, timeout: Duration) -> (PairsClient, thread::JoinHandle<u32>) {
-    let accepting = accept_each(&**place, |_, mut link| {
+    let accepting = accept_each(place, |_, mut link| {
         link.sender.send_kind(WELCOME, &[]).unwrap();
         // The call has come; whoever made it is left alone with it.
         let _ = link.recv();
@@ -170,10 +170,10 @@ const OTHER_VERSION: u16 = 0xff05;
 
 /// Accepts links until one greets with nothing; has `answer` answer the greetings of the others, each with its number.
 fn accept_each(
-    path: &Path,
+    place: &Place,
     mut answer: impl FnMut(u32, ringpost::Duplex) + Send + 'static,
 ) -> thread::JoinHandle<u32> {
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     thread::spawn(move || {
         for number in 0.. {
             // Whoever connects may give up at any time.
@@ -223,7 +223,7 @@ fn a_call_that_a_lost_server_may_have_done_does_not_end_as_if_nobody_had() {
     let binding = Binding::path(&*place).semantics(Semantics::AtLeastOnce).timeout(FAR);
     let accept = |longest, binding: bool| {
         let builder = ringpost::unnamed().longest_message(longest).handshake_timeout(FAR);
-        let listener = builder.listen(&*place).unwrap();
+        let listener = place.listen_with(builder);
         move || {
             let mut link = listener.accept_duplex().unwrap();
             assert_eq!(link.recv().unwrap().kind(), HELLO);
@@ -287,13 +287,13 @@ fn a_call_that_was_done_gets_its_answer_also_when_its_arguments_can_not_be_had_a
 #[test]
 fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
     let place = Place::new();
-    let accepting = accept_each(&*place, |number, mut link| match number {
+    let accepting = accept_each(&place, |number, mut link| match number {
         0..3 => {}
         _ => link.sender.send_kind(WELCOME, &[]).unwrap(),
     });
     drop(PairsClient::bind(Binding::path(&*place).timeout(FAR)).unwrap());
     assert_eq!(links_of(accepting, &*place), 4);
-    let accepting = accept_each(&*place, |_, _| {});
+    let accepting = accept_each(&place, |_, _| {});
     let patience = Duration::from_millis(20);
     let error = PairsClient::bind(Binding::path(&*place).timeout(patience)).unwrap_err();
     let is_told =
@@ -338,7 +338,7 @@ fn each_side_is_told_the_version_of_the_other() {
         assert!(link.recv().is_err());
     }
     let other = Place::new();
-    let accepting = accept_each(&*other, |number, mut link| {
+    let accepting = accept_each(&other, |number, mut link| {
         let words: &[u8] = if number == 0 { &[9, 0, 0, 0] } else { &[9] };
         link.sender.send_kind(OTHER_VERSION, words).unwrap();
     });
