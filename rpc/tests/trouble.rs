@@ -12,7 +12,14 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
-use std::{fs::File, path::Path, sync::Mutex, thread, time::Duration};
+use std::{
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
 use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
 #[ringpost_rpc::interface]
@@ -214,6 +221,16 @@ fn a_forked_child_does_not_go_on_with_its_parents_session() {
     assert_in_fork(|| matches!(client.nothing(), Err(CallError::Forked)));
     drop(client);
     links_of(accepting, &*place);
+}
+
+#[test]
+fn a_forked_child_does_not_serve_in_its_parents_place() {
+    let place = Place::new();
+    let server = Server::on(ringpost::listen(&*place).unwrap());
+    assert_in_fork(|| {
+        let panic = catch_unwind(AssertUnwindSafe(|| server.serve(PairsServer(Work)))).unwrap_err();
+        panic.downcast_ref::<&str>().is_some_and(|why| why.contains("the listener belongs to the parent"))
+    });
 }
 
 /// What a successor says of the call is not all that can be said of it.
