@@ -99,7 +99,10 @@ impl Older {
     fn words(&self) -> String {
         let path = self.path.display();
         match &self.recorded.run {
-            Some(run) => format!("{path}: {}; Linux {}, ringpost {}", run.command, run.kernel, run.version),
+            Some(run) => {
+                let Run { command, kernel, version, .. } = run;
+                format!("{path}: {command}; Linux {kernel}, ringpost {version}, measured: {}", run.when())
+            }
             None => format!("{path}, which does not say on which machine it was measured"),
         }
     }
