@@ -239,7 +239,7 @@ fn large_arguments_and_results_go_by_region() {
 fn a_region_of_a_call_that_was_given_up_is_not_taken_for_the_next_ones() {
     let place = Place::new();
     let _server = place.server("serve", "");
-    let mut link = bound_by_hand(&*place);
+    let mut link = bound_by_hand(&place);
     // More than are kept.
     (0..40).for_each(|_| link.send_region(&region(9, 1)).unwrap());
     link.send_region(&region(1, 2)).unwrap();
@@ -301,14 +301,14 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
         assert!(link.recv().is_err());
     }
     for messages in after_hello {
-        let mut link = bound_by_hand(&*place);
+        let mut link = bound_by_hand(&place);
         for (kind, bytes) in messages {
             link.sender.send_kind(*kind, bytes).unwrap();
         }
         assert!(link.recv().is_err(), "{messages:?}");
     }
     // Arguments that are none, and methods that do not exist, are refused: the client may go on.
-    let mut link = bound_by_hand(&*place);
+    let mut link = bound_by_hand(&place);
     for length in 0..whole {
         for method in [0, 1, 2, 3, 4, 10, 0x7fff, 0xfeff] {
             link.sender.send_kind(method, &call(0, &vec![0x11; length])).unwrap();

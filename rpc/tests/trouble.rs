@@ -209,7 +209,7 @@ fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
     let (client, accepting) = forsaken(&place, Duration::from_millis(300));
     drop(client);
     // It pauses for 1, 2, 4, 8, 16, 32, and then 50 ms each.
-    let links = links_of(accepting, &*place);
+    let links = links_of(accepting, &place);
     assert!((1..=14).contains(&links), "{links} links");
 }
 
@@ -220,7 +220,7 @@ fn a_forked_child_does_not_go_on_with_its_parents_session() {
     let (mut client, accepting) = forsaken(&place, Duration::from_millis(100));
     assert_in_fork(|| matches!(client.nothing(), Err(CallError::Forked)));
     drop(client);
-    links_of(accepting, &*place);
+    links_of(accepting, &place);
 }
 
 #[test]
@@ -309,14 +309,14 @@ fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
         _ => link.sender.send_kind(WELCOME, &[]).unwrap(),
     });
     drop(PairsClient::bind(Binding::path(&*place).timeout(FAR)).unwrap());
-    assert_eq!(links_of(accepting, &*place), 4);
+    assert_eq!(links_of(accepting, &place), 4);
     let accepting = accept_each(&place, |_, _| {});
     let patience = Duration::from_millis(20);
     let error = PairsClient::bind(Binding::path(&*place).timeout(patience)).unwrap_err();
     let is_told =
         matches!(error, BindError::Lost | BindError::TimedOut | BindError::Open(OpenError::Link(_)));
     assert!(is_told, "{error}");
-    assert!(links_of(accepting, &*place) >= 1);
+    assert!(links_of(accepting, &place) >= 1);
 }
 
 #[test]
@@ -364,5 +364,5 @@ fn each_side_is_told_the_version_of_the_other() {
     assert!(matches!(error, BindError::Version { ours: 1, theirs: 9 }), "{error}");
     assert!(error.to_string().contains("version 9") && error.to_string().contains("version 1"), "{error}");
     assert!(matches!(bind(), BindError::Protocol));
-    assert_eq!(links_of(accepting, &*other), 2);
+    assert_eq!(links_of(accepting, &other), 2);
 }
