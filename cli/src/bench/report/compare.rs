@@ -157,6 +157,9 @@ impl Pair {
 
     /// By how much it has become faster or slower.
     pub fn now(&self, row: &Row) -> String {
+        if self.new == self.old {
+            return "the same".into();
+        }
         let ratio = (self.new / self.old).max(self.old / self.new);
         format!("{ratio:.2} × {}", if self.faster(row) { "faster" } else { "slower" })
     }
@@ -199,6 +202,8 @@ mod tests {
         let pair = Pair { row: 0, old: 100.0, new: 50.0, spreads: Spreads::Apart };
         assert_eq!(pair.now(&row("pipe", 8, 50.0)), "2.00 × faster");
         assert_eq!(pair.now(&rate), "2.00 × slower");
+        let same = Pair { old: 50.0, ..pair };
+        assert_eq!([same.now(&row("pipe", 8, 50.0)), same.now(&rate)], ["the same"; 2]);
     }
 
     #[test]
