@@ -61,9 +61,7 @@ assert_not_impl_any!(Reservation<'static, Untrusted>: Deref);
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["alone", ring, "one"] => cost::stream_alone::<Single>(&open(ring, &line)),
         ["alone", ring, _] => cost::stream_alone::<Many>(&open(ring, &line)),
         ["stream", ring, "one"] => cost::send_sealed::<Single>(&open(ring, &line), &line),
@@ -87,7 +85,7 @@ fn child_process() {
             open(ring, &line).sender().unwrap().send(&std::process::id().to_ne_bytes()).unwrap();
         }
         _ => panic!("unknown role {words:?}"),
-    }
+    });
 }
 
 /// Polls until it is so; panics when it never becomes so.

@@ -114,9 +114,7 @@ impl Drop for Scene {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["hold", place, name] => {
             let ring = builder(name).open().unwrap();
             let _receiver = (place == "receiver").then(|| ring.receiver().unwrap());
@@ -127,5 +125,5 @@ fn child_process() {
         ["fill", directory] => fill_a_small_tmpfs(Path::new(directory), &line),
         ["stranger", directory] => come_as_a_stranger(Path::new(directory)),
         _ => panic!("{words:?}"),
-    }
+    });
 }

@@ -106,10 +106,12 @@ fn fill(publisher: &mut Publisher, stream: &Stream, first: u64, mut after: impl 
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
     let stream = stream();
-    match words[..] {
+    match *words {
         ["subscribe", ring] => {
             let mut subscriber = open(ring, &line).subscriber().unwrap();
             line.tell(0);

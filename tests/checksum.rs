@@ -20,13 +20,11 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["one", ring, way] => say_all::<Single>(ring, way, &line),
         ["many", ring, way] => say_all::<Many>(ring, way, &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// Sends a message of each length that it hears, and answers.

@@ -19,13 +19,11 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["one", ring] => say_all::<Single>(ring, &line),
         ["many", ring] => say_all::<Many>(ring, &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// Sends a message of each length that it hears, of the kind of its length, and answers.

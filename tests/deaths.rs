@@ -31,9 +31,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", ring, kind, first, step, ref most @ ..] => {
             let (ring, acknowledge) = (open(ring, &line), File::from(line.take()));
             let first = first.parse().unwrap();
@@ -82,7 +80,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// Message `number`: 8 to 600 bytes.

@@ -11,7 +11,7 @@ mod regions;
 
 use common::{
     FAR, Line,
-    place::Place,
+    place::{Door, Place},
     stream::{Letter, Stream, receive_letters, send_letters},
 };
 use ringpost::{Duplex, RecvError, SendError};
@@ -24,9 +24,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Answers each message with itself, to its end.
         ["echo", path] => {
             let mut duplex = ringpost::connect_duplex(path).unwrap();
@@ -107,7 +105,7 @@ fn child_process() {
         ["die-after", path, step] => handshake::connect_up_to(step, Path::new(path), &line),
         ["listen-up-to", path, step] => handshake::listen_up_to(step, Path::new(path), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// The number of descriptors of this process.
@@ -153,7 +151,7 @@ fn what_is_sent_comes_back_from_the_other_process() {
 fn both_directions_are_in_order_and_complete_at_the_same_time() {
     for capacity in [4096, 1 << 20] {
         let place = Place::new();
-        let listener = ringpost::unnamed().capacity(capacity).handshake_timeout(FAR).listen(&*place).unwrap();
+        let listener = place.listen_with(ringpost::unnamed().capacity(capacity).handshake_timeout(FAR));
         let child = place.child("both-at-once", "20000");
         exchange(listener.accept_duplex().unwrap(), 20_000);
         child.finish();

@@ -30,9 +30,7 @@ const LEAST: u64 = 256 << 10;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", ring, kind, first] => {
             let (ring, acknowledge) = (open(ring, &line), File::from(line.take()));
             let first = first.parse().unwrap();
@@ -61,7 +59,7 @@ fn child_process() {
         ["fill"] => fill_a_small_tmpfs(&line),
         ["attach"] => attach_where_no_memory_is(&line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// Message `number`: 8 to 20,000 bytes.

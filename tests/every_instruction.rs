@@ -42,13 +42,12 @@ use victim::{LENGTHS, Operation, put_all};
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    match words[0].as_str() {
+    common::play_role(|words, line| match words[0] {
         "mailbox" => mailbox::serve(&line),
         "broadcast" => broadcast::serve(&line),
         "rendezvous" => handing_over::serve(&line),
         _ => victim::serve(&line),
-    }
+    });
 }
 
 /// What lies in a ring, and what the victim does with it.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    Child,
+    Child, Line,
     filter::refuse,
     rings::{Shared, Way, child_at, open},
 };
@@ -26,9 +26,11 @@ const THREAD: usize = 1;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let [end, ring, refused] = words[..] else { panic!("no such role: {words:?}") };
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
+    let [end, ring, refused] = *words else { panic!("no such role: {words:?}") };
     let ring = open(ring, &line);
     if let Ok(number) = refused.parse::<usize>() {
         refuse(REFUSALS[number]);

@@ -38,9 +38,7 @@ assert_impl_all!(ringpost::Taking: Send, Unpin, std::fmt::Debug);
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Says each number on the ring, until there are no more.
         ["one", ring] => say_all::<Single>(ring, &line),
         ["many", ring] => say_all::<Many>(ring, &line),
@@ -78,7 +76,7 @@ fn child_process() {
             line.tell(number_of(&block_on(receiving).unwrap().to_vec()));
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn say_all<K: Attach>(ring: &str, line: &Line) {

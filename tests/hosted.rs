@@ -18,13 +18,11 @@ const MESSAGES: u32 = 5000;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", os_id] => send_all(&open(os_id), &line),
         ["attach", os_id, kind] => attach_and_wait(&open(os_id), kind, &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn segment() -> Shmem {

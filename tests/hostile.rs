@@ -48,10 +48,12 @@ use words::{IMPOSSIBLE, INIT, Noise, RECEIVER_AREA, SENDERS_AREA, SLOT, SLOTS, S
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
     let number = |word: &str| word.parse().unwrap();
-    match words[..] {
+    match *words {
         ["hostile", ring, seed] => Hostile::at(&open(ring, &line), number(seed)).write_for_ever(&line),
         ["renaming", ring] => claim_in_many_names(&open(ring, &line), &line),
         ["victim", ring, kind, side, seed, operations] => {

@@ -55,10 +55,12 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
     let number = |word: &str| word.parse::<u64>().unwrap();
-    match words[..] {
+    match *words {
         ["conduct", ring, kind, senders, seed, kills] => {
             let ring = open(ring, &line);
             let mut campaign = Campaign::new(ring, kind == "many", number(senders), number(seed));

@@ -6,11 +6,11 @@ mod common;
 
 use common::{
     Child, FAR, Line,
-    place::Place,
+    place::{Door, Place},
     rings::local,
     stream::{Letter, Stream, scatter},
 };
-use ringpost::{LaneId, Lanes, LanesError, Listener, RecvError, Sender, WaitStrategy};
+use ringpost::{LaneId, Lanes, LanesError, RecvError, Sender, WaitStrategy};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", path, number, messages] => {
             let mut sender = ringpost::connect(path).unwrap();
             let number: u64 = number.parse().unwrap();
@@ -47,7 +45,7 @@ fn child_process() {
         }
         ["damage", path] => damage(Path::new(path), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn send_letters(sender: &mut Sender, number: u64, messages: u64) {
@@ -64,14 +62,14 @@ assert_impl_all!(LanesError: std::error::Error, Send, Sync, Copy, Into<std::io::
 
 /// A listener at a path of its own.
 struct Host {
-    listener: Listener,
+    listener: Door,
     place: Place,
 }
 
 impl Host {
     fn new() -> Self {
         let place = Place::new();
-        let listener = ringpost::unnamed().capacity(1 << 16).longest_message(4096).listen(&*place).unwrap();
+        let listener = place.listen_with(ringpost::unnamed().capacity(1 << 16).longest_message(4096));
         Self { listener, place }
     }
 

@@ -20,9 +20,7 @@ fn small(builder: Builder) -> Builder {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["punch", name] => work_over_holes(name, &line),
         ["receive", name] => {
             let mut receiver = builder(name).open().unwrap().receiver().unwrap();
@@ -31,7 +29,7 @@ fn child_process() {
             let _ = receiver.try_recv().map(drop);
         }
         _ => panic!("{words:?}"),
-    }
+    });
 }
 
 #[test]

@@ -21,16 +21,14 @@ fn assert_not_found<T>(result: Result<T, OpenError>) {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["make", lifetime, name] => make(lifetime, name, &line),
         ["race", name] => race(name, &line),
         ["flicker", name] => flicker(name, &line),
         ["look", name] => look(name),
         ["descriptors", name] => line.tell(descriptors_of(name)),
         _ => panic!("{words:?}"),
-    }
+    });
 }
 
 // With its maker, or without.

@@ -30,9 +30,7 @@ fn small(name: &str) -> Builder {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["descriptors", name] => descriptors(name),
         ["addresses", name] => addresses(name),
         ["threads", name, how] => threads(name, how, &line),
@@ -45,7 +43,7 @@ fn child_process() {
         ["tight", name, room] => tight(name, room.parse().unwrap()),
         ["container", name] => container(name, &line),
         _ => panic!("{words:?}"),
-    }
+    });
 }
 
 /// Lowers a limit of this process.

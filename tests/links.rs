@@ -36,9 +36,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", path, messages] => {
             let mut sender = ringpost::connect(path).unwrap();
             send_letters(&mut sender, messages.parse().unwrap());
@@ -122,7 +120,7 @@ fn child_process() {
         ["play-dead", path, ref words @ ..] => hostile::play_dead(Path::new(path), words, &line),
         ["scribble", path, seed] => hostile::scribble(Path::new(path), seed.parse().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 assert_impl_all!(Listener: Send, Sync);
@@ -152,7 +150,7 @@ fn end_of(receiver: &mut Receiver<Untrusted>) -> RecvError {
 fn every_message_comes_through_with_its_sender_and_then_the_end() {
     for capacity in [4096, 1 << 20] {
         let place = Place::new();
-        let listener = ringpost::unnamed().capacity(capacity).listen(&*place).unwrap();
+        let listener = place.listen_with(ringpost::unnamed().capacity(capacity));
         let sender = place.child("send", "20000");
         let mut receiver = listener.accept().unwrap();
         assert_eq!(receiver.capacity(), capacity);
@@ -199,7 +197,7 @@ fn a_receiver_that_closes_at_once_is_told_to_the_sender() {
 #[test]
 fn all_that_a_killed_sender_had_sent_is_received_and_then_its_death() {
     let place = Place::new();
-    let listener = ringpost::unnamed().capacity(1 << 20).longest_message(4096).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(1 << 20).longest_message(4096));
     let mut sender = place.child("hold", "100");
     let mut receiver = listener.accept().unwrap();
     sender.hear();
@@ -321,7 +319,7 @@ fn every_operation_writes_to_its_own_half_only() {
 #[test]
 fn values_of_one_type_go_over_a_link() {
     let place = Place::new();
-    let listener = ringpost::unnamed().fixed::<u64>().listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().fixed::<u64>());
     let path = place.to_path_buf();
     let sending = thread::spawn(move || {
         let other = ringpost::unnamed().fixed::<u32>().connect(&path);
@@ -339,7 +337,7 @@ fn values_of_one_type_go_over_a_link() {
 fn positions_begin_again_on_a_link_too() {
     let place = Place::new();
     let near_the_wrap = (1 << 56) - 100;
-    let listener = ringpost::unnamed().capacity(4096).start_position(near_the_wrap).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(4096).start_position(near_the_wrap));
     let sender = place.child("send", "1000");
     let mut receiver = listener.accept().unwrap();
     receive_letters(&mut receiver, 1000);

@@ -67,10 +67,12 @@ fn tag(letter: &Letter) -> u64 {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
     let mailbox = |ring| open(ring, &line).mailbox().unwrap();
-    match words[..] {
+    match *words {
         ["send", ring, kind, messages] => {
             let (mut mailbox, kind) = (mailbox(ring), kind.parse().unwrap());
             for number in 0..messages.parse().unwrap() {

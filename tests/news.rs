@@ -16,9 +16,7 @@ const LENGTH: usize = 100;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["reserve", ring, length] => {
             let mut sender = open(ring, &line).multi_sender().unwrap();
             let reservation = sender.reserve(length.parse().unwrap()).unwrap();
@@ -39,7 +37,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn many_senders() -> Shared {

@@ -26,9 +26,7 @@ const TOLD: u64 = 200;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Registers as often as it hears something, and says whether it was registered already; says what it is told.
         ["be-told", name] => {
             let mut queue = mq_open(name, O_RDWR, 0, None).unwrap();
@@ -60,7 +58,7 @@ fn child_process() {
             line.tell(0);
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn register(queue: &mut Mqd, name: &str, line: &Arc<Line>) -> u64 {

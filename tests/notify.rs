@@ -19,8 +19,10 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
     let mut queue = mq_open(words[1], O_RDWR, 0, None).unwrap();
     match words[0] {
         // Registers, takes it back, or says whether it is registered, as it is told; says what it is told.

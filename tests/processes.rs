@@ -39,9 +39,7 @@ use std::{collections::HashMap, fmt, ops::Range, thread};
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["server", case, ref rings @ ..] => with_kinds(case, rings, &line, Work { client: None }),
         ["client", number, case, ref rings @ ..] => {
             with_kinds(case, rings, &line, Work { client: Some(number.parse().unwrap()) })
@@ -59,7 +57,7 @@ fn child_process() {
             receive_some(&open(ring, &line), from.parse().unwrap()..to.parse().unwrap(), &line)
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 // ---- the matrix ----

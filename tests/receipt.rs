@@ -15,9 +15,7 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Releases one message for each number that it hears.
         ["take", ring] => {
             let mut receiver = attach(ring, &line);
@@ -32,7 +30,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn attach(ring: &str, line: &Line) -> Receiver {

@@ -41,12 +41,10 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["poll", ring] => poll_in_vain(ring, &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn poll_in_vain(ring: &str, line: &Line) {

@@ -28,9 +28,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Sends a number, and tells what became of it.
         ["send", ring, kind] => {
             let ring = open(ring, &line);
@@ -72,7 +70,7 @@ fn child_process() {
             outcomes.into_iter().for_each(|outcome| line.tell(outcome));
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn hander<K: OneReceiver>(

@@ -17,9 +17,7 @@ const LARGE: usize = 3000;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["reserve", ring] => {
             let mut sender = open(ring, &line).multi_sender().unwrap();
             std::mem::forget(sender.reserve(LARGE).unwrap());
@@ -27,7 +25,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// The sender gives up a large message, sends what `between` sends, and waits for room for another large one, until it sleeps

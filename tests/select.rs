@@ -16,13 +16,13 @@ use common::{
     Child, FAR, Line,
     filter::refuse,
     fork::assert_in_fork,
-    place::Place,
+    place::{Door, Place},
     rings::{Shared, Way, child_at, local, open, small_rings},
     stream::scatter,
 };
 use ringpost::{
-    Builder, Dispatcher, Interest, Lanes, LanesError, Listener, Readiness, Receiver, RecvError, Select,
-    SelectError, Source, SourceId, Stop, Subscriber, Trusted, WaitStrategy,
+    Builder, Dispatcher, Interest, Lanes, LanesError, Readiness, Receiver, RecvError, Select, SelectError,
+    Source, SourceId, Stop, Subscriber, Trusted, WaitStrategy,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
@@ -51,9 +51,7 @@ assert_impl_all!(SelectError: std::error::Error, Send, Sync, Copy, Into<std::io:
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Says each number on its ring or link.
         ["link", path] => {
             let mut sender = ringpost::connect(path).unwrap();
@@ -81,7 +79,7 @@ fn child_process() {
         ["idle", path] => idle(path),
         ["idle-with-pipe", path] => idle_with_pipe(path),
         ["refused", path, number] => {
-            let listener = ringpost::unnamed().capacity(1 << 16).listen(path).unwrap();
+            let listener = Door(ringpost::unnamed().capacity(1 << 16).listen(path).unwrap());
             refuse(REFUSALS[number.parse::<usize>().unwrap()]);
             hear_of_all(&listener, &line);
         }
@@ -100,7 +98,7 @@ fn child_process() {
         }
         ["fork", ring] => fork_while_armed(open(ring, &line).receiver().unwrap(), &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// Says on one way what it is told on the other, and answers when it has been said.
@@ -115,14 +113,14 @@ fn number_of(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(bytes.try_into().unwrap())
 }
 
-fn listener() -> Listener {
+fn listener() -> Door {
     // It removes its socket itself.
     let path = Place::new().to_path_buf();
-    ringpost::unnamed().capacity(1 << 16).listen(path).unwrap()
+    Door(ringpost::unnamed().capacity(1 << 16).listen(path).unwrap())
 }
 
 /// A child with a link, and its receiver.
-fn linked(listener: &Listener) -> (Child, Receiver) {
+fn linked(listener: &Door) -> (Child, Receiver) {
     let child = Child::start(&format!("link {}", listener.path().display()));
     let receiver = listener.accept().unwrap();
     child.hear();
@@ -212,7 +210,7 @@ fn drop_while_armed() {
 
 /// Armed, with a sender that is alive and says nothing: nobody wakes up.
 fn idle(path: &str) {
-    let listener = ringpost::unnamed().listen(path).unwrap();
+    let listener = Door(ringpost::unnamed().listen(path).unwrap());
     let ring = Shared::new(Way::Inherit, |builder: Builder| builder.capacity(1 << 16).many_senders(2));
     let (_linked, receiver) = linked(&listener);
     let _sending = sending(&ring, "many");
@@ -233,7 +231,7 @@ fn idle(path: &str) {
 
 /// The same for a select that has a descriptor.
 fn idle_with_pipe(path: &str) {
-    let listener = ringpost::unnamed().listen(path).unwrap();
+    let listener = Door(ringpost::unnamed().listen(path).unwrap());
     let (_linked, receiver) = linked(&listener);
     let (_piped, pipe) = piped();
     let mut select = Select::new();
@@ -298,7 +296,7 @@ fn hear_without_a_thread() {
 }
 
 /// Hears of messages over a link and of a pipe, and of the death of who is at the other end of the link.
-fn hear_of_all(listener: &Listener, line: &Line) {
+fn hear_of_all(listener: &Door, line: &Line) {
     let mut select = Select::new();
     line.tell(0);
     let (key, pipe) = (select.add(listener.accept().unwrap()).unwrap(), line.take());

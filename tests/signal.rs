@@ -78,8 +78,10 @@ fn ring() -> Shared {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
     let ring = open(words[1], &line);
     SENDER.set(SignalSender::new(ring.multi_sender().unwrap()).unwrap()).unwrap();
     match words[0] {

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{
-    Child, FAR,
+    Child, FAR, Line,
     rings::{Attach, Shared, Way, child_at, open},
     stream::Stream,
 };
@@ -20,9 +20,11 @@ const LONGEST: usize = 4096;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let ["send", ring, number, messages] = words[..] else { panic!("no such role: {words:?}") };
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
+    let ["send", ring, number, messages] = *words else { panic!("no such role: {words:?}") };
     let (ring, number, messages) = (open(ring, &line), number.parse().unwrap(), messages.parse().unwrap());
     match ring.info().many_senders {
         None => send::<Single>(ring, number, messages),

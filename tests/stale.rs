@@ -55,9 +55,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send", name] => {
             let ring = small(name).create().unwrap();
             let mut sender = ring.sender().unwrap();
@@ -75,7 +73,7 @@ fn child_process() {
         }
         ["become", name] => become_another(name, &line),
         _ => panic!("{words:?}"),
-    }
+    });
 }
 
 // ---- left by a crash ----

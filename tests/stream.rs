@@ -24,9 +24,7 @@ fn open(name: &str) -> Ring {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Writes so many bytes in pieces of many lengths, says so, and ends when it is told to.
         ["write", name, total] => {
             let mut writer = ByteWriter::new(open(name).sender().unwrap());
@@ -70,7 +68,7 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 /// A ring in this process, both its ends as streams.
@@ -242,7 +240,7 @@ fn the_end_and_the_death_of_the_reader_are_a_broken_pipe() {
 #[test]
 fn a_stream_goes_over_each_direction_of_a_link() {
     let place = Place::new();
-    let listener = ringpost::unnamed().capacity(1 << 16).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(1 << 16));
     let path = place.to_path_buf();
     let upper = thread::spawn(move || {
         let (sender, receiver) = ringpost::connect_duplex(&path).unwrap().split();

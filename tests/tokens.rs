@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{FAR, Line};
+use common::{Line, place::Place};
 use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, fork},
@@ -19,12 +19,10 @@ use std::{
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         ["send-regions", path] => send_regions(path, &line),
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
 fn send_regions(path: &str, line: &Line) {
@@ -40,9 +38,9 @@ fn send_regions(path: &str, line: &Line) {
 
 #[test]
 fn a_childs_wish_for_a_region_is_refused_and_the_parent_gets_it() {
-    let path = std::env::temp_dir().join(format!("ringpost-tokens-{}", std::process::id()));
-    let listener = ringpost::unnamed().capacity(4096).handshake_timeout(FAR).listen(&path).unwrap();
-    let sender = common::Child::start(&format!("send-regions {}", path.display()));
+    let place = Place::new();
+    let listener = place.listen();
+    let sender = place.child("send-regions", "");
     let mut duplex = listener.accept_duplex().unwrap();
     sender.hear();
     let message = duplex.recv().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -217,9 +218,13 @@ fn what_a_mechanism_cannot_carry_is_a_row_with_the_limit() {
 
 #[test]
 fn the_table_names_environment_and_command() {
+    let before = SystemTime::now() - Duration::from_secs(1);
     let output = run(&["--quick", "--pin", "same", "--sizes", "8", "--mechanisms", "pipe", "--rounds", "1"]);
     assert!(output.status.success(), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).unwrap();
+    let when = text.split("measured: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let when = humantime::parse_rfc3339(when).unwrap();
+    assert!((before..=SystemTime::now()).contains(&when), "{text}");
     assert!(text.contains("Linux") && text.contains("bench --quick --pin same"), "{text}");
     assert!(text.contains("same-core") && text.contains("Not measured"), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours");

@@ -542,6 +542,21 @@ fn a_run_beside_something_else_is_called_that() {
 }
 
 #[test]
+fn the_page_and_the_table_say_when_the_run_was_measured() {
+    const WHEN: &str = "2026-01-31T23:59:59Z";
+    let scratch = Scratch::new("when");
+    let (page, copy) = (scratch.path("page.html"), scratch.path("copy.jsonl"));
+    let head = format!("\"run\":{{\"measured\":\"{WHEN}\",");
+    let dated = changed(&scratch, "dated.jsonl", |run| run.replacen("\"run\":{", &head, 1));
+    for (run, said) in [(RUN, "measured: not recorded".into()), (&dated, format!("measured: {WHEN}"))] {
+        let output = bench(&["--from", run, "--report", &page, "--save", &copy]);
+        assert!(fs::read_to_string(&page).unwrap().contains(&said), "{said}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(&said), "{said}");
+        assert_eq!(fs::read_to_string(&copy).unwrap().contains(WHEN), run == dated);
+    }
+}
+
+#[test]
 fn the_page_says_what_was_not_asked_for() {
     let scratch = Scratch::new("asked");
     let page = scratch.path("page.html");

@@ -13,7 +13,9 @@ use crate::{
     semantics::Semantics,
     wire::{self, Again, AnswerHeader, CallHeader, Hello, Luggage, Unclaimed},
 };
-use ringpost::{Duplex, Listener, Message, OpenError, PeerCredentials, Region, SendError, WaitStrategy};
+use ringpost::{
+    Duplex, LinkError, Listener, Message, OpenError, PeerCredentials, Region, SendError, WaitStrategy,
+};
 use std::{
     cell::Cell,
     fmt,
@@ -121,6 +123,9 @@ impl Server {
 
     /// Answers calls for ever, at most once or at least once each. Each client gets its own clone of the service; what they
     /// share is behind an [`Arc`]. After a panic of a method, its client gets a new clone.
+    ///
+    /// # Panics
+    /// In a child that was forked after the listener began to listen: it is its parent's.
     pub fn serve<S: Service + Clone + Send + 'static>(&self, service: S) -> ! {
         self.accept(|| Volatile { service: service.clone(), initial: service.clone() })
     }
@@ -129,7 +134,7 @@ impl Server {
     /// together with the answer.
     ///
     /// # Panics
-    /// In a child that was forked after the state was opened: it is its parent's.
+    /// In a child that was forked after the state was opened, or the listener began to listen: they are its parent's.
     pub fn serve_exactly_once<S>(&self, durable: Durable<S::Implementation>) -> !
     where
         S: Service + 'static,
@@ -164,6 +169,9 @@ impl Server {
                     };
                     // Without a thread for it the client learns that it was lost.
                     let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(converse);
+                }
+                Err(OpenError::Link(LinkError::Forked)) => {
+                    panic!("the listener belongs to the parent of this process")
                 }
                 Err(error) => {
                     self.observer.tell(&Event::NotAccepted(&error));

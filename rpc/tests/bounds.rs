@@ -3,10 +3,9 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR};
+use common::{FAR, place::Place};
 use ringpost_rpc::{Binding, CallError, Description, Refusal, Server};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 #[derive(Serialize, Deserialize, Clone, Default, Debug)]
 struct List(Option<Box<List>>);
@@ -52,47 +51,27 @@ impl Endless for Work {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let listener = ringpost::unnamed().capacity(1 << 20).handshake_timeout(FAR).listen(&words[0]).unwrap();
-    line.tell(0);
-    Server::on(listener).serve(EndlessServer(Work));
+    common::play_role(|words, line| {
+        let listener = ringpost::unnamed().capacity(1 << 20).handshake_timeout(FAR).listen(words[1]).unwrap();
+        line.tell(0);
+        Server::on(listener).serve(EndlessServer(Work));
+    });
 }
 
-/// A server, and the path of its socket, which are gone with this value.
-struct Place {
-    path: PathBuf,
-    _server: Child,
+fn bind(place: &Place) -> EndlessClient {
+    EndlessClient::bind(Binding::path(&**place)).unwrap()
 }
 
-impl Place {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringpost-rpc-{name}-{}", std::process::id()));
-        let server = Child::start(path.to_str().unwrap());
-        assert_eq!(server.hear(), 0);
-        Self { path, _server: server }
-    }
-
-    fn bind(&self) -> EndlessClient {
-        EndlessClient::bind(Binding::path(&self.path)).unwrap()
-    }
-
-    /// The answer's kind, when a client sends these arguments whatever they are.
-    fn call_by_hand(&self, method: u16, arguments: &[u8]) -> u16 {
-        let mut link = ringpost::connect_duplex(&self.path).unwrap();
-        let interface = Description::of::<EndlessInterface>().hash().to_ne_bytes();
-        let hello = [&1u64.to_ne_bytes()[..], &interface, &[1; 16]].concat();
-        link.sender.send_kind(0xff00, &hello).unwrap();
-        assert_eq!(link.recv().unwrap().kind(), 0xff02);
-        let header = [1u64, 0, 0].map(u64::to_ne_bytes).concat();
-        link.sender.send_kind(method, &[&header, arguments].concat()).unwrap();
-        link.recv().unwrap().kind()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
+/// The answer's kind, when a client sends these arguments whatever they are.
+fn call_by_hand(place: &Place, method: u16, arguments: &[u8]) -> u16 {
+    let mut link = ringpost::connect_duplex(&**place).unwrap();
+    let interface = Description::of::<EndlessInterface>().hash().to_ne_bytes();
+    let hello = [&1u64.to_ne_bytes()[..], &interface, &[1; 16]].concat();
+    link.sender.send_kind(0xff00, &hello).unwrap();
+    assert_eq!(link.recv().unwrap().kind(), 0xff02);
+    let header = [1u64, 0, 0].map(u64::to_ne_bytes).concat();
+    link.sender.send_kind(method, &[&header, arguments].concat()).unwrap();
+    link.recv().unwrap().kind()
 }
 
 const DONE: u16 = 0;
@@ -100,8 +79,9 @@ const MALFORMED: u16 = 3;
 
 #[test]
 fn a_value_without_an_end_is_malformed_and_harms_no_server() {
-    let place = Place::new("deep");
-    let mut client = place.bind();
+    let place = Place::new();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     // One wrapper and one `Some` for each, and the wrapper of the last one: 128 levels.
     assert_eq!(client.length(List::of(63)).unwrap(), 63);
     let error = client.length(List::of(64)).unwrap_err();
@@ -109,7 +89,7 @@ fn a_value_without_an_end_is_malformed_and_harms_no_server() {
     assert!(error.to_string().contains("128 levels"), "{error}");
     for length in [64, 200_000] {
         let bytes = [&vec![1; length][..], &[0]].concat();
-        assert_eq!(place.call_by_hand(0, &bytes), MALFORMED, "{length} levels");
+        assert_eq!(call_by_hand(&place, 0, &bytes), MALFORMED, "{length} levels");
     }
     assert!(matches!(client.list(64), Err(CallError::Refused(Refusal::Malformed))));
     assert!(client.list(63).unwrap().0.is_some());
@@ -117,8 +97,9 @@ fn a_value_without_an_end_is_malformed_and_harms_no_server() {
 
 #[test]
 fn many_elements_of_no_size_come_back_and_more_than_the_bound_keep_nobody_busy() {
-    let place = Place::new("empty");
-    let mut client = place.bind();
+    let place = Place::new();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     for count in [0, 1, 1000, 1 << 16] {
         assert_eq!(client.plain(vec![(); count]).unwrap().len(), count);
         assert_eq!(client.written(vec![Nothing; count]).unwrap().len(), count);
@@ -129,11 +110,11 @@ fn many_elements_of_no_size_come_back_and_more_than_the_bound_keep_nobody_busy()
         assert!(matches!(error, CallError::Argument(_)), "{error}");
         assert!(error.to_string().contains("no size"), "{error}");
     }
-    assert_eq!(place.call_by_hand(2, &3usize.to_ne_bytes()), DONE);
+    assert_eq!(call_by_hand(&place, 2, &3usize.to_ne_bytes()), DONE);
     for more in [more, usize::MAX] {
-        assert_eq!(place.call_by_hand(2, &more.to_ne_bytes()), MALFORMED, "{more}");
+        assert_eq!(call_by_hand(&place, 2, &more.to_ne_bytes()), MALFORMED, "{more}");
     }
     // As postcard writes the largest number.
-    assert_eq!(place.call_by_hand(3, &[&[0xff; 9][..], &[1]].concat()), MALFORMED);
+    assert_eq!(call_by_hand(&place, 3, &[&[0xff; 9][..], &[1]].concat()), MALFORMED);
     assert_eq!(client.plain(vec![(); 2]).unwrap().len(), 2);
 }

@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR, Line};
+use common::{Child, FAR, Line, place::Place};
 use ringpost::{Duplex, Region, RegionMut};
 use ringpost_rpc::{
     BindError, Binding, CallError, Context, Description, Done, Event, Refusal, Semantics, Server, registry,
@@ -12,11 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    path::Path,
+    sync::{Arc, Mutex, OnceLock},
     thread,
     time::Duration,
 };
@@ -154,9 +151,7 @@ fn bound_by_hand(path: &Path) -> Duplex {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    common::play_role(|words, line| match *words {
         // Tells of each call that it gives up, and of each client that is gone.
         ["serve", path, ref how @ ..] => {
             let server = Server::on(
@@ -190,45 +185,18 @@ fn child_process() {
             line.hear();
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
-/// A path for a socket that no other test has, gone with this value.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let file = format!("ringpost-rpc-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
-        Self(std::env::temp_dir().join(file))
-    }
-
-    fn serve(&self) -> Child {
-        self.serve_with("")
-    }
-
-    fn serve_with(&self, how: &str) -> Child {
-        let server = Child::start(&format!("serve {} {how}", self.0.display()));
-        assert_eq!(server.hear(), 0);
-        server
-    }
-
-    fn bind(&self) -> EverythingClient {
-        EverythingClient::bind(Binding::path(&self.0)).unwrap()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+fn bind(place: &Place) -> EverythingClient {
+    EverythingClient::bind(Binding::path(&**place)).unwrap()
 }
 
 #[test]
 fn arguments_and_results_go_by_value() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut client = place.bind();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     assert_eq!(client.sum([1, 2, 3, u64::MAX / 2], 4).unwrap(), 10 + u64::MAX / 2);
     assert_eq!(client.larger(Shape::Circle { radius: 2.0 }, 1.5).unwrap(), Ok(Shape::Circle { radius: 3.0 }));
     let named = Shape::Named("Ω".into(), vec![String::new(), "x".repeat(1000)]);
@@ -240,8 +208,8 @@ fn arguments_and_results_go_by_value() {
 #[test]
 fn what_is_passed_by_mutable_reference_is_copied_there_and_back() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut client = place.bind();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     let (mut numbers, mut rounds): (Vec<u32>, _) = ((0..1000).rev().collect(), "none".to_string());
     assert_eq!(client.sort(&mut numbers, &mut rounds).unwrap(), 1000);
     assert_eq!((numbers, rounds.as_str()), ((0..1000).collect(), "none and one"));
@@ -256,8 +224,8 @@ fn region(byte: u8, length: usize) -> Region {
 #[test]
 fn large_arguments_and_results_go_by_region() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut client = place.bind();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     // Far more than the ring has room for; and more calls than regions that can be under way.
     let (first, last) = (region(1, 8 << 20), region(3, 5));
     for _ in 0..50 {
@@ -270,8 +238,8 @@ fn large_arguments_and_results_go_by_region() {
 #[test]
 fn a_region_of_a_call_that_was_given_up_is_not_taken_for_the_next_ones() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut link = bound_by_hand(&place.0);
+    let _server = place.server("serve", "");
+    let mut link = bound_by_hand(&place);
     // More than are kept.
     (0..40).for_each(|_| link.send_region(&region(9, 1)).unwrap());
     link.send_region(&region(1, 2)).unwrap();
@@ -308,16 +276,15 @@ fn by_name() {
 #[test]
 fn services_are_bound_by_name_in_a_directory_of_their_user() {
     let place = Place::new();
-    fs::create_dir(&place.0).unwrap();
-    Child::start_with("named", |command| command.env("XDG_RUNTIME_DIR", &place.0)).finish();
-    fs::remove_dir_all(&place.0).unwrap();
+    fs::create_dir(&*place).unwrap();
+    Child::start_with("named", |command| command.env("XDG_RUNTIME_DIR", &*place)).finish();
 }
 
 #[test]
 fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut good = place.bind();
+    let _server = place.server("serve", "");
+    let mut good = bind(&place);
     let call = call_by_hand;
     let whole = 40;
     let after_hello: [&[(u16, Vec<u8>)]; 6] = [
@@ -329,19 +296,19 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
         &[(0xffff, vec![])],
     ];
     for (kind, bytes) in [(0, vec![]), (0xff00, vec![1; 3]), (0xff00, hello(1)[..31].into()), (7, hello(1))] {
-        let mut link = ringpost::connect_duplex(&place.0).unwrap();
+        let mut link = ringpost::connect_duplex(&*place).unwrap();
         link.sender.send_kind(kind, &bytes).unwrap();
         assert!(link.recv().is_err());
     }
     for messages in after_hello {
-        let mut link = bound_by_hand(&place.0);
+        let mut link = bound_by_hand(&place);
         for (kind, bytes) in messages {
             link.sender.send_kind(*kind, bytes).unwrap();
         }
         assert!(link.recv().is_err(), "{messages:?}");
     }
     // Arguments that are none, and methods that do not exist, are refused: the client may go on.
-    let mut link = bound_by_hand(&place.0);
+    let mut link = bound_by_hand(&place);
     for length in 0..whole {
         for method in [0, 1, 2, 3, 4, 10, 0x7fff, 0xfeff] {
             link.sender.send_kind(method, &call(0, &vec![0x11; length])).unwrap();
@@ -360,7 +327,7 @@ fn a_client_that_says_nonsense_is_dropped_and_harms_nobody() {
 #[test]
 fn a_server_that_says_nonsense_is_an_error_for_its_client() {
     let place = Place::new();
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&place.0).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     let answers =
         [(0, vec![]), (2, vec![0; 5]), (9999, vec![1; 16]), (0, vec![1; 16]), (0xffff, vec![0; 16])];
     let number = answers.len();
@@ -380,9 +347,9 @@ fn a_server_that_says_nonsense_is_an_error_for_its_client() {
             let _ = link.recv();
         }
     });
-    assert!(matches!(EverythingClient::bind(Binding::path(&place.0)), Err(BindError::Protocol)));
+    assert!(matches!(EverythingClient::bind(Binding::path(&*place)), Err(BindError::Protocol)));
     for _ in 0..number {
-        let error = place.bind().nothing().unwrap_err();
+        let error = bind(&place).nothing().unwrap_err();
         assert_ne!(error.done(), Done::No, "it may have done what was asked for: {error}");
         let is_told = match &error {
             CallError::Unclear(why) => matches!(**why, CallError::Unbound(BindError::Protocol)),
@@ -396,8 +363,8 @@ fn a_server_that_says_nonsense_is_an_error_for_its_client() {
 #[test]
 fn what_failed_has_changed_no_argument() {
     let place = Place::new();
-    let mut server = place.serve();
-    let mut client = place.bind();
+    let mut server = place.server("serve", "");
+    let mut client = bind(&place);
     server.kill();
     let (mut numbers, mut rounds) = (vec![2, 1], String::new());
     assert!(matches!(
@@ -410,8 +377,8 @@ fn what_failed_has_changed_no_argument() {
 #[test]
 fn each_client_has_a_service_of_its_own_and_is_known_by_its_process() {
     let place = Place::new();
-    let _server = place.serve();
-    let (mut one, mut two) = (place.bind(), place.bind());
+    let _server = place.server("serve", "");
+    let (mut one, mut two) = (bind(&place), bind(&place));
     assert_eq!((one.remember(1).unwrap(), two.remember(2).unwrap()), (0, 0));
     assert_eq!((one.remember(0).unwrap(), two.remember(0).unwrap()), (1, 2));
     assert_eq!(one.who().unwrap(), (std::process::id(), 3));
@@ -421,8 +388,8 @@ fn each_client_has_a_service_of_its_own_and_is_known_by_its_process() {
 #[test]
 fn a_panic_is_told_and_leaves_nothing_of_the_service() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut client = place.bind();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     client.remember(5).unwrap();
     assert!(matches!(client.panics(), Err(CallError::Refused(Refusal::Panicked))));
     assert_eq!(client.remember(1).unwrap(), 0);
@@ -431,8 +398,8 @@ fn a_panic_is_told_and_leaves_nothing_of_the_service() {
 #[test]
 fn what_is_too_long_for_the_link_is_refused_on_both_ways() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut client = place.bind();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     let error = client.sort(&mut vec![0; 1 << 20], &mut String::new()).unwrap_err();
     assert!(matches!(error, CallError::TooLong { .. }), "{error}");
     assert!(matches!(client.long(4 << 20), Err(CallError::Refused(Refusal::AnswerTooLong))));
@@ -442,8 +409,8 @@ fn what_is_too_long_for_the_link_is_refused_on_both_ways() {
 #[test]
 fn another_interface_is_refused_with_both_sides_of_it() {
     let place = Place::new();
-    let _server = place.serve();
-    let error = other::EverythingClient::bind(Binding::path(&place.0)).unwrap_err();
+    let _server = place.server("serve", "");
+    let error = other::EverythingClient::bind(Binding::path(&*place)).unwrap_err();
     let BindError::Interface { ours, theirs } = &error else { panic!("{error}") };
     assert!(ours.contains("sum([u32;4] (16 bytes), u16 (2 bytes)) -> u64 (8 bytes)"), "{ours}");
     assert!(theirs.contains("sum([u64;4] (32 bytes), u16 (2 bytes)) -> u64 (8 bytes)"), "{theirs}");
@@ -456,17 +423,17 @@ fn another_interface_is_refused_with_both_sides_of_it() {
 #[test]
 fn a_service_that_is_not_durable_promises_no_exactly_once() {
     let place = Place::new();
-    let _server = place.serve();
+    let _server = place.server("serve", "");
     let asked = Semantics::ExactlyOnce;
-    let error = EverythingClient::bind(Binding::path(&place.0).semantics(asked)).unwrap_err();
+    let error = EverythingClient::bind(Binding::path(&*place).semantics(asked)).unwrap_err();
     assert!(matches!(error, BindError::Semantics { asked: Semantics::ExactlyOnce }), "{error}");
 }
 
 #[test]
 fn a_call_that_takes_too_long_times_out_is_cancelled_and_the_next_one_is_answered() {
     let place = Place::new();
-    let _server = place.serve();
-    let mut client = place.bind();
+    let _server = place.server("serve", "");
+    let mut client = bind(&place);
     client.client.set_timeout(Some(Duration::from_millis(50)));
     // The method gives up as well, and may be first to say so.
     let outcome = client.work();
@@ -479,8 +446,8 @@ fn a_call_that_takes_too_long_times_out_is_cancelled_and_the_next_one_is_answere
 #[test]
 fn what_is_too_late_is_not_begun_and_the_server_says_so() {
     let place = Place::new();
-    let server = place.serve();
-    let mut client = place.bind();
+    let server = place.server("serve", "");
+    let mut client = bind(&place);
     client.remember(3).unwrap();
     server.stop();
     client.client.set_timeout(Some(Duration::from_millis(20)));
@@ -495,8 +462,8 @@ fn what_is_too_late_is_not_begun_and_the_server_says_so() {
 #[test]
 fn a_method_at_work_learns_that_its_client_has_died() {
     let place = Place::new();
-    let server = place.serve_with("loud");
-    let mut client = Child::start(&format!("work {}", place.0.display()));
+    let server = place.server("serve", "loud");
+    let mut client = place.child("work", "");
     assert_eq!(client.hear(), 0);
     assert_eq!(server.hear(), BEGUN);
     client.kill();
@@ -506,8 +473,8 @@ fn a_method_at_work_learns_that_its_client_has_died() {
 #[test]
 fn what_a_dead_client_asked_for_is_cancelled() {
     let place = Place::new();
-    let server = place.serve_with("loud");
-    let mut client = Child::start(&format!("ask {}", place.0.display()));
+    let server = place.server("serve", "loud");
+    let mut client = place.child("ask", "");
     assert_eq!(client.hear(), 0);
     assert_eq!(server.hear(), BEGUN);
     client.kill();

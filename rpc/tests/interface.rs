@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::Child;
+use common::place::Place;
 use ringpost_rpc::{Binding, Description, Server};
 
 /// Names that are words of the language, and methods that are not there, or there in one of two forms.
@@ -42,23 +42,21 @@ impl Odd for Work {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let server = Server::on(ringpost::listen(&words[0]).unwrap());
-    line.tell(0);
-    server.serve(OddServer(Work));
+    common::play_role(|words, line| {
+        let server = Server::on(ringpost::listen(words[1]).unwrap());
+        line.tell(0);
+        server.serve(OddServer(Work));
+    });
 }
 
 #[test]
 fn words_of_the_language_are_names_and_conditions_hold_for_all_that_is_made_of_a_method() {
-    let path = std::env::temp_dir().join(format!("ringpost-rpc-odd-{}", std::process::id()));
-    let mut server = Child::start(path.to_str().unwrap());
-    assert_eq!(server.hear(), 0);
-    let mut client = OddClient::bind(Binding::path(&path)).unwrap();
+    let place = Place::new();
+    let _server = place.server("serve", "");
+    let mut client = OddClient::bind(Binding::path(&*place)).unwrap();
     let mut number = 1;
     assert_eq!(client.r#match(&mut number, 5).unwrap(), 5);
     assert_eq!((number, client.either().unwrap()), (2, 7));
-    server.kill();
-    std::fs::remove_file(&path).unwrap();
     // Numbers are a part of it: another method before this one, that is not there, is a difference.
     let described = Description::of::<OddInterface>();
     assert!(described.text().contains("  3 either() -> u8 (1 bytes)"), "{}", described.text());

@@ -6,7 +6,7 @@ mod common;
 mod state;
 
 use common::{
-    Child, FAR,
+    Child, FAR, Line,
     fork::{assert_in_fork, leave_an_echo},
     long,
 };
@@ -181,9 +181,11 @@ fn death() -> Option<&'static Death> {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let [kind, directory] = words[..] else { panic!("no such role: {words:?}") };
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
+    let [kind, directory] = *words else { panic!("no such role: {words:?}") };
     let directory = Path::new(directory);
     let state = || Durable::open::<EffectsInterface>(directory.join("state"), &InState::default());
     match kind {

@@ -3,10 +3,10 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR};
+use common::{FAR, Line, place::Place};
 use futures::StreamExt;
 use ringpost_rpc::tarpc::transport;
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, time::Duration};
 use tarpc::{
     client,
     context::{self, Context},
@@ -39,8 +39,11 @@ fn wait<T>(task: impl Future<Output = T>) -> T {
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let [role, path] = &words[..] else { panic!("no such role: {words:?}") };
+    common::play_role(act);
+}
+
+fn act(words: &[&str], line: Line) {
+    let [role, path] = *words else { panic!("no such role: {words:?}") };
     if role == "idle" {
         return idle(path);
     }
@@ -69,6 +72,13 @@ fn sleeps_of(threads: &str) -> Vec<u64> {
     named.filter_map(|task| std::fs::read_to_string(task.join("status")).ok()).map(count).collect()
 }
 
+/// Whether no thread of the transport wakes for so long. On a busy machine they are asleep later, and stay so.
+fn nobody_wakes_for(time: Duration) -> bool {
+    let before = sleeps_of("ringpost-");
+    std::thread::sleep(time);
+    sleeps_of("ringpost-") == before
+}
+
 /// Has a transport and nothing to do; then it is dropped.
 fn idle(path: &str) {
     let link = ringpost::connect_duplex(path).unwrap();
@@ -76,12 +86,10 @@ fn idle(path: &str) {
         let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
         let dispatch = tokio::task::spawn_local(client.dispatch);
         assert_eq!(client.client.double(context::current(), 4).await.unwrap(), 8);
-        // They get there.
-        std::thread::sleep(Duration::from_millis(200));
-        let before: u64 = sleeps_of("ringpost-").iter().sum();
-        std::thread::sleep(Duration::from_millis(3200));
-        let after: u64 = sleeps_of("ringpost-").iter().sum();
-        assert!(after - before <= 1, "woken {} times while nothing came", after - before);
+        assert!(
+            (0..10).any(|_| nobody_wakes_for(Duration::from_secs(3))),
+            "they wake although nothing comes"
+        );
         assert_eq!(sleeps_of("ringpost-recv").len(), 1);
         drop(client.client);
         dispatch.await.unwrap().unwrap();
@@ -92,29 +100,11 @@ fn idle(path: &str) {
     }
 }
 
-struct Place(PathBuf);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn place(name: &str) -> Place {
-    Place(std::env::temp_dir().join(format!("ringpost-tarpc-{name}-{}", std::process::id())))
-}
-
-fn serve(place: &Place) -> Child {
-    let server = Child::start(&format!("serve {}", place.0.display()));
-    assert_eq!(server.hear(), 0);
-    server
-}
-
 #[test]
 fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
-    let place = place("answers");
-    let server = serve(&place);
-    let link = ringpost::connect_duplex(&place.0).unwrap();
+    let place = Place::new();
+    let server = place.server("serve", "");
+    let link = ringpost::connect_duplex(&*place).unwrap();
     wait(async {
         let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
         let dispatch = tokio::task::spawn_local(client.dispatch);
@@ -133,18 +123,18 @@ fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
 
 #[test]
 fn a_transport_that_has_nothing_to_do_sleeps_until_it_is_dropped() {
-    let place = place("idle");
-    let server = serve(&place);
-    Child::start(&format!("idle {}", place.0.display())).finish();
+    let place = Place::new();
+    let server = place.server("serve", "");
+    place.child("idle", "").finish();
     assert_eq!(server.hear_before_the_end(), Some(1));
     server.finish();
 }
 
 #[test]
 fn the_death_of_the_server_ends_the_calls_of_its_client() {
-    let place = place("death");
-    let mut server = serve(&place);
-    let link = ringpost::connect_duplex(&place.0).unwrap();
+    let place = Place::new();
+    let mut server = place.server("serve", "");
+    let link = ringpost::connect_duplex(&*place).unwrap();
     wait(async {
         let client = LettersClient::new(client::Config::default(), transport(link).unwrap());
         let dispatch = tokio::task::spawn_local(client.dispatch);

@@ -3,7 +3,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::{Child, FAR, fork::assert_in_fork};
+use common::{FAR, Line, fork::assert_in_fork, place::Place};
 use ringpost::{LinkError, OpenError, Region, RegionError, RegionMut};
 use ringpost_rpc::{
     BindError, Binding, CallError, Client, Description, Done, Durable, Refusal, Semantics, Server,
@@ -14,11 +14,9 @@ use rustix::{
 };
 use std::{
     fs::File,
-    path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Mutex,
     thread,
     time::Duration,
 };
@@ -81,18 +79,12 @@ const PLENTY: u32 = 50;
 
 #[test]
 fn child_process() {
-    let Some((words, line)) = common::role() else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
-        [how @ ("serve" | "durable"), path] => {
-            let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap());
-            line.tell(0);
-            if how == "serve" {
-                server.serve(PairsServer(Work));
-            }
-            let state = Durable::open::<PairsInterface>(format!("{path}-state"), &Work).unwrap();
-            server.serve_exactly_once::<PairsServer<_>>(state);
-        }
+    common::play_role(|words, line| match *words {
+        ["serve", path] => serve(path, &line, |server| server.serve(PairsServer(Work))),
+        ["durable", path, state] => serve(path, &line, |server| {
+            let state = Durable::open::<PairsInterface>(state, &Work).unwrap();
+            server.serve_exactly_once::<PairsServer<_>>(state)
+        }),
         // Has no descriptor for what comes back, and then none to bind to a successor.
         ["short", path] => {
             let binding = Binding::path(path).semantics(Semantics::AtLeastOnce).timeout(FAR);
@@ -126,61 +118,35 @@ fn child_process() {
             assert!(none_left, "{error}");
         }
         _ => panic!("no such role: {words:?}"),
-    }
+    });
 }
 
-/// A path for a socket that no other test has, gone with this value.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let file = format!("ringpost-rpc-trouble-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
-        Self(std::env::temp_dir().join(file))
-    }
-
-    fn serve(&self) -> Child {
-        self.start("serve")
-    }
-
-    fn start(&self, how: &str) -> Child {
-        let server = Child::start(&format!("{how} {}", self.0.display()));
-        assert_eq!(server.hear(), 0);
-        server
-    }
-
-    /// Of a durable server.
-    fn state(&self) -> PathBuf {
-        format!("{}-state", self.0.display()).into()
-    }
-
-    /// A client, whose first call has found a server that takes each call and is lost then; that one is in the thread.
-    fn forsaken(&self, timeout: Duration) -> (PairsClient, thread::JoinHandle<u32>) {
-        let accepting = accept_each(&self.0, |_, mut link| {
-            link.sender.send_kind(WELCOME, &[]).unwrap();
-            // The call has come; whoever made it is left alone with it.
-            let _ = link.recv();
-        });
-        let mut client = PairsClient::bind(Binding::path(&self.0).semantics(Semantics::AtLeastOnce)).unwrap();
-        client.client.set_timeout(Some(timeout));
-        let error = client.nothing().unwrap_err();
-        assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
-        (client, accepting)
-    }
+/// Serves at this path.
+fn serve(path: &str, line: &Line, serve: impl FnOnce(&Server)) {
+    let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap());
+    line.tell(0);
+    serve(&server);
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-        let _ = std::fs::remove_file(self.state());
-    }
+/// A client, whose first call has found a server that takes each call and is lost then; that one is in the thread.
+fn forsaken(place: &Place, timeout: Duration) -> (PairsClient, thread::JoinHandle<u32>) {
+    let accepting = accept_each(place, |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        // The call has come; whoever made it is left alone with it.
+        let _ = link.recv();
+    });
+    let mut client = PairsClient::bind(Binding::path(&**place).semantics(Semantics::AtLeastOnce)).unwrap();
+    client.client.set_timeout(Some(timeout));
+    let error = client.nothing().unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    (client, accepting)
 }
 
 #[test]
 fn a_server_without_a_descriptor_refuses_the_call_and_goes_on() {
     let place = Place::new();
-    let _server = place.serve();
-    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce).timeout(FAR / 4);
+    let _server = place.server("serve", "");
+    let binding = Binding::path(&*place).semantics(Semantics::AtLeastOnce).timeout(FAR / 4);
     let mut client = PairsClient::bind(binding).unwrap();
     let (first, last) = (region(1), region(2));
     for _ in 0..2 {
@@ -197,8 +163,8 @@ fn a_server_without_a_descriptor_refuses_the_call_and_goes_on() {
 #[test]
 fn a_client_without_a_descriptor_is_told_so_and_goes_on() {
     let place = Place::new();
-    let mut server = place.serve();
-    let client = Child::start(&format!("short {}", place.0.display()));
+    let mut server = place.server("serve", "");
+    let client = place.child("short", "");
     assert_eq!(client.hear(), 0);
     server.kill();
     client.tell(0);
@@ -211,10 +177,10 @@ const OTHER_VERSION: u16 = 0xff05;
 
 /// Accepts links until one greets with nothing; has `answer` answer the greetings of the others, each with its number.
 fn accept_each(
-    path: &Path,
+    place: &Place,
     mut answer: impl FnMut(u32, ringpost::Duplex) + Send + 'static,
 ) -> thread::JoinHandle<u32> {
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     thread::spawn(move || {
         for number in 0.. {
             // Whoever connects may give up at any time.
@@ -240,10 +206,10 @@ fn links_of(accepting: thread::JoinHandle<u32>, path: &Path) -> u32 {
 #[test]
 fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
     let place = Place::new();
-    let (client, accepting) = place.forsaken(Duration::from_millis(300));
+    let (client, accepting) = forsaken(&place, Duration::from_millis(300));
     drop(client);
     // It pauses for 1, 2, 4, 8, 16, 32, and then 50 ms each.
-    let links = links_of(accepting, &place.0);
+    let links = links_of(accepting, &place);
     assert!((1..=14).contains(&links), "{links} links");
 }
 
@@ -251,20 +217,30 @@ fn a_server_that_is_lost_again_and_again_is_not_asked_in_haste() {
 #[test]
 fn a_forked_child_does_not_go_on_with_its_parents_session() {
     let place = Place::new();
-    let (mut client, accepting) = place.forsaken(Duration::from_millis(100));
+    let (mut client, accepting) = forsaken(&place, Duration::from_millis(100));
     assert_in_fork(|| matches!(client.nothing(), Err(CallError::Forked)));
     drop(client);
-    links_of(accepting, &place.0);
+    links_of(accepting, &place);
+}
+
+#[test]
+fn a_forked_child_does_not_serve_in_its_parents_place() {
+    let place = Place::new();
+    let server = Server::on(ringpost::listen(&*place).unwrap());
+    assert_in_fork(|| {
+        let panic = catch_unwind(AssertUnwindSafe(|| server.serve(PairsServer(Work)))).unwrap_err();
+        panic.downcast_ref::<&str>().is_some_and(|why| why.contains("the listener belongs to the parent"))
+    });
 }
 
 /// What a successor says of the call is not all that can be said of it.
 #[test]
 fn a_call_that_a_lost_server_may_have_done_does_not_end_as_if_nobody_had() {
     let place = Place::new();
-    let binding = Binding::path(&place.0).semantics(Semantics::AtLeastOnce).timeout(FAR);
+    let binding = Binding::path(&*place).semantics(Semantics::AtLeastOnce).timeout(FAR);
     let accept = |longest, binding: bool| {
         let builder = ringpost::unnamed().longest_message(longest).handshake_timeout(FAR);
-        let listener = builder.listen(&place.0).unwrap();
+        let listener = place.listen_with(builder);
         move || {
             let mut link = listener.accept_duplex().unwrap();
             assert_eq!(link.recv().unwrap().kind(), HELLO);
@@ -304,9 +280,10 @@ fn a_call_that_was_done_gets_its_answer_also_when_its_arguments_can_not_be_had_a
     const DONE: u16 = 0;
     const SHORTAGE: u16 = 8;
     let place = Place::new();
-    let _server = place.start("durable");
-    let mut other = PairsClient::bind(Binding::path(&place.0)).unwrap();
-    let mut link = ringpost::connect_duplex(&place.0).unwrap();
+    let state = Place::new();
+    let _server = place.server("durable", state.to_str().unwrap());
+    let mut other = PairsClient::bind(Binding::path(&*place)).unwrap();
+    let mut link = ringpost::connect_duplex(&*place).unwrap();
     let interface = Description::of::<PairsInterface>().hash().to_ne_bytes();
     let exactly_once = (Semantics::ExactlyOnce as u32).to_ne_bytes();
     let hello = [&1u32.to_ne_bytes()[..], &exactly_once, &interface, &[1; 16]].concat();
@@ -327,37 +304,37 @@ fn a_call_that_was_done_gets_its_answer_also_when_its_arguments_can_not_be_had_a
 #[test]
 fn who_is_let_down_while_it_binds_tries_again_until_its_deadline() {
     let place = Place::new();
-    let accepting = accept_each(&place.0, |number, mut link| match number {
+    let accepting = accept_each(&place, |number, mut link| match number {
         0..3 => {}
         _ => link.sender.send_kind(WELCOME, &[]).unwrap(),
     });
-    drop(PairsClient::bind(Binding::path(&place.0).timeout(FAR)).unwrap());
-    assert_eq!(links_of(accepting, &place.0), 4);
-    let accepting = accept_each(&place.0, |_, _| {});
+    drop(PairsClient::bind(Binding::path(&*place).timeout(FAR)).unwrap());
+    assert_eq!(links_of(accepting, &place), 4);
+    let accepting = accept_each(&place, |_, _| {});
     let patience = Duration::from_millis(20);
-    let error = PairsClient::bind(Binding::path(&place.0).timeout(patience)).unwrap_err();
+    let error = PairsClient::bind(Binding::path(&*place).timeout(patience)).unwrap_err();
     let is_told =
         matches!(error, BindError::Lost | BindError::TimedOut | BindError::Open(OpenError::Link(_)));
     assert!(is_told, "{error}");
-    assert!(links_of(accepting, &place.0) >= 1);
+    assert!(links_of(accepting, &place) >= 1);
 }
 
 #[test]
 fn who_connects_and_says_nothing_keeps_nobody_waiting() {
     let place = Place::new();
     // It has far more patience than the client.
-    let _server = place.serve();
+    let _server = place.server("serve", "");
     let silent: Vec<_> = (0..3)
         .map(|_| {
             let flags = SocketFlags::CLOEXEC;
             let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-            connect(&socket, &SocketAddrUnix::new(&place.0).unwrap()).unwrap();
+            connect(&socket, &SocketAddrUnix::new(&*place).unwrap()).unwrap();
             socket
         })
         .collect();
     // It has a link, and does not say what for.
-    let linked = ringpost::connect_duplex(&place.0).unwrap();
-    let mut client = PairsClient::bind(Binding::path(&place.0).timeout(FAR / 6)).unwrap();
+    let linked = ringpost::connect_duplex(&*place).unwrap();
+    let mut client = PairsClient::bind(Binding::path(&*place).timeout(FAR / 6)).unwrap();
     client.nothing().unwrap();
     drop((silent, linked));
 }
@@ -365,10 +342,10 @@ fn who_connects_and_says_nothing_keeps_nobody_waiting() {
 #[test]
 fn each_side_is_told_the_version_of_the_other() {
     let place = Place::new();
-    let _server = place.serve();
+    let _server = place.server("serve", "");
     // Whatever another version says behind its number.
     for length in [4, 32, 100] {
-        let mut link = ringpost::connect_duplex(&place.0).unwrap();
+        let mut link = ringpost::connect_duplex(&*place).unwrap();
         let mut hello = vec![9; length];
         hello[..4].copy_from_slice(&9u32.to_ne_bytes());
         link.sender.send_kind(HELLO, &hello).unwrap();
@@ -378,14 +355,14 @@ fn each_side_is_told_the_version_of_the_other() {
         assert!(link.recv().is_err());
     }
     let other = Place::new();
-    let accepting = accept_each(&other.0, |number, mut link| {
+    let accepting = accept_each(&other, |number, mut link| {
         let words: &[u8] = if number == 0 { &[9, 0, 0, 0] } else { &[9] };
         link.sender.send_kind(OTHER_VERSION, words).unwrap();
     });
-    let bind = || Client::bind::<PairsInterface>(Binding::path(&other.0)).unwrap_err();
+    let bind = || Client::bind::<PairsInterface>(Binding::path(&*other)).unwrap_err();
     let error = bind();
     assert!(matches!(error, BindError::Version { ours: 1, theirs: 9 }), "{error}");
     assert!(error.to_string().contains("version 9") && error.to_string().contains("version 1"), "{error}");
     assert!(matches!(bind(), BindError::Protocol));
-    assert_eq!(links_of(accepting, &other.0), 2);
+    assert_eq!(links_of(accepting, &other), 2);
 }

@@ -248,19 +248,6 @@ impl Connection {
         self.watch(of, self.peer_pidfd())
     }
 
-    fn peer_pidfd(&self) -> Result<OwnedFd, Errno> {
-        // SAFETY: an integer.
-        let fd = unsafe { self.option(libc::SO_PEERPIDFD, -1) }?;
-        // SAFETY: the kernel has just opened this descriptor for us.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-
-    /// Whether the process that began to listen at the other end has ended, by proof: a child that it has forked may have the
-    /// socket still, but accepts nobody.
-    fn is_orphaned(&self) -> bool {
-        self.credentials().is_ok_and(|of| has_ended(of.pid, self.peer_pidfd()))
-    }
-
     /// The same, when the socket has given this pidfd.
     fn watch(&self, of: &PeerCredentials, by_socket: Result<OwnedFd, Errno>) -> Result<Peer, LinkError> {
         let pid = i32::try_from(of.pid).ok().and_then(Pid::from_raw);
@@ -284,6 +271,19 @@ impl Connection {
             (Err(errno), _) => return Err(LinkError::os("watch the process at the other end", errno)),
         };
         Ok(Peer::new(pidfd, pid))
+    }
+
+    fn peer_pidfd(&self) -> Result<OwnedFd, Errno> {
+        // SAFETY: an integer.
+        let fd = unsafe { self.option(libc::SO_PEERPIDFD, -1) }?;
+        // SAFETY: the kernel has just opened this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Whether the process that began to listen at the other end has ended, by proof: a child that it has forked may have the
+    /// socket still, but accepts nobody.
+    fn is_orphaned(&self) -> bool {
+        self.credentials().is_ok_and(|of| has_ended(of.pid, self.peer_pidfd()))
     }
 
     fn is_hung_up(&self) -> bool {

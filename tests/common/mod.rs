@@ -1,6 +1,6 @@
 //! Real processes for the tests: a [`Child`] is this executable again, with a role and a line to its parent.
 //!
-//! A test file that has children has one test `child_process`, which does nothing unless it is such a child.
+//! A test file that has children has one test `child_process`, which says what they do ([`play_role`]), and does nothing itself.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -228,12 +228,13 @@ impl Drop for Child {
     }
 }
 
-/// The words of the role and the line to the parent, in a child. It dies with its parent, and when it hangs.
-pub fn role() -> Option<(Vec<String>, Line)> {
-    let role = env::var(ROLE).ok()?;
+/// What a process does that a test has started: hands `act` the words of its role, and the line to its parent. Does nothing in
+/// the test's own process. A child dies with its parent, and when it hangs.
+pub fn play_role(act: impl FnOnce(&[&str], Line)) {
+    let Ok(role) = env::var(ROLE) else { return };
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     // SAFETY: sets a timer of this process, whose signal ends it.
     unsafe { libc::alarm(if long() { 3600 } else { 120 }) };
     let line = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    Some((role.split_whitespace().map(str::to_owned).collect(), Line(line.into())))
+    act(&role.split_whitespace().collect::<Vec<_>>(), Line(line.into()));
 }

@@ -2,13 +2,13 @@
 //! between. The other side says what was wrong, and goes on.
 
 use super::{
-    FAR, Line, Place, exchange,
+    Door, FAR, Line, Place, exchange,
     raw::{
         FIRST, HELLO, JOIN, OFFER, Raw, RawListener, SEALS, SENDS, WELCOME, hollow, memory, message,
         own_half, sealed,
     },
 };
-use ringpost::{Duplex, LinkError, Listener, OpenError, RecvError, SegmentError};
+use ringpost::{Duplex, LinkError, OpenError, RecvError, SegmentError};
 use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
@@ -101,7 +101,7 @@ pub fn listen_up_to(step: &str, path: &Path, line: &Line) {
 
 /// The next one gets its link.
 #[track_caller]
-fn goes_on(listener: &Listener, place: &Place) {
+fn goes_on(listener: &Door, place: &Place) {
     let path = place.to_path_buf();
     let other = thread::spawn(move || exchange(ringpost::connect_duplex(path).unwrap(), 10));
     exchange(listener.accept_duplex().unwrap(), 10);
@@ -109,7 +109,7 @@ fn goes_on(listener: &Listener, place: &Place) {
 }
 
 /// How the listener fares with what `client` does, which holds its end so long.
-fn fares<T>(listener: &Listener, place: &Place, client: impl FnOnce() -> T + Send) -> OpenError
+fn fares<T>(listener: &Door, place: &Place, client: impl FnOnce() -> T + Send) -> OpenError
 where
     T: Send,
 {
@@ -151,7 +151,7 @@ fn who_is_not_allowed_is_refused() {
     let listener = place.listen();
     thread::scope(|scope| {
         let client = scope.spawn(|| ringpost::connect_duplex(&*place).unwrap_err());
-        let refused = listener.accept_duplex_if(|peer| peer.pid != std::process::id()).unwrap_err();
+        let refused = listener.reached().accept_duplex_if(|peer| peer.pid != std::process::id()).unwrap_err();
         assert!(matches!(refused, OpenError::Link(LinkError::NotAccepted { .. })), "{refused}");
         let told = client.join().unwrap();
         assert!(matches!(told, OpenError::Link(LinkError::Refused { .. })), "{told}");
@@ -163,7 +163,7 @@ fn who_is_not_allowed_is_refused() {
 fn what_the_builders_say_must_agree_on_both_rings() {
     let place = Place::new();
     let listener =
-        ringpost::unnamed().capacity(4096).fixed::<u64>().handshake_timeout(FAR).listen(&*place).unwrap();
+        place.listen_with(ringpost::unnamed().capacity(4096).fixed::<u64>().handshake_timeout(FAR));
     thread::scope(|scope| {
         let client = scope.spawn(|| ringpost::unnamed().capacity(8192).connect_duplex(&*place).unwrap_err());
         listener.accept_duplex().unwrap_err();
@@ -218,7 +218,7 @@ fn nonsense_after_the_first_ring_is_refused_and_the_next_client_is_not() {
 fn a_ring_back_that_is_larger_than_the_one_there_is_refused() {
     let place = Place::new();
     // It says nothing of the capacity, and would believe the other side.
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     let refused = fares(&listener, &place, || {
         let ring = ringpost::unnamed().capacity(1 << 30).memfd().unwrap();
         let mut large = [0; 128];
@@ -262,7 +262,7 @@ fn a_client_that_dies_in_between_is_noticed_and_the_next_one_gets_its_link() {
 #[test]
 fn a_client_that_is_silent_in_between_is_given_up_after_the_deadline() {
     let place = Place::new();
-    let listener = ringpost::unnamed().capacity(4096).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(4096));
     let silent = fares(&listener, &place, || halfway(&place));
     assert!(matches!(silent, OpenError::Link(LinkError::TimedOut { .. })), "{silent}");
 }
@@ -276,7 +276,7 @@ fn who_has_connected_was_not_given_up() {
         // Sometimes enough, and sometimes not: so it is given up at each step.
         let patience = std::time::Duration::from_micros(100 + 50 * (round % 40));
         let builder = ringpost::unnamed().capacity(4096).handshake_timeout(patience);
-        let listener = builder.listen(&*place).unwrap();
+        let listener = place.listen_with(builder);
         let accepting = thread::spawn(move || listener.accept_duplex());
         let connected = ringpost::connect_duplex(&*place);
         counts[usize::from(connected.is_ok())] += 1;
@@ -315,7 +315,7 @@ fn a_listener_that_dies_in_between_is_noticed() {
 #[test]
 fn who_is_silent_holds_up_nobody_when_each_is_greeted_by_itself() {
     let place = Place::new();
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     let silent = Raw::connect(&place);
     let first = listener.incoming().unwrap();
     let path = place.to_path_buf();

@@ -48,7 +48,7 @@ fn check(region: &Region, number: usize, length: usize) {
 
 /// Both ends in this process.
 fn pair(place: &Place) -> (Duplex, Duplex) {
-    let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(&**place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR));
     let path = place.to_path_buf();
     let connecting = thread::spawn(move || ringpost::connect_duplex(path).unwrap());
     (listener.accept_duplex().unwrap(), connecting.join().unwrap())

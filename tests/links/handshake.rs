@@ -227,7 +227,7 @@ fn whoever_is_silent_is_given_up_after_the_deadline() {
 fn who_is_given_up_for_being_slow_is_told_so_at_each_step() {
     let place = Place::new();
     let patience = std::time::Duration::from_millis(1);
-    let listener = ringpost::unnamed().capacity(4096).handshake_timeout(patience).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().capacity(4096).handshake_timeout(patience));
     let accepting = thread::spawn(move || (0..2).map(|_| listener.accept().map(|_| ())).collect::<Vec<_>>());
     // It has 1 ms for all of it, so the offer may come or not.
     for words in [vec![], message(HELLO, SENDS)] {
@@ -435,7 +435,7 @@ fn who_accepts_with_too_few_descriptors_is_told_so_and_loses_none() {
 #[test]
 fn who_is_silent_holds_up_no_sender_when_each_is_greeted_by_itself() {
     let place = Place::new();
-    let listener = ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().handshake_timeout(FAR));
     let silent = Raw::connect(&place);
     let first = listener.incoming().unwrap();
     let path = place.to_path_buf();

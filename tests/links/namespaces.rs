@@ -90,7 +90,7 @@ fn stranger(role: &str) -> Option<Child> {
 #[test]
 fn another_user_is_refused_unless_the_listener_says_otherwise() {
     let place = Place::new();
-    let listener = ringpost::unnamed().mode(0o666).capacity(4096).listen(&*place).unwrap();
+    let listener = place.listen_with(ringpost::unnamed().mode(0o666).capacity(4096));
     assert_eq!(fs::metadata(&*place).unwrap().permissions().mode() & 0o777, 0o666);
     let role = format!("connect-to-user {} {}", place.display(), geteuid().as_raw());
     let Some(child) = stranger(&role) else { return };
@@ -101,7 +101,7 @@ fn another_user_is_refused_unless_the_listener_says_otherwise() {
     child.finish();
 
     let child = stranger(&role).unwrap();
-    let mut receiver = listener.accept_if(|peer| peer.uid == NOBODY).unwrap();
+    let mut receiver = listener.reached().accept_if(|peer| peer.uid == NOBODY).unwrap();
     assert!(matches!(receiver.peer(), Some(PeerCredentials { uid: NOBODY, gid: NOBODY, .. })));
     receive_letters(&mut receiver, 3);
     assert_eq!(end_of(&mut receiver), RecvError::Disconnected);

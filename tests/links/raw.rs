@@ -101,6 +101,7 @@ impl RawListener {
     }
 
     pub fn accept(&self) -> Raw {
+        super::common::place::await_somebody(&self.0);
         Raw(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap())
     }
 }

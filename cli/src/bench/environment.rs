@@ -1,6 +1,7 @@
 //! On what, and how, it was measured.
 
 use std::fs;
+use std::time::SystemTime;
 
 use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use super::plan::Plan;
 /// Where and how a run was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
+    /// When it began: the second in UTC, as ISO 8601 has it. `None` of a run that was saved before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<String>,
     /// The exact command.
     pub command: String,
     /// Of this program.
@@ -32,7 +36,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// This one.
+    /// The one that begins now.
     pub fn new(plan: &Plan, input: &Input, usable: &[usize]) -> Self {
         let kernel = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
         let place = match (plan.apart.leader, plan.apart.follower) {
@@ -40,6 +44,7 @@ impl Run {
             _ => "the two processes where the kernel puts them".into(),
         };
         Self {
+            measured: Some(humantime::format_rfc3339_seconds(SystemTime::now()).to_string()),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel,
@@ -52,6 +57,11 @@ impl Run {
         }
     }
 
+    /// When it was measured, for people.
+    pub fn when(&self) -> &str {
+        self.measured.as_deref().unwrap_or("not recorded")
+    }
+
     /// What must be the same for figures to be comparable.
     pub fn machine(&self) -> String {
         format!("{}, {} core(s) to use", self.processor, self.cores)
@@ -61,8 +71,9 @@ impl Run {
     pub fn describe(&self) -> String {
         let Self { command, kernel, processor, place, input, rounds, sample_ms, .. } = self;
         format!(
-            "{place} | Linux {kernel} | {processor}\n{command} | input {input} | {rounds} rounds, {sample_ms} ms a \
-             sample\n"
+            "{place} | Linux {kernel} | {processor} | measured: {}\n{command} | input {input} | {rounds} rounds, {sample_ms} ms a \
+             sample\n",
+            self.when()
         )
     }
 }

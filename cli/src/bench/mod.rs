@@ -84,6 +84,7 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let usable = cores::allowed();
     let made = make(&arguments.mechanisms);
     let plan = Plan::new(arguments, &made, &usable);
+    let run = Run::new(&plan, &input, &usable);
     let crew = Crew::start(&input, &plan, &made, &usable)?;
     let mut findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
     count_all(&plan, &crew, &mut findings)?;
@@ -93,7 +94,7 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     if arguments.sweeping() {
         rows.extend(sweep::rows(&usable)?);
     }
-    Ok(Recorded { run: Some(Run::new(&plan, &input, &usable)), rows })
+    Ok(Recorded { run: Some(run), rows })
 }
 
 /// Makes the mechanisms that were asked for, all when none was named.

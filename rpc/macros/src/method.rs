@@ -4,11 +4,11 @@ use crate::spell;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{
-    Attribute, Error, FnArg, Lifetime, Pat, Result, ReturnType, TraitItemFn, Type, TypeBareFn, TypeImplTrait,
-    TypePath, TypePtr, TypeReference, TypeSlice, TypeTraitObject,
+    Attribute, Error, FnArg, Lifetime, Pat, Path, Result, ReturnType, TraitItemFn, Type, TypeBareFn,
+    TypeImplTrait, TypePtr, TypeReference, TypeSlice, TypeTraitObject,
     ext::IdentExt,
     spanned::Spanned,
-    visit::{Visit, visit_type_path},
+    visit::{Visit, visit_path},
 };
 
 pub struct Method<'a> {
@@ -233,11 +233,11 @@ impl Search {
 }
 
 impl<'ast> Visit<'ast> for Search {
-    fn visit_type_path(&mut self, found: &'ast TypePath) {
-        if found.path.segments.first().is_some_and(|first| first.ident == "Self") {
+    fn visit_path(&mut self, found: &'ast Path) {
+        if found.segments.first().is_some_and(|first| first.ident == "Self") {
             self.find(found.span(), "`Self` is another type in each server: name the type");
         }
-        visit_type_path(self, found);
+        visit_path(self, found);
     }
 
     fn visit_type_reference(&mut self, found: &'ast TypeReference) {

@@ -31,7 +31,7 @@ fn what_points_into_the_caller_is_refused() {
     assert_refused_type("Cow<'static, str>", "a value with a lifetime borrows from the caller");
     assert_refused_type("impl Clone", "the type must be named");
     assert_refused("trait T { fn f(&self, a: &mut [u8]); }", "use `Vec<T>` or `[T; N]`");
-    for kind in ["Self", "Vec<Self>", "Self::Output"] {
+    for kind in ["Self", "Vec<Self>", "Self::Output", "<Self as A>::Output", "[u8; Self::LENGTH]"] {
         assert_refused_type(kind, "name the type");
     }
 }

@@ -181,9 +181,9 @@ struct RingSender<K: Kind, S> {
     style: PhantomData<S>,
 }
 
-/// Messages of a batch.
-fn batch_of(size: usize) -> usize {
-    (BATCH_BYTES / size).clamp(1, BATCH)
+/// Messages of a batch, each so long.
+pub fn batch_of(size: usize) -> usize {
+    (BATCH_BYTES / size.max(1)).clamp(1, BATCH)
 }
 
 /// What a message takes of a batch's room, as the builder's documentation says.

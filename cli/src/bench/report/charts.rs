@@ -240,8 +240,10 @@ fn name(row: &Row, classes: bool) -> String {
 fn source(index: usize, row: &Row, field: Field) -> Source {
     let value = (field.of)(row).map(field.unit).unwrap_or_default();
     let mut text = format!("{}, {}: {value}", name(row, true), units::size(row.size));
-    if let (Some(min), Some(max)) = (row.min, row.max) {
-        let unit: fn(f64) -> String = if row.p50_ns.is_some() { units::time } else { units::rate };
+    // They are the least and the most of the row's own figure.
+    let spread = row.min.zip(row.max).filter(|_| [MEDIAN.name, RATE.name].contains(&field.name));
+    if let Some((min, max)) = spread {
+        let unit = words::unit(row);
         text.push_str(&format!(" ({} to {} in {} samples)", unit(min), unit(max), row.samples));
     }
     Source { row: index, mechanism: row.mechanism.to_string(), size: row.size, text }
@@ -491,4 +493,24 @@ fn sweeps(rows: &[Row]) -> Vec<Chart> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_tells_the_spread_of_no_other_figure_than_its_own() {
+        let row = Row {
+            messages_per_s: Some(2e6),
+            min: Some(1e6),
+            max: Some(3e6),
+            samples: 3,
+            cpu_s_per_million: Some(0.5),
+            ..Row::blank(Measure::Throughput, "pipe", 64)
+        };
+        let text = |field| source(0, &row, field).text;
+        assert!(text(RATE).ends_with("in 3 samples)"), "{}", text(RATE));
+        assert!(text(CPU).ends_with("0.500 s"), "{}", text(CPU));
+    }
 }

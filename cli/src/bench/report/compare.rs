@@ -99,7 +99,10 @@ impl Older {
     fn words(&self) -> String {
         let path = self.path.display();
         match &self.recorded.run {
-            Some(run) => format!("{path}: {}; Linux {}, ringpost {}", run.command, run.kernel, run.version),
+            Some(run) => {
+                let Run { command, kernel, version, .. } = run;
+                format!("{path}: {command}; Linux {kernel}, ringpost {version}, measured: {}", run.when())
+            }
             None => format!("{path}, which does not say on which machine it was measured"),
         }
     }
@@ -154,6 +157,9 @@ impl Pair {
 
     /// By how much it has become faster or slower.
     pub fn now(&self, row: &Row) -> String {
+        if self.new == self.old {
+            return "the same".into();
+        }
         let ratio = (self.new / self.old).max(self.old / self.new);
         format!("{ratio:.2} × {}", if self.faster(row) { "faster" } else { "slower" })
     }
@@ -196,6 +202,8 @@ mod tests {
         let pair = Pair { row: 0, old: 100.0, new: 50.0, spreads: Spreads::Apart };
         assert_eq!(pair.now(&row("pipe", 8, 50.0)), "2.00 × faster");
         assert_eq!(pair.now(&rate), "2.00 × slower");
+        let same = Pair { old: 50.0, ..pair };
+        assert_eq!([same.now(&row("pipe", 8, 50.0)), same.now(&rate)], ["the same"; 2]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::super::anchor::Class;
 use super::super::mechanism::limits::COPIED;
+use super::super::mechanism::ring::batch_of;
 use super::super::row::Row;
 use super::super::shape::{Measure, Variant, Wait};
 use super::super::units;
@@ -270,7 +271,10 @@ impl Prices {
     fn parts(&self, before: &Row, after: &Row) -> Vec<Part> {
         let counted = |of: fn(&Row) -> Option<f64>| Some((of(before)? - of(after)?) / 1e6);
         let copies = |row: &Row| row.copied_bytes.map(|bytes| bytes as f64 / row.size as f64);
-        let published = |row: &Row| if row.variant == Some(Variant::Batch) { 1.0 / 64.0 } else { 1.0 };
+        let published = |row: &Row| match row.variant {
+            Some(Variant::Batch) => 1.0 / batch_of(row.size) as f64,
+            _ => 1.0,
+        };
         let fewer_lines = Some(published(before) - published(after));
         let fewer_copies = copies(before).zip(copies(after)).map(|(before, after)| before - after);
         // The price of a copy is that of one size.
@@ -482,6 +486,20 @@ mod tests {
             ladder.missing.iter().any(|(name, why)| *name == "Unix socket" && why.contains("in this place"))
         );
         assert_eq!(Prices::of(&rows).line, Some(90.0));
+    }
+
+    #[test]
+    fn a_batch_shares_lines_and_fences_among_as_many_messages_as_it_has() {
+        let prices = Prices { line: Some(80.0), ..Prices::default() };
+        for (size, fewer) in [(64, 63.0 / 64.0), (4096, 7.0 / 8.0)] {
+            let of = |variant| Row {
+                variant: Some(variant),
+                ..Row::blank(Measure::Throughput, "ring-spsc", size)
+            };
+            let parts = prices.parts(&of(Variant::InPlace), &of(Variant::Batch));
+            let parts: Vec<_> = parts.iter().map(|part| (part.name, part.fewer)).collect();
+            assert_eq!(parts, [("serial line transfers", fewer)]);
+        }
     }
 
     #[test]

@@ -64,7 +64,8 @@ pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<Stri
 
 fn environment(run: &Run) -> Markup {
     html! {
-        p { "ringpost " (run.version) " on " (run.processor) ", Linux " (run.kernel) ", " (run.place) }
+        p { "ringpost " (run.version) " on " (run.processor) ", Linux " (run.kernel) ", " (run.place) br;
+            "measured: " (run.when()) }
         p { code { @for word in run.command.split(' ') { span { (word) } " " } } br;
             "input " (run.input) ", " (several(run.rounds as usize, "round")) ", " (run.sample_ms) " ms a sample" }
     }

@@ -48,7 +48,10 @@ impl Recorded {
             }
             match value.get("run").is_some() {
                 true if recorded.run.is_none() && recorded.rows.is_empty() => {
-                    recorded.run = Some(serde_json::from_value::<Head>(value).map(|head| head.run)?);
+                    let head: Head = serde_json::from_value(value).map_err(|error| {
+                        anyhow!("line {number} is not the head of a run of schema {SCHEMA}: {error}")
+                    })?;
+                    recorded.run = Some(head.run);
                 }
                 true => bail!("line {number} begins another run: give one run a file"),
                 false => {
@@ -100,6 +103,7 @@ mod tests {
             ("{}", "--json"),
             ("{\"schema\":1}", "measure again"),
             ("{\"schema\":3}", "not a row"),
+            ("\n{\"schema\":3,\"run\":{}}", "line 2 is not the head of a run"),
         ] {
             let error = Recorded::parse(text).unwrap_err().to_string();
             assert!(error.contains(advice), "{text}: {error}");
