@@ -36,12 +36,15 @@ mod any;
 mod doze;
 #[path = "wait/spin.rs"]
 mod spin;
+#[path = "wait/usher.rs"]
+mod usher;
 
 #[cfg_attr(ringpost_loom, allow(unused_imports, reason = "the models need less"))]
 pub(crate) use any::{BLIND, Word, arm, sleep_on, until_any};
 pub(crate) use doze::{Bed, Dormitory};
 pub(crate) use spin::Spin;
 pub use spin::WaitStrategy;
+pub(crate) use usher::Usher;
 
 /// Most bells that can be slept on at once: the kernel takes one word more.
 pub(crate) const MOST_BELLS: usize = 127;
@@ -74,12 +77,20 @@ impl Waker {
     pub(crate) fn new(may_go_bare: bool) -> Self {
         Self { quiet: u64::MAX, calm: 0, bare: false, left_asleep: false, may_go_bare }
     }
+
+    /// Whoever was not due yet is looked at anew.
+    #[inline]
+    fn ask_again(&mut self) {
+        self.quiet = u64::MAX;
+    }
 }
 
 /// Who is to be woken, of those who sleep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Due {
     Nobody,
+    /// Nobody, and it is not asked again before [`Waker::ask_again`], or somebody else announces a sleep.
+    NotYet,
     /// The one who has slept longest; but all, when somebody asked to be woken as soon as anything changes. Who is left asleep
     /// is woken by [`Bell::ring_once_more`], or must have set itself a limit: nobody owes it a wake.
     One,
@@ -173,11 +184,11 @@ impl<'m> Bell<'m> {
         let granted = self.granted.load(Relaxed);
         // Another waker has granted it. It may have been stopped before its system call: then this one makes it.
         let stale = wanted == granted && attention & ASLEEP == 0;
-        if stale {
+        let due = if stale { Due::NotYet } else { due(attention & EAGER != 0) };
+        if due == Due::NotYet {
             waker.quiet = attention;
         }
-        let due = if stale { Due::Nobody } else { due(attention & EAGER != 0) };
-        if due == Due::Nobody {
+        if matches!(due, Due::Nobody | Due::NotYet) {
             return false;
         }
         self.cover(waker);

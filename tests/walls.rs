@@ -36,6 +36,7 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "crate::layout",
             "crate::ring::claim",
             "crate::ring::memory",
+            "crate::ring::position",
             "crate::sync",
             "crate::sys",
             "crate::wait",

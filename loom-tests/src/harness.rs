@@ -38,7 +38,7 @@ use crate::{
         clock::Deadline,
         futex::{self, Scope},
     },
-    wait::{Bell, CLOSED, Due, Look, News, Sleeper, Spin, WaitStrategy, Waker},
+    wait::{Bell, CLOSED, Due, Look, News, Sleeper, Spin, Usher, WaitStrategy, Waker},
 };
 use loom::sync::atomic::AtomicU32 as Flags;
 use std::{
@@ -297,9 +297,9 @@ impl Ring {
         self.take(&area.claim, owner, || true)?;
         area.attention.fetch_and(!CLOSED, Relaxed);
         let consumer = Consumer::attach(Arc::clone(&self.memory));
-        let (waker, news) = (self.waker(), self.news_for(Side::Receiver));
+        let (usher, news) = (Usher::new(self.waker(), Scope::Shared), self.news_for(Side::Receiver));
         let (fallen, ended) = (Vec::new(), None);
-        Ok(Receiver { ring: self.clone(), consumer, owner, waker, news, fallen, ended })
+        Ok(Receiver { ring: self.clone(), consumer, owner, usher, news, fallen, ended })
     }
 }
 

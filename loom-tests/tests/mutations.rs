@@ -52,6 +52,7 @@ const RECEIVE: &str = "src/ring/receive.rs";
 const RECOVERY: &str = "src/ring/recovery.rs";
 const RESERVE: &str = "src/ring/reserve.rs";
 const SPSC: &str = "src/ring/spsc.rs";
+const USHER: &str = "src/wait/usher.rs";
 const WAIT: &str = "src/wait.rs";
 /// In place of `src/channel`, which is not part of the models.
 const RECEIVING: &str = "loom-tests/src/harness/receiver.rs";
@@ -136,6 +137,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("a successor does not see offers", RECEIVE, "|at| peek_at(memory, at)", "|at| look_at(memory, at)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
+    mutation("who waits for half of the ring is not looked at again", USHER, "waker.ask_again();", "", "sleep::many_releases_wake_a_sender_at_half_of_the_ring"),
     mutation("who is left asleep is not woken", WAIT, "waker.left_asleep && futex::wake_one(self.granted, self.scope)", "false", "sleep::one_of_several::who_is_left_asleep_is_woken_after_the_one_before"),
     mutation("only who has slept longest is woken", WAIT, "due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention)", "due == Due::One", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("whoever asked eagerly is overlooked behind a later announcement", WAIT, "self.attention.load(Relaxed) != attention", "self.attention.load(Relaxed) & EAGER != 0", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_has_announced_after_it"),

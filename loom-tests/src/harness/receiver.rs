@@ -23,7 +23,7 @@ pub(crate) struct Receiver {
     pub(super) ring: Ring,
     pub(crate) consumer: Consumer,
     pub(super) owner: Owner,
-    pub(super) waker: Waker,
+    pub(super) usher: Usher,
     pub(super) news: Arc<News>,
     pub(super) fallen: Vec<Fallen>,
     pub(super) ended: Option<End>,
@@ -126,15 +126,7 @@ impl Receiver {
     }
 
     fn offer_room(&mut self, empty: bool) {
-        let memory = self.consumer.memory();
-        Bell::of_senders(memory, Scope::Shared).ring(&mut self.waker, |eager| {
-            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
-            let used = tail.since(self.consumer.head());
-            match () {
-                () if eager || empty || used <= memory.geometry().capacity_units() / 2 => Due::One,
-                () => Due::Nobody,
-            }
-        });
+        self.usher.offer_room(&self.ring.memory, self.consumer.head(), empty);
     }
 
     fn has_ended(&mut self) -> Option<u32> {
@@ -192,7 +184,7 @@ impl Receiver {
 
     /// The orderly end.
     pub(crate) fn close(mut self) {
-        self.ring.bell_of_senders().cover(&mut self.waker);
+        self.usher.cover(&self.ring.memory);
         let area = self.ring.memory.receiver();
         area.attention.fetch_or(CLOSED, Relaxed);
         claim::close(&area.claim);

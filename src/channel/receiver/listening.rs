@@ -13,8 +13,8 @@ use crate::{
         spsc,
     },
     sync::Ordering::*,
-    sys::{fork::Generation, futex::Scope},
-    wait::{Bell, Due, Look, Waker},
+    sys::fork::Generation,
+    wait::{Look, Usher, Waker},
 };
 use std::{
     sync::Arc,
@@ -24,13 +24,10 @@ use std::{
 /// The receiver without its way of waiting.
 pub(super) struct Listening {
     pub(super) consumer: Consumer,
-    waker: Waker,
-    scope: Scope,
+    usher: Usher,
     pub(super) generation: Generation,
     /// Bytes of the checksum behind each message.
     pub(super) trailer: u32,
-    /// Before this, less than half of the ring is free.
-    half_free_at: Position,
     /// Senders that died, in slots that nobody has taken since.
     pub(super) fallen: Vec<Fallen>,
     /// Somebody has died, and no end was reported since.
@@ -57,10 +54,8 @@ impl Listening {
             consumer.accept_offers();
         }
         Self {
-            half_free_at: consumer.head(),
             consumer,
-            waker: Waker::new(inner.header.asymmetric),
-            scope: inner.scope,
+            usher: Usher::new(Waker::new(inner.header.asymmetric), inner.scope),
             generation: Generation::current(),
             trailer: checksum::trailer(&inner.header),
             fallen: Vec::new(),
@@ -135,30 +130,11 @@ impl Listening {
         matches!(found, Ok(Some(_)))
     }
 
-    /// Wakes senders that wait for room when one of them asked for any, when half of the ring is free, or when the ring is `empty`.
-    /// One of them, unless one asked for any: several that send at once take the lines from each other, and the processors from the
-    /// receiver. Whom that has left asleep is woken, one at a time, whenever the ring is empty.
+    /// Wakes senders that wait for room, where that is due.
     #[inline(always)]
     pub(super) fn offer_room(&mut self, empty: bool) {
         let (memory, head) = (self.consumer.memory(), self.consumer.head());
-        let bell = Bell::of_senders(memory, self.scope);
-        let woken = bell.ring(&mut self.waker, |eager| {
-            if eager || empty {
-                return Due::One;
-            }
-            if !head.has_reached(self.half_free_at) {
-                return Due::Nobody;
-            }
-            // ORDERING: Relaxed; only compared, and ordered after the sleeper's announcement by F2.
-            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
-            let (used, capacity) = (tail.since(head), memory.geometry().capacity_units());
-            if used > capacity / 2 && used <= capacity {
-                // The tail only grows: it need not be looked at again before that, and senders write to it all the time.
-                self.half_free_at = tail.back(capacity / 2);
-            }
-            if used <= capacity / 2 { Due::One } else { Due::Nobody }
-        });
-        if woken || empty && bell.ring_once_more(&mut self.waker) {
+        if self.usher.offer_room(memory, head, empty) {
             memory.receiver().counts.wakes.add(1);
         }
     }
@@ -277,7 +253,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         if self.generation.lasts() {
-            Bell::of_senders(self.consumer.memory(), self.scope).cover(&mut self.waker);
+            self.usher.cover(self.consumer.memory());
         }
     }
 }

@@ -1,0 +1,61 @@
+//! When senders that wait for room are let in.
+
+use super::{Bell, Due, Waker};
+use crate::{
+    ring::{memory::Memory, position::Position},
+    sync::Ordering::*,
+    sys::futex::Scope,
+};
+
+/// The receiver's side of waking those who wait for room.
+pub(crate) struct Usher {
+    waker: Waker,
+    scope: Scope,
+    /// Somebody waits for half of the ring, and less of it is free before this.
+    half_free_at: Option<Position>,
+}
+
+impl Usher {
+    pub(crate) fn new(waker: Waker, scope: Scope) -> Self {
+        Self { waker, scope, half_free_at: None }
+    }
+
+    /// Wakes senders that wait for room when one of them asked for any, when half of the ring is free, or when it is `empty`. One
+    /// of them, unless one asked for any: several that send at once take the lines from each other, and the processors from the
+    /// receiver. Whom that has left asleep is woken, one at a time, whenever the ring is empty. True when somebody was woken.
+    ///
+    /// `head` is the receiver's, who has released all before it.
+    #[inline(always)]
+    pub(crate) fn offer_room(&mut self, memory: &Memory, head: Position, empty: bool) -> bool {
+        let Self { waker, scope, half_free_at } = self;
+        if half_free_at.is_some_and(|then| empty || head.has_reached(then)) {
+            *half_free_at = None;
+            waker.ask_again();
+        }
+        let bell = Bell::of_senders(memory, *scope);
+        let woken = bell.ring(waker, |eager| {
+            if eager || empty {
+                return Due::One;
+            }
+            if half_free_at.is_some() {
+                return Due::NotYet;
+            }
+            // ORDERING: Relaxed; only compared, and ordered after the sleeper's announcement by F2.
+            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
+            let (used, capacity) = (tail.since(head), memory.geometry().capacity_units());
+            if used <= capacity / 2 || used > capacity {
+                // Or more than there is: whoever announced it has given up, and gone on.
+                return Due::One;
+            }
+            // The tail only grows: it need not be looked at again before that, and senders write to it all the time.
+            *half_free_at = Some(tail.back(capacity / 2));
+            Due::NotYet
+        });
+        woken || empty && bell.ring_once_more(waker)
+    }
+
+    /// Called by a receiver that leaves.
+    pub(crate) fn cover(&mut self, memory: &Memory) {
+        Bell::of_senders(memory, self.scope).cover(&mut self.waker);
+    }
+}
