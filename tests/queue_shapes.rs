@@ -35,6 +35,8 @@ fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
     let mut queue = posix::mq_open(&name, flags, 0o600, None).unwrap();
     assert_eq!(posix::mq_open(&name, flags, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(posix::mq_open("no-slash", flags, 0o600, None).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let both = posix::mq_open(&name, posix::O_WRONLY | posix::O_RDWR, 0, None).unwrap_err();
+    assert_eq!(both.kind(), ErrorKind::InvalidInput, "neither of the three");
     let mut reader = posix::mq_open(&name, posix::O_RDONLY, 0, None).unwrap();
     assert_eq!(posix::mq_send(&mut reader, b"", 0).unwrap_err().kind(), ErrorKind::PermissionDenied);
     assert_eq!(posix::mq_send(&mut queue, b"", 32).unwrap_err().kind(), ErrorKind::InvalidInput);
