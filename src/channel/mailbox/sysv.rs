@@ -143,8 +143,9 @@ pub fn stat(queue: &Queue) -> MsqidDs {
 /// # Errors
 /// As [`Ring::unlink`].
 pub fn remove(mut queue: Queue) -> Result<()> {
-    let gone = queue.ring.unlink();
+    // The name last: of one that is killed in between, the queue can still be found, and removed again.
     queue.mailbox.close_for_all();
+    let gone = queue.ring.unlink();
     while queue.mailbox.try_recv(Pick::Any).is_ok() {}
     Ok(gone?)
 }
