@@ -2,8 +2,9 @@
 //! program moves over line by line.
 //!
 //! What is different: priorities go up to 31, as POSIX asks for at least; up to 63 processes have a queue open at a time; errors are
-//! named by kind, not by number; a message that a killed process had received and not
-//! returned from `mq_receive` is received by another.
+//! named by kind, not by number; the permission bits must let the owner read and write and others not write (0600, 0644 or 0660;
+//! 0666 is refused), and no umask changes them; a message that a killed process had received and not returned from `mq_receive` is
+//! received by another.
 //!
 //! ```
 //! use ringpost::posix::{MqAttr, O_CREAT, O_RDWR, mq_open, mq_receive, mq_send, mq_unlink};
