@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::fork::assert_in_fork;
-use ringpost::{NotTaken, RecvError, SendError};
-use std::time::Duration;
+use common::{FAR, Name, fork::assert_in_fork};
+use ringpost::{
+    Callbacks, NotTaken, RecvError, SendError,
+    posix::{O_CREAT, O_RDWR, SigEvent, mq_notify, mq_open, mq_unlink},
+};
+use std::{io::ErrorKind, sync::mpsc, time::Duration};
 
 #[test]
 fn a_childs_use_is_an_error_and_the_parent_goes_on() {
@@ -59,4 +62,34 @@ fn a_childs_clone_of_a_sender_is_none_of_its_own() {
     });
     sender.as_mut().unwrap().send(b"by the parent").unwrap();
     assert_eq!(receiver.try_recv().unwrap().to_vec(), b"by the parent");
+}
+
+#[test]
+fn a_childs_callbacks_are_called_back_at_once_and_its_drop_waits_for_no_thread_of_the_parent() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let mut callbacks = Some(Callbacks::new().unwrap());
+    let receipt = sender.send_acknowledged(b"for the parent").unwrap();
+    let (tell, told) = mpsc::channel();
+    assert_in_fork(|| {
+        let tell = tell.clone();
+        callbacks.as_ref().unwrap().when_taken(receipt.clone(), move |taken| tell.send(taken).unwrap());
+        drop(callbacks.take());
+        told.try_recv() == Ok(Err(NotTaken::Forked))
+    });
+    callbacks.as_ref().unwrap().when_taken(receipt, move |taken| tell.send(taken).unwrap());
+    drop(receiver.recv().unwrap());
+    assert_eq!(told.recv_timeout(FAR), Ok(Ok(())));
+}
+
+#[test]
+fn a_child_is_not_told_of_messages_by_its_parents_queue() {
+    let name = format!("/{}", &*Name::new());
+    let mut queue = mq_open(&name, O_RDWR | O_CREAT, 0o600, None).unwrap();
+    mq_unlink(&name).unwrap();
+    assert_in_fork(|| {
+        let refused = mq_notify(&mut queue, Some(SigEvent::Thread(Box::new(|| {}))));
+        refused.is_err_and(|error| error.kind() == ErrorKind::Unsupported)
+    });
+    mq_notify(&mut queue, Some(SigEvent::Thread(Box::new(|| {})))).unwrap();
 }

@@ -19,18 +19,19 @@ use common::{
 };
 use executor::{Alarm, assert_waits, block_on, poll};
 use ringpost::{
-    Many, NotTaken, Pick, Receipt, Receiver, RecvError, SendError, Sender, Single, Source, WaitStrategy,
+    Many, NotTaken, Pick, Receipt, Receiver, RecvError, Ring, SendError, Sender, Single, Source, WaitStrategy,
 };
 use static_assertions::assert_impl_all;
 use std::{
     future::Future,
+    mem,
     pin::{Pin, pin},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
-use waking::{fork_while_waiting, limit_threads};
+use waking::{fork_while_waiting, leak_while_waiting, limit_threads};
 
 assert_impl_all!(ringpost::Receiving<'static, Receiver>: Send, Unpin, std::fmt::Debug);
 assert_impl_all!(ringpost::Reserving<'static>: Send, Unpin, std::fmt::Debug);
@@ -63,6 +64,7 @@ fn child_process() {
             line.tell(0);
             line.tell(number_of(&mailbox.recv(Pick::Any).unwrap().to_vec()));
         }
+        ["leak", ring] => leak_while_waiting(&open(ring, &line), &line),
         ["fork", ring] => fork_while_waiting(open(ring, &line).receiver().unwrap(), &line),
         ["no-thread", ring] => {
             let mut receiver = open(ring, &line).receiver().unwrap();

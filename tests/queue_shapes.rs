@@ -2,9 +2,41 @@
 
 mod common;
 
-use common::FAR;
+use common::{
+    Child, FAR,
+    filter::{answer, filter, jump, load},
+};
 use ringpost::{posix, sysv};
 use std::{io::ErrorKind, time::Duration};
+
+#[test]
+fn child_process() {
+    common::play_role(|words, line| match *words {
+        // Is killed as it takes the name away.
+        ["remove", key] => {
+            let queue = sysv::msgget(key.parse().unwrap(), 0).unwrap();
+            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
+            let (call, at) = (libc::SYS_unlink as u32, libc::SYS_unlinkat as u32);
+            filter(&[load(0), jump(call, 1, 0), jump(at, 0, 1), killed, lets], 0);
+            let removed = sysv::remove(queue);
+            line.tell(removed.is_ok().into());
+        }
+        _ => panic!("no such role: {words:?}"),
+    });
+}
+
+#[test]
+fn who_is_killed_while_it_removes_a_queue_leaves_nobody_waiting_there() {
+    let key = 0x1000_0000 | std::process::id() as i32;
+    let mut queue = sysv::msgget(key, sysv::IPC_CREAT | 0o600).unwrap();
+    let status = Child::start(&format!("remove {key}")).end();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGSYS));
+    let mut text = [0; 5];
+    let told = sysv::msgrcv(&mut queue, &mut text, 0, sysv::IPC_NOWAIT).unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::NotConnected);
+    sysv::remove(queue).unwrap();
+    assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
+}
 
 #[test]
 fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
@@ -35,6 +67,8 @@ fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
     let mut queue = posix::mq_open(&name, flags, 0o600, None).unwrap();
     assert_eq!(posix::mq_open(&name, flags, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(posix::mq_open("no-slash", flags, 0o600, None).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let both = posix::mq_open(&name, posix::O_WRONLY | posix::O_RDWR, 0, None).unwrap_err();
+    assert_eq!(both.kind(), ErrorKind::InvalidInput, "neither of the three");
     let mut reader = posix::mq_open(&name, posix::O_RDONLY, 0, None).unwrap();
     assert_eq!(posix::mq_send(&mut reader, b"", 0).unwrap_err().kind(), ErrorKind::PermissionDenied);
     assert_eq!(posix::mq_send(&mut queue, b"", 32).unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -8,7 +8,7 @@ use common::{
 };
 use ringpost::{Callbacks, NotTaken, Receipt, Receiver, Ring, WaitStrategy};
 use std::{
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -210,6 +210,27 @@ fn callbacks_are_called_in_order_and_go_on_after_one_that_panics() {
     receiver.kill();
     assert_eq!(told.recv_timeout(FAR), Ok((3, Err(NotTaken::PeerDied { pid }))));
     assert_eq!(told.recv_timeout(FAR), Ok((4, Err(NotTaken::PeerDied { pid }))));
+}
+
+#[test]
+fn a_callback_may_drop_the_callbacks_and_those_behind_it_are_called() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let callbacks = Arc::new(Mutex::new(Some(Callbacks::new().unwrap())));
+    let (tell, told) = mpsc::channel();
+    {
+        let given = callbacks.lock().unwrap();
+        let (last, tell_first) = (Arc::clone(&callbacks), tell.clone());
+        given.as_ref().unwrap().when_taken(sender.send_acknowledged(b"one").unwrap(), move |taken| {
+            drop(last.lock().unwrap().take());
+            tell_first.send(taken).unwrap();
+        });
+        let behind = sender.send_acknowledged(b"two").unwrap();
+        given.as_ref().unwrap().when_taken(behind, move |taken| tell.send(taken).unwrap());
+    }
+    take(&mut receiver);
+    assert_eq!(told.recv_timeout(FAR), Ok(Ok(())));
+    assert_eq!(told.recv_timeout(FAR), Ok(Err(NotTaken::TimedOut)), "nobody waits any more");
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Sleep {
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Poll<T> {
         self.armed = None;
-        let berth = Arc::new(berth);
+        let berth = Arc::new(berth.lent());
         let sleeper = Sleeper { eager_after, ..berth.sleeper() };
         let mut found = None;
         let ticket = wait::arm(&sleeper, |why| {
@@ -136,6 +136,8 @@ impl Sleep {
 ///
 /// Dropping it consumes nothing: until it is ready it has only looked, and what it has found it gives at once. So it can be
 /// dropped for a timer, or for another future that was faster. The message itself is released, as ever, when it is dropped.
+/// Leaked ([`mem::forget`](std::mem::forget)) while it waits, it takes no wake from its source, which goes on; at a mailbox it may
+/// have been called, and nobody is called in its stead until that handle is used again or dropped.
 ///
 /// It needs no runtime and no descriptor: the thread of [`Readiness`](crate::Readiness) sleeps for all futures of the process.
 /// It never blocks and never polls; where the system refuses that thread, it asks to be polled again and again.

@@ -24,7 +24,7 @@ use crate::{
     wait::{CLOSED, Look, News, Sleeper},
 };
 use std::{
-    fmt, io,
+    fmt, io, mem,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -197,7 +197,7 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
         let slot = self.producer.as_ref().map_or(0, |producer| producer.slot());
         let Some(counts) = K::counts(&inner.memory, slot) else { return Err(NotTaken::Disconnected) };
         let receiver = &inner.memory.receiver().claim;
-        let (bell, news) = (inner.bell_of_senders(), &vigil.deaths.news);
+        let (bell, news) = (inner.bell_of_senders(), vigil.news());
         let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: vigil.slice() };
         let found = sleeper.until_release(&mut self.spin, deadline, |look| {
             let died = || vigil.died_in(receiver).map(|dead| NotTaken::PeerDied { pid: dead.pid() });
@@ -220,7 +220,10 @@ type Callback = Box<dyn FnOnce(Result<(), NotTaken>) + Send>;
 /// can go to one, in the order in which they were sent or not.
 ///
 /// Dropping it waits for the thread, which no longer waits for the receiver: what is not taken by then is called back with
-/// [`NotTaken::TimedOut`].
+/// [`NotTaken::TimedOut`]. A callback may drop it, too: those behind it are called once that one has returned.
+///
+/// A forked child has no such thread: what is given to this there is called back at once, with [`NotTaken::Forked`], and dropping
+/// it there does nothing.
 ///
 /// ```
 /// # use ringpost::{Callbacks, unnamed};
@@ -239,6 +242,8 @@ pub struct Callbacks {
     /// 1 when nobody waits any more.
     over: Arc<AtomicU32>,
     thread: Option<JoinHandle<()>>,
+    /// That of the thread.
+    generation: Generation,
 }
 
 impl Callbacks {
@@ -258,14 +263,16 @@ impl Callbacks {
             }
         };
         let thread = thread::Builder::new().name("ringpost-callbacks".into()).spawn(call)?;
-        Ok(Self { queue: Some(queue), over, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), over, thread: Some(thread), generation: Generation::current() })
     }
 
     /// Calls `callback` when the message was taken, or when its receiver has gone before, behind the callbacks that were given
     /// earlier. Never blocks. A callback that takes long holds up those behind it.
     pub fn when_taken(&self, receipt: Receipt, callback: impl FnOnce(Result<(), NotTaken>) + Send + 'static) {
-        if let Some(queue) = &self.queue {
-            // The thread is there as long as this is, unless this is a forked child, which has none of its own.
+        if !self.generation.lasts() {
+            callback(Err(NotTaken::Forked));
+        } else if let Some(queue) = &self.queue {
+            // The thread is there as long as this is.
             let _ = queue.send((receipt, Box::new(callback)));
         }
     }
@@ -284,10 +291,17 @@ fn wait_unless(over: &AtomicU32, receipt: &Receipt) -> Result<(), NotTaken> {
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
+        let (queue, thread) = (self.queue.take(), self.thread.take());
+        if !self.generation.lasts() {
+            // A forked child has neither the thread nor its callbacks, and the queue may be locked for ever.
+            mem::forget((queue, thread));
+            return;
+        }
         // ORDERING: Relaxed, of one process; nothing is read through it.
         self.over.store(1, Relaxed);
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
+        drop(queue);
+        // A callback does not wait for itself.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
             // It ends well: callbacks that panic are caught.
             let _ = thread.join();
         }

@@ -355,7 +355,7 @@ impl<P: Trust> Receiver<P> {
 fn sleeper(Attachment { inner, vigil, .. }: &Attachment) -> Sleeper<'_> {
     Sleeper {
         call: inner.bell_of_receiver().into(),
-        news: &vigil.deaths.news,
+        news: vigil.news(),
         counts: &inner.memory.receiver().counts,
         eager_after: None,
         slice: vigil.slice(),

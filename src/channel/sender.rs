@@ -480,7 +480,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         self.spin.step_back_from_backlog(memory.geometry().capacity());
         let sleeper = Sleeper {
             call: K::bell_of_givers(memory, inner.scope).into(),
-            news: &vigil.deaths.news,
+            news: vigil.news(),
             counts,
             eager_after: Some(PATIENCE),
             slice: vigil.slice(),

@@ -163,7 +163,7 @@ impl<P: Trust> Subscriber<P> {
             Patience::Until(deadline) => {
                 let sleeper = Sleeper {
                     call: inner.bell_of_senders().into(),
-                    news: &vigil.deaths.news,
+                    news: vigil.news(),
                     counts: &slot.counts,
                     eager_after: None,
                     slice: vigil.slice(),

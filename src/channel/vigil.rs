@@ -117,6 +117,10 @@ pub(crate) struct Deaths {
     /// Whether `proven` has any: looked at without the lock.
     any: AtomicBool,
     proven: Mutex<Vec<Owner>>,
+    /// Whether another thread has ever slept for a future of the handle.
+    lent: AtomicBool,
+    /// The number of the handle's present sleep.
+    sleep: Mutex<u64>,
 }
 
 impl Deaths {
@@ -142,6 +146,35 @@ impl Deaths {
         self.any.store(true, Release);
         drop(proven);
         self.news.tell();
+    }
+
+    /// Another thread is about to sleep for a future of the handle; gives the number of that sleep.
+    pub(crate) fn lend(&self) -> u64 {
+        // ORDERING: Relaxed, of one process; the next user of the handle, in whichever thread, has it from this one.
+        self.lent.store(true, Relaxed);
+        let mut sleep = self.sleep();
+        *sleep += 1;
+        *sleep
+    }
+
+    /// The handle is about to sleep itself: a future that was leaked has left a sleep that may end any time.
+    pub(crate) fn take_back(&self) {
+        // ORDERING: Relaxed, as above.
+        if self.lent.load(Relaxed) {
+            *self.sleep() += 1;
+        }
+    }
+
+    /// Ends the sleep of this number, as `is_back` says, unless the handle has begun another one since.
+    pub(crate) fn end_sleep(&self, number: u64, is_back: impl FnOnce()) {
+        let present = self.sleep();
+        if *present == number {
+            is_back();
+        }
+    }
+
+    fn sleep(&self) -> MutexGuard<'_, u64> {
+        self.sleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Owner>> {
@@ -189,6 +222,12 @@ impl Vigil {
         };
         let alarm = if inner.scope == Scope::Shared { arm() } else { None };
         Self { deaths, alarm, asked: Asked::now_and_then(), scope: inner.scope, peer, _knell: knell }
+    }
+
+    /// News for the handle, which is about to sleep.
+    pub(crate) fn news(&self) -> &News {
+        self.deaths.take_back();
+        &self.deaths.news
     }
 
     /// How long a sleep lasts at most, because nobody would tell of a death.

@@ -95,6 +95,75 @@ fn a_waker_that_drops_another_future_or_panics_holds_up_nobody() {
     assert_eq!(block_on(receiving).unwrap().to_vec(), b"still there");
 }
 
+/// A waker that holds up who calls it, until the door is opened.
+struct Doorkeeper {
+    arrives: mpsc::Sender<()>,
+    door: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Wake for Doorkeeper {
+    fn wake(self: Arc<Self>) {
+        self.arrives.send(()).unwrap();
+        self.door.lock().unwrap().recv().unwrap();
+    }
+}
+
+#[test]
+fn a_future_that_was_leaked_while_it_waited_takes_no_wake_from_its_handle() {
+    let ring = Shared::new(Way::Inherit, |builder| builder.mailbox(4));
+    let child = started(&ring, "leak");
+    let mut mailbox = ring.ring.mailbox().unwrap();
+    for number in [1, 2] {
+        assert_eq!(child.hear_before_the_end(), Some(0));
+        mailbox.send(0, &numbered(number)).unwrap();
+    }
+    assert_eq!(child.hear_before_the_end(), Some(2));
+    child.finish();
+}
+
+/// Sleeps for a second message while the sleep of a future that was leaked ends by the first one, which comes late: the thread that
+/// sleeps for futures is held up meanwhile.
+pub fn leak_while_waiting(ring: &Ring, line: &Line) {
+    let mut mailbox = ring.mailbox().unwrap();
+    line.tell(0);
+    let (first, last) = (ringpost::unnamed().memfd().unwrap(), ringpost::unnamed().memfd().unwrap());
+    let (mut before, mut behind) = (first.receiver().unwrap(), last.receiver().unwrap());
+    let (mut to_before, mut to_behind) = (first.sender().unwrap(), last.sender().unwrap());
+
+    let (arrives, has_arrived) = mpsc::channel();
+    let (open, door) = mpsc::channel();
+    let doorkeeper = Waker::from(Arc::new(Doorkeeper { arrives, door: Mutex::new(door) }));
+    let mut held_up = before.received();
+    assert_waits(Pin::new(&mut held_up), &doorkeeper);
+    let mut leaked = Box::pin(mailbox.received());
+    assert_waits(leaked.as_mut(), Waker::noop());
+    mem::forget(leaked);
+    let (alarm, waker) = Alarm::new();
+    let mut behind = behind.received();
+    assert_waits(Pin::new(&mut behind), &waker);
+
+    to_before.send(b"come").unwrap();
+    has_arrived.recv().unwrap();
+    to_behind.send(b"come").unwrap();
+    line.tell(0);
+    assert_eq!(number_of(&mailbox.recv_timeout(Pick::Any, FAR).unwrap().to_vec()), 1);
+    let sleeps = || ring.statistics().readers.iter().map(|reader| reader.sleeps).sum::<u64>();
+    let slept = sleeps();
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            while sleeps() == slept {
+                thread::yield_now();
+            }
+            open.send(()).unwrap();
+            // Then it has seen the end of the leaked one's sleep, too.
+            alarm.wait(0);
+            line.tell(0);
+        });
+        // Without a time-out, at which it would look once more.
+        line.tell(number_of(&mailbox.recv(Pick::Any).unwrap().to_vec()));
+    });
+}
+
 #[test]
 fn where_no_thread_is_to_be_had_the_future_is_completed_all_the_same() {
     let ring = Shared::new(Way::Inherit, |builder| builder);

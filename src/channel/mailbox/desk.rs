@@ -172,7 +172,7 @@ impl Desk {
     ) -> Sleeper<'a> {
         let vigil = &self.attachment.vigil;
         let call = Call::Bed(Bed { dormitory, slot, bit: self.seat.bit(), pick, eager_pick });
-        Sleeper { call, news: &vigil.deaths.news, counts, eager_after: None, slice: vigil.slice() }
+        Sleeper { call, news: vigil.news(), counts, eager_after: None, slice: vigil.slice() }
     }
 
     /// For another sender, when this one was called for room and leaves: it may have been called for more than it took.

@@ -2,8 +2,9 @@
 //! program moves over line by line.
 //!
 //! What is different: priorities go up to 31, as POSIX asks for at least; up to 63 processes have a queue open at a time; errors are
-//! named by kind, not by number; a message that a killed process had received and not
-//! returned from `mq_receive` is received by another.
+//! named by kind, not by number; the permission bits must let the owner read and write and others not write (0600, 0644 or 0660;
+//! 0666 is refused), and no umask changes them; a message that a killed process had received and not returned from `mq_receive` is
+//! received by another.
 //!
 //! ```
 //! use ringpost::posix::{MqAttr, O_CREAT, O_RDWR, mq_open, mq_receive, mq_send, mq_unlink};
@@ -37,6 +38,8 @@ pub const O_RDONLY: i32 = 0;
 pub const O_WRONLY: i32 = 1;
 /// Send and receive.
 pub const O_RDWR: i32 = 2;
+/// Which of the three.
+const O_ACCMODE: i32 = 3;
 /// Make the queue when there is none.
 pub const O_CREAT: i32 = 0o100;
 /// With [`O_CREAT`]: fail when there is one.
@@ -102,6 +105,10 @@ fn inner_name(name: &str) -> Result<String> {
 /// [`Builder::create`](crate::Builder::create) says.
 pub fn mq_open(name: &str, flags: i32, mode: u32, attributes: Option<&MqAttr>) -> Result<Mqd> {
     let builder = builder::builder(inner_name(name)?);
+    if flags & O_ACCMODE == O_ACCMODE {
+        let why = "a queue is opened to receive, to send, or for both: O_RDONLY, O_WRONLY or O_RDWR";
+        return Err(Error::new(ErrorKind::InvalidInput, why));
+    }
     let make = || {
         let attributes = attributes.copied().unwrap_or_default();
         if attributes.mq_msgsize == 0 {
@@ -136,7 +143,7 @@ pub fn mq_timedsend(queue: &mut Mqd, message: &[u8], priority: u8, timeout: Dura
 }
 
 fn send(queue: &mut Mqd, message: &[u8], priority: u8, timeout: Option<Duration>) -> Result<()> {
-    refuse(queue.flags & 3 == O_RDONLY, "the queue was opened to receive only")?;
+    refuse(queue.flags & O_ACCMODE == O_RDONLY, "the queue was opened to receive only")?;
     let envelope = Envelope { kind: 0, priority };
     let sent: std::result::Result<_, SendError> = match timeout {
         _ if queue.flags & O_NONBLOCK != 0 => queue.mailbox.try_send(envelope, message),
@@ -164,7 +171,7 @@ pub fn mq_timedreceive(queue: &mut Mqd, message: &mut [u8], timeout: Duration) -
 }
 
 fn receive(queue: &mut Mqd, message: &mut [u8], timeout: Option<Duration>) -> Result<(usize, u8)> {
-    refuse(queue.flags & 3 == O_WRONLY, "the queue was opened to send only")?;
+    refuse(queue.flags & O_ACCMODE == O_WRONLY, "the queue was opened to send only")?;
     let longest = queue.mailbox.longest_message();
     if message.len() < longest {
         let why = format!("a buffer of {} bytes for messages of up to {longest}", message.len());
@@ -220,13 +227,16 @@ impl fmt::Debug for SigEvent {
 /// at least one is told, and perhaps all. One takes a seat, and a thread that sleeps.
 ///
 /// # Errors
-/// `ResourceBusy` (`EBUSY`) when this queue is registered already; `InvalidInput` (`EINVAL`) for what is no signal; what the system
-/// says that has no thread left, or the mailbox that has no seat.
+/// `ResourceBusy` (`EBUSY`) when this queue is registered already; `InvalidInput` (`EINVAL`) for what is no signal; `Unsupported` in a
+/// forked child, which opens the queue itself; what the system says that has no thread left, or the mailbox that has no seat.
 pub fn mq_notify(queue: &mut Mqd, how: Option<SigEvent>) -> Result<()> {
     let Some(how) = how else {
         queue.give_up();
         return Ok(());
     };
+    if !queue.mailbox.desk.is_ours() {
+        return Err(RecvError::Forked.into());
+    }
     if queue.notification.as_ref().is_some_and(Notification::waits) {
         return Err(Error::new(ErrorKind::ResourceBusy, "this queue is registered already"));
     }

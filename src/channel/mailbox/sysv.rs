@@ -2,7 +2,9 @@
 //! line by line.
 //!
 //! What is different: types go up to 65535; up to 63 processes have a queue open at a time; errors are named by kind, not by number;
-//! a message whose receiver is stopped just as it is woken for it waits for the next one that looks; the key is looked up in `/dev/shm`, so queues are seen by `ringpost ls`; a message
+//! a message whose receiver is stopped just as it is woken for it waits for the next one that looks; the key is looked up in
+//! `/dev/shm`, so queues are seen by `ringpost ls`; the permission bits must let the owner read and write and others not write (0600,
+//! 0644 or 0660; 0666 is refused, and so is to give none), and no umask changes them; a message
 //! that is received and not returned from `msgrcv` because its receiver was killed is received by another.
 //!
 //! ```
@@ -143,8 +145,9 @@ pub fn stat(queue: &Queue) -> MsqidDs {
 /// # Errors
 /// As [`Ring::unlink`].
 pub fn remove(mut queue: Queue) -> Result<()> {
-    let gone = queue.ring.unlink();
+    // The name last: of one that is killed in between, the queue can still be found, and removed again.
     queue.mailbox.close_for_all();
+    let gone = queue.ring.unlink();
     while queue.mailbox.try_recv(Pick::Any).is_ok() {}
     Ok(gone?)
 }

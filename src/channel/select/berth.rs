@@ -18,6 +18,8 @@ pub struct Berth {
     bed: Bed,
     generation: Generation,
     slice: Option<Duration>,
+    /// The number of the sleep, where a future may be leaked in it.
+    lent: Option<u64>,
 }
 
 enum Bed {
@@ -51,7 +53,7 @@ impl Berth {
         let Attachment { inner, vigil, .. } = attachment;
         let (memory, deaths) = (Arc::clone(&inner.memory), Arc::clone(&vigil.deaths));
         let bed = Bed::Ring { memory, deaths, scope: inner.scope, slot: attachment.slot() };
-        Self { bed, generation, slice: vigil.slice() }
+        Self { bed, generation, slice: vigil.slice(), lent: None }
     }
 
     /// Of a seat at a mailbox, for what `pick` says.
@@ -59,18 +61,46 @@ impl Berth {
         let Attachment { inner, vigil, .. } = attachment;
         let area = Area::new(Arc::clone(&inner.memory), shape);
         let bed = Bed::Mailbox { area, deaths: Arc::clone(&vigil.deaths), scope: inner.scope, seat, pick };
-        Self { bed, generation: Generation::current(), slice: vigil.slice() }
+        Self { bed, generation: Generation::current(), slice: vigil.slice(), lent: None }
     }
 
     pub(crate) fn of_flag(flag: &Arc<Flag>) -> Self {
-        Self { bed: Bed::Flag(Arc::clone(flag)), generation: Generation::current(), slice: None }
+        Self { bed: Bed::Flag(Arc::clone(flag)), generation: Generation::current(), slice: None, lent: None }
     }
 
     /// Of who waits for the receiver to release something, and looks for its death himself, as often as that.
     pub(crate) fn of_release(memory: &Arc<Memory>, scope: Scope, slice: Option<Duration>) -> Self {
         let (memory, news, counts) = (Arc::clone(memory), News::default(), Counts::default());
         let bed = Bed::Release { memory, scope, news, counts };
-        Self { bed, generation: Generation::current(), slice }
+        Self { bed, generation: Generation::current(), slice, lent: None }
+    }
+
+    /// For a future, which may be leaked: its sleep then ends without a word to the handle, which goes on.
+    pub(crate) fn lent(self) -> Self {
+        let lent = self.deaths().map(|deaths| deaths.lend());
+        Self { lent, ..self }
+    }
+
+    /// Nobody else's sleep counts from now on.
+    pub(crate) fn take_back(&self) {
+        if let Some(deaths) = self.deaths() {
+            deaths.take_back();
+        }
+    }
+
+    /// The sleep is over.
+    fn is_back(&self) {
+        match (self.deaths(), self.lent) {
+            (Some(deaths), Some(number)) => deaths.end_sleep(number, || self.sleeper().is_back()),
+            _ => self.sleeper().is_back(),
+        }
+    }
+
+    fn deaths(&self) -> Option<&Deaths> {
+        match &self.bed {
+            Bed::Ring { deaths, .. } | Bed::Mailbox { deaths, .. } => Some(deaths),
+            Bed::Flag(_) | Bed::Release { .. } => None,
+        }
     }
 
     /// Whether the handle is this process's, and not that of the one from which it was forked.
@@ -116,7 +146,7 @@ impl Watched for Post {
     }
 
     fn answered(&self) {
-        self.berth.sleeper().is_back();
+        self.berth.is_back();
     }
 }
 

@@ -90,6 +90,7 @@ impl<S: Source> Readiness<S> {
         }
         self.stand_down();
         let Self { state, source, berth, signal } = self;
+        berth.take_back();
         let sleeper = berth.sleeper();
         let Some(ticket) = wait::arm(&sleeper, |why| source.is_ready(why)) else {
             signal.raise();

@@ -147,6 +147,7 @@ impl<S> Round<S> {
         mut look: impl FnMut(&mut S, Look) -> Option<T>,
         sleep: impl FnMut(&[Word<'_>], Option<Deadline>),
     ) -> Option<(usize, T)> {
+        self.berths().for_each(|berth| berth.take_back());
         let Self { seats, next, spin, .. } = self;
         let (mut sources, berths): (Vec<_>, Vec<_>) =
             seats.iter_mut().map(|seat| (&mut seat.source, seat.berth.as_deref())).unzip();
