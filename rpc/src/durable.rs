@@ -174,7 +174,6 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         // Also of a file that is as long: it may be a copy that has holes.
         allocate(bytes, |offset, length| fallocate(file, FallocateFlags::empty(), offset, length))?;
         let words = Words::map(file, Self::WORDS).map_err(DurableError::File)?;
-        words.write(OWNER_AT, Owner::this_process().as_bytes());
         let head = Head {
             interface: Description::of::<I>().hash(),
             state_bytes: size_of::<S>() as u64,
@@ -182,7 +181,11 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             longest_answer: LONGEST_ANSWER as u64,
         };
         if words.load(MAGIC_AT) == 0 {
-            // Nobody has finished to make it.
+            // Nobody has finished to make it: nothing is committed.
+            let mut unwritten = (COMMIT_AT..COPIES_AT).chain(COPIES_AT + Self::STATE_WORDS..Self::WORDS);
+            if unwritten.any(|at| words.load(at) != 0) {
+                return Err(DurableError::Mismatch);
+            }
             words.write(HEAD_AT, head.as_bytes());
             words.write(COPIES_AT, initial.as_bytes());
             words.publish(MAGIC_AT, MAGIC);
@@ -213,6 +216,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
                 durable.places.insert(Session(place.session), index);
             }
         }
+        durable.words.write(OWNER_AT, Owner::this_process().as_bytes());
         Ok(durable)
     }
 
