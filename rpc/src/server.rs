@@ -204,7 +204,7 @@ trait Engine: Send {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: Option<&Frame>,
+        arguments: Option<&mut Frame>,
         answer: &mut Frame,
         observer: &Observer,
     ) -> Result<(), Refusal>;
@@ -218,7 +218,7 @@ fn run<S: Service>(
     service: &mut S,
     method: u16,
     context: &Context<'_>,
-    arguments: &Frame,
+    arguments: &mut Frame,
     answer: &mut Frame,
 ) -> Result<(), Refusal> {
     catch_unwind(AssertUnwindSafe(|| service.call(method, context, Parcel::new(arguments), answer)))
@@ -246,7 +246,7 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: Option<&Frame>,
+        arguments: Option<&mut Frame>,
         answer: &mut Frame,
         observer: &Observer,
     ) -> Result<(), Refusal> {
@@ -297,7 +297,7 @@ where
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: Option<&Frame>,
+        arguments: Option<&mut Frame>,
         answer: &mut Frame,
         observer: &Observer,
     ) -> Result<(), Refusal> {
@@ -417,14 +417,13 @@ impl<E: Engine> Conversation<E> {
                 observer.tell(&Event::Cancelled { session, number });
                 continue;
             }
-            answer.clear();
             let outcome = if header.deadline().passed() {
                 observer.tell(&Event::TooLate { session, number });
                 wire::TOO_LATE
             } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
                 Refusal::Forgotten.code()
             } else {
-                let arguments = is_complete.then_some(&arguments);
+                let arguments = is_complete.then_some(&mut arguments);
                 let outcome = engine.answer(kind, &context, arguments, &mut answer, observer);
                 outcome.map_or_else(Refusal::code, |()| wire::DONE)
             };
@@ -433,6 +432,7 @@ impl<E: Engine> Conversation<E> {
             }
             arguments.regions.clear();
             reply(link, number, outcome, &answer).ok()?;
+            answer.clear();
             observer.tell(&Event::Answered);
         }
     }
