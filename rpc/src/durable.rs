@@ -118,6 +118,10 @@ impl From<Errno> for DurableError {
 /// The state of a service that does each call exactly once: plain old data in a file, `/dev/shm` say, that one server at a
 /// time uses. It remembers the last answer of up to 256 sessions, each up to 1024 bytes.
 ///
+/// Its size is bounded by the stack, over which it goes as a value: the threads of a server have as much as that takes, and who
+/// calls [`open`](Self::open) or [`state`](Self::state) with a state of more than a hundred kilobytes gives their thread ten times its
+/// size.
+///
 /// It belongs to the process that has opened it: a child that is forked from that can't serve with it, and does not keep it from
 /// a successor of its parent.
 ///

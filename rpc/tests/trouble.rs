@@ -60,6 +60,23 @@ impl Pairs for Work {
     }
 }
 
+/// A state larger than the half of a stack.
+#[ringpost_rpc::interface]
+trait Shelf {
+    fn add(&mut self, at: u32) -> u64;
+}
+
+#[derive(TryFromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Table([u64; 160 << 10]);
+
+impl Shelf for Table {
+    fn add(&mut self, at: u32) -> u64 {
+        self.0[at as usize] += 1;
+        self.0[at as usize]
+    }
+}
+
 /// What the descriptors of this process are used up by.
 static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
@@ -89,6 +106,17 @@ fn child_process() {
             let state = Durable::open::<PairsInterface>(state, &Work).unwrap();
             server.serve_exactly_once::<PairsServer<_>>(state)
         }),
+        ["table", path, state] => {
+            // A state goes over the stack of who opens it, too.
+            let (path, state) = (path.to_owned(), state.to_owned());
+            let opens = move || {
+                serve(&path, &line, |server| {
+                    let state = Durable::open::<ShelfInterface>(state, &Table([0; _])).unwrap();
+                    server.serve_exactly_once::<ShelfServer<_>>(state)
+                });
+            };
+            thread::Builder::new().stack_size(64 << 20).spawn(opens).unwrap().join().unwrap();
+        }
         // Has no descriptor for what comes back, and then none to bind to a successor.
         ["short", path] => {
             let binding = Binding::path(path).semantics(Semantics::AtLeastOnce).timeout(FAR);
@@ -417,4 +445,13 @@ fn a_server_that_says_other_things_without_an_end_keeps_nobody_past_the_deadline
     assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
     drop(client);
     links_of(accepting, &place);
+}
+
+#[test]
+fn a_large_state_has_room_on_the_stacks_of_its_server() {
+    let (place, state) = (Place::new(), Place::new());
+    let _server = place.server("table", state.to_str().unwrap());
+    let binding = Binding::path(&*place).timeout(FAR);
+    let mut client = ShelfClient::bind(binding).unwrap();
+    assert_eq!([5, 6, 5].map(|at| client.add(at).unwrap()), [1, 1, 2]);
 }
