@@ -87,11 +87,11 @@ pub struct Channel {
 
     /// Size of the ring, also with K, M, G or T, rounded up to a power of two from 4K on; a ring that is there must have it
     /// [default: 4M]
-    #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = quantity::bytes)]
     capacity: Option<u64>,
 
     /// A ring for up to N senders at a time; a ring that is there must be one [default: for one]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u8).range(1..))]
     many: Option<u8>,
 }
 

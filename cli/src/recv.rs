@@ -43,7 +43,7 @@ pub struct RecvArguments {
     count: Option<u64>,
 
     /// Wait this long at most for the next message
-    #[arg(long, value_name = "SECONDS", value_parser = quantity::seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = quantity::seconds)]
     timeout: Option<Duration>,
 
     /// Go on when all senders have closed, and wait for others

@@ -32,7 +32,7 @@ pub struct SendArguments {
     framing: FramingArguments,
 
     /// Longest chunk of --raw, in bytes, also with K or M [default: 64K, or less in a small ring]
-    #[arg(long, value_name = "BYTES", requires = "raw", value_parser = quantity::chunk)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, requires = "raw", value_parser = quantity::chunk)]
     size: Option<usize>,
 
     /// End after N messages
@@ -40,11 +40,11 @@ pub struct SendArguments {
     count: Option<u64>,
 
     /// Wait this long at most while the ring is full
-    #[arg(long, value_name = "SECONDS", value_parser = quantity::seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = quantity::seconds)]
     timeout: Option<Duration>,
 
     /// Send so many messages a second at most
-    #[arg(long, value_name = "N/s", value_parser = quantity::interval)]
+    #[arg(long, value_name = "N/s", allow_negative_numbers = true, value_parser = quantity::interval)]
     rate: Option<Duration>,
 }
 

@@ -171,11 +171,13 @@ impl Client {
             self.unknown_since = Deadline::now();
         }
         let deadline = Deadline::after(self.binding.timeout);
-        if let Err(failure) = self.attempt(method, deadline) {
-            self.go_on(method, deadline, failure)?;
-        }
+        let called = self.attempt(method, deadline);
+        let called = called.or_else(|failure| self.go_on(method, deadline, failure));
+        // They are the caller's to free.
+        self.arguments.regions.clear();
+        called?;
         self.unknown_since = Deadline::NEVER;
-        Ok(Parcel::new(&self.answer))
+        Ok(Parcel::new(&mut self.answer))
     }
 
     /// What is left to be done after an attempt in vain: as the semantics say.
@@ -244,10 +246,7 @@ impl Client {
         }
         if let (Done::Perhaps, Some(link)) = (sent, &mut self.link) {
             let again = Again { number: self.number, age_ns: self.unknown_since.age_ns() };
-            let mut room = reserve(&mut link.sender, size_of::<Again>(), deadline).map_err(not_sent)?;
-            room.write_at(0, again.as_bytes());
-            room.set_kind(wire::AGAIN);
-            room.commit();
+            say(&mut link.sender, wire::AGAIN, again.as_bytes(), deadline).map_err(not_sent)?;
         }
         self.attempt(method, deadline)
     }
@@ -274,30 +273,32 @@ impl Client {
         room.commit();
         let nonsense = || CallError::Unclear(CallError::Unbound(BindError::Protocol).into());
         answer.clear();
-        loop {
+        let (kind, regions) = loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
             if message.kind() == Region::KIND {
                 luggage.take(&message).ok_or_else(nonsense)?;
-                continue;
-            }
-            let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or_else(nonsense)?;
-            if header.number != *number {
-                // Of a call that was given up.
-                continue;
-            }
-            return match message.kind() {
-                wire::DONE => {
-                    luggage.claim(header.regions, &mut answer.regions).map_err(|error| match error {
-                        Unclaimed::Nonsense => CallError::Answer(Malformed("a region is missing")).into(),
-                        Unclaimed::Shortage(error) => CallError::Shortage { done: Done::Yes, error }.into(),
-                    })
+            } else {
+                let header: AnswerHeader = wire::open(&message, &mut answer.bytes).ok_or_else(nonsense)?;
+                if header.number == *number {
+                    break (message.kind(), header.regions);
                 }
-                wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
-                other => Err(match Refusal::from_code(other) {
-                    Some(refusal) => CallError::Refused(refusal).into(),
-                    None => nonsense().into(),
-                }),
-            };
+                // Of a call that was given up.
+            }
+            if deadline.passed() {
+                // There may be no end of them.
+                return Err(CallError::TimedOut { done: Done::Perhaps }.into());
+            }
+        };
+        match kind {
+            wire::DONE => luggage.claim(regions, &mut answer.regions).map_err(|error| match error {
+                Unclaimed::Nonsense => CallError::Answer(Malformed("a region is missing")).into(),
+                Unclaimed::Shortage(error) => CallError::Shortage { done: Done::Yes, error }.into(),
+            }),
+            wire::TOO_LATE => Err(CallError::TimedOut { done: Done::No }.into()),
+            other => Err(match Refusal::from_code(other) {
+                Some(refusal) => CallError::Refused(refusal).into(),
+                None => nonsense().into(),
+            }),
         }
     }
 
@@ -332,7 +333,7 @@ impl Client {
             interface: self.interface.hash(),
             session: self.session.0,
         };
-        link.sender.send_kind(wire::HELLO, hello.as_bytes())?;
+        say(&mut link.sender, wire::HELLO, hello.as_bytes(), deadline)?;
         let answer = match receive(&mut link.receiver, deadline) {
             Ok(message) => (message.kind(), message.to_vec()),
             Err(RecvError::TimedOut) => return Err(BindError::TimedOut),
@@ -372,6 +373,14 @@ fn reserve(sender: &mut Sender, length: usize, deadline: Deadline) -> Result<Res
         None => sender.reserve(length),
         Some(instant) => sender.reserve_deadline(length, instant),
     }
+}
+
+fn say(sender: &mut Sender, kind: u16, words: &[u8], deadline: Deadline) -> Result<(), SendError> {
+    let mut room = reserve(sender, words.len(), deadline)?;
+    room.write_at(0, words);
+    room.set_kind(kind);
+    room.commit();
+    Ok(())
 }
 
 #[inline]

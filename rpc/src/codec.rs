@@ -10,7 +10,7 @@ use crate::{
 };
 use ringpost::Region;
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, marker::PhantomData, slice};
+use std::{fmt, marker::PhantomData, vec::Drain};
 use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
 /// What is sent: the arguments of a call, or an answer.
@@ -32,12 +32,13 @@ impl Frame {
 #[derive(Debug)]
 pub struct Parcel<'a> {
     bytes: &'a [u8],
-    regions: slice::Iter<'a, Region>,
+    /// Whoever reads one has it alone.
+    regions: Drain<'a, Region>,
 }
 
 impl<'a> Parcel<'a> {
-    pub(crate) fn new(frame: &'a Frame) -> Self {
-        Self { bytes: &frame.bytes, regions: frame.regions.iter() }
+    pub(crate) fn new(frame: &'a mut Frame) -> Self {
+        Self { bytes: &frame.bytes, regions: frame.regions.drain(..) }
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
@@ -125,7 +126,7 @@ impl AsRegion for &&&Codec<Region> {
     }
 
     fn read(&self, parcel: &mut Parcel<'_>) -> Result<Region, Malformed> {
-        parcel.regions.next().cloned().ok_or(Malformed("a region is missing"))
+        parcel.regions.next().ok_or(Malformed("a region is missing"))
     }
 }
 

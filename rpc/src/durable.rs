@@ -118,6 +118,10 @@ impl From<Errno> for DurableError {
 /// The state of a service that does each call exactly once: plain old data in a file, `/dev/shm` say, that one server at a
 /// time uses. It remembers the last answer of up to 256 sessions, each up to 1024 bytes.
 ///
+/// Its size is bounded by the stack, over which it goes as a value: the threads of a server have as much as that takes, and who
+/// calls [`open`](Self::open) or [`state`](Self::state) with a state of more than a hundred kilobytes gives their thread ten times its
+/// size.
+///
 /// It belongs to the process that has opened it: a child that is forked from that can't serve with it, and does not keep it from
 /// a successor of its parent.
 ///
@@ -174,7 +178,6 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
         // Also of a file that is as long: it may be a copy that has holes.
         allocate(bytes, |offset, length| fallocate(file, FallocateFlags::empty(), offset, length))?;
         let words = Words::map(file, Self::WORDS).map_err(DurableError::File)?;
-        words.write(OWNER_AT, Owner::this_process().as_bytes());
         let head = Head {
             interface: Description::of::<I>().hash(),
             state_bytes: size_of::<S>() as u64,
@@ -182,7 +185,11 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
             longest_answer: LONGEST_ANSWER as u64,
         };
         if words.load(MAGIC_AT) == 0 {
-            // Nobody has finished to make it.
+            // Nobody has finished to make it: nothing is committed.
+            let mut unwritten = (COMMIT_AT..COPIES_AT).chain(COPIES_AT + Self::STATE_WORDS..Self::WORDS);
+            if unwritten.any(|at| words.load(at) != 0) {
+                return Err(DurableError::Mismatch);
+            }
             words.write(HEAD_AT, head.as_bytes());
             words.write(COPIES_AT, initial.as_bytes());
             words.publish(MAGIC_AT, MAGIC);
@@ -213,6 +220,7 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
                 durable.places.insert(Session(place.session), index);
             }
         }
+        durable.words.write(OWNER_AT, Owner::this_process().as_bytes());
         Ok(durable)
     }
 

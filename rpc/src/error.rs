@@ -243,7 +243,10 @@ pub enum BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name { name } => write!(f, "{name:?} can't be the name of a service"),
+            Self::Name { name } => write!(
+                f,
+                "{name:?} can't be the name of a service: take up to 64 letters, digits, `-`, `_` and `.`, no `.` first"
+            ),
             Self::Registry(error) => write!(f, "the registry can't be used: {error}"),
             Self::Open(error) => error.fmt(f),
             Self::Lost => f.write_str("the server was lost while binding to it"),

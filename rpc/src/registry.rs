@@ -28,7 +28,10 @@ pub fn directory() -> Result<PathBuf, BindError> {
         }
         Err(errno) => Err(errno),
     };
-    let registry = |errno: Errno| BindError::Registry(errno.into());
+    let registry = |errno: Errno| {
+        let error = io::Error::from(errno);
+        BindError::Registry(io::Error::new(error.kind(), format!("{}: {error}", directory.display())))
+    };
     let found = fstat(opened.map_err(registry)?).map_err(registry)?;
     if found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0 {
         let why = format!("{} is another user's, or can be used by others", directory.display());

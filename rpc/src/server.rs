@@ -75,6 +75,13 @@ pub enum Event<'a> {
     },
 }
 
+/// Bytes of a state whose copies fit into any stack.
+const SMALL_STATE: usize = 64 << 10;
+/// More copies of a state than one call has on its stack: ten were seen, without optimisation.
+const COPIES: usize = 16;
+/// Bytes of stack for all but copies of the state, as the standard library has them.
+const STACK: usize = 2 << 20;
+
 type Observe = dyn Fn(&Event<'_>) + Send + Sync;
 
 /// Whom the events are told, if anybody wants to hear them.
@@ -168,7 +175,7 @@ impl Server {
                         Err(error) => observer.tell(&Event::NotAccepted(&error)),
                     };
                     // Without a thread for it the client learns that it was lost.
-                    let _ = thread::Builder::new().name("ringpost-rpc".into()).spawn(converse);
+                    let _ = thread_for(E::STATE_BYTES).spawn(converse);
                 }
                 Err(OpenError::Link(LinkError::Forked)) => {
                     panic!("the listener belongs to the parent of this process")
@@ -182,6 +189,15 @@ impl Server {
     }
 }
 
+/// A thread whose stack has room for the copies of a state that one call makes.
+fn thread_for(state_bytes: usize) -> thread::Builder {
+    let thread = thread::Builder::new().name("ringpost-rpc".into());
+    if state_bytes <= SMALL_STATE {
+        return thread;
+    }
+    thread.stack_size(state_bytes.saturating_mul(COPIES).saturating_add(STACK))
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("path", &self.listener.path()).finish()
@@ -192,6 +208,8 @@ impl fmt::Debug for Server {
 trait Engine: Send {
     type Service: Service;
     const PROMISES: &[Semantics];
+    /// Bytes of the state of which each call has copies on its stack.
+    const STATE_BYTES: usize = 0;
 
     /// A client has bound.
     fn welcome(&mut self, session: Session, peer: PeerCredentials);
@@ -204,7 +222,7 @@ trait Engine: Send {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: Option<&Frame>,
+        arguments: Option<&mut Frame>,
         answer: &mut Frame,
         observer: &Observer,
     ) -> Result<(), Refusal>;
@@ -218,7 +236,7 @@ fn run<S: Service>(
     service: &mut S,
     method: u16,
     context: &Context<'_>,
-    arguments: &Frame,
+    arguments: &mut Frame,
     answer: &mut Frame,
 ) -> Result<(), Refusal> {
     catch_unwind(AssertUnwindSafe(|| service.call(method, context, Parcel::new(arguments), answer)))
@@ -246,7 +264,7 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: Option<&Frame>,
+        arguments: Option<&mut Frame>,
         answer: &mut Frame,
         observer: &Observer,
     ) -> Result<(), Refusal> {
@@ -283,6 +301,7 @@ where
 {
     type Service = S;
     const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce, Semantics::ExactlyOnce];
+    const STATE_BYTES: usize = size_of::<S::Implementation>();
 
     fn welcome(&mut self, session: Session, peer: PeerCredentials) {
         self.owner = Owner::of(peer.pid);
@@ -297,7 +316,7 @@ where
         &mut self,
         method: u16,
         context: &Context<'_>,
-        arguments: Option<&Frame>,
+        arguments: Option<&mut Frame>,
         answer: &mut Frame,
         observer: &Observer,
     ) -> Result<(), Refusal> {
@@ -417,14 +436,13 @@ impl<E: Engine> Conversation<E> {
                 observer.tell(&Event::Cancelled { session, number });
                 continue;
             }
-            answer.clear();
             let outcome = if header.deadline().passed() {
                 observer.tell(&Event::TooLate { session, number });
                 wire::TOO_LATE
             } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
                 Refusal::Forgotten.code()
             } else {
-                let arguments = is_complete.then_some(&arguments);
+                let arguments = is_complete.then_some(&mut arguments);
                 let outcome = engine.answer(kind, &context, arguments, &mut answer, observer);
                 outcome.map_or_else(Refusal::code, |()| wire::DONE)
             };
@@ -433,6 +451,7 @@ impl<E: Engine> Conversation<E> {
             }
             arguments.regions.clear();
             reply(link, number, outcome, &answer).ok()?;
+            answer.clear();
             observer.tell(&Event::Answered);
         }
     }

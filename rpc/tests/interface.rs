@@ -19,6 +19,24 @@ trait Odd {
     fn either(&self) -> u8;
 }
 
+/// Types with names that generated code uses.
+mod names {
+    #[derive(serde::Serialize, serde::Deserialize, Clone, PartialEq, Debug)]
+    pub struct Codec(pub u8);
+    #[derive(serde::Serialize, serde::Deserialize, Clone, PartialEq, Debug)]
+    pub struct AsBytes(pub Codec);
+    #[derive(serde::Serialize, serde::Deserialize, Clone, PartialEq, Debug)]
+    pub struct Frame;
+    #[derive(serde::Serialize, serde::Deserialize, Clone, PartialEq, Debug)]
+    pub struct Result;
+
+    #[ringpost_rpc::interface]
+    pub trait Names {
+        fn codec(&self, client: Codec, frame: Frame, answer: &mut AsBytes) -> Option<Codec>;
+        fn client(&self, call: Result) -> Result;
+    }
+}
+
 /// No method is left of it.
 #[ringpost_rpc::interface]
 trait Empty {

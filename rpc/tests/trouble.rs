@@ -13,12 +13,16 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use std::{
-    fs::File,
+    fs::{self, File},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Mutex,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
@@ -56,6 +60,23 @@ impl Pairs for Work {
     }
 }
 
+/// A state larger than the half of a stack.
+#[ringpost_rpc::interface]
+trait Shelf {
+    fn add(&mut self, at: u32) -> u64;
+}
+
+#[derive(TryFromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Table([u64; 160 << 10]);
+
+impl Shelf for Table {
+    fn add(&mut self, at: u32) -> u64 {
+        self.0[at as usize] += 1;
+        self.0[at as usize]
+    }
+}
+
 /// What the descriptors of this process are used up by.
 static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
@@ -85,6 +106,17 @@ fn child_process() {
             let state = Durable::open::<PairsInterface>(state, &Work).unwrap();
             server.serve_exactly_once::<PairsServer<_>>(state)
         }),
+        ["table", path, state] => {
+            // A state goes over the stack of who opens it, too.
+            let (path, state) = (path.to_owned(), state.to_owned());
+            let opens = move || {
+                serve(&path, &line, |server| {
+                    let state = Durable::open::<ShelfInterface>(state, &Table([0; _])).unwrap();
+                    server.serve_exactly_once::<ShelfServer<_>>(state)
+                });
+            };
+            thread::Builder::new().stack_size(64 << 20).spawn(opens).unwrap().join().unwrap();
+        }
         // Has no descriptor for what comes back, and then none to bind to a successor.
         ["short", path] => {
             let binding = Binding::path(path).semantics(Semantics::AtLeastOnce).timeout(FAR);
@@ -365,4 +397,61 @@ fn each_side_is_told_the_version_of_the_other() {
     assert!(error.to_string().contains("version 9") && error.to_string().contains("version 1"), "{error}");
     assert!(matches!(bind(), BindError::Protocol));
     assert_eq!(links_of(accepting, &other), 2);
+}
+
+/// How many descriptors of this memory a process has.
+fn holds(process: u32, memory: &fs::Metadata) -> usize {
+    let same = |found: fs::Metadata| (found.dev(), found.ino()) == (memory.dev(), memory.ino());
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    open.filter(|fd| fs::metadata(fd.as_ref().unwrap().path()).is_ok_and(same)).count()
+}
+
+#[test]
+fn neither_side_keeps_a_region_when_the_call_has_ended() {
+    let place = Place::new();
+    let server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    let (first, last) = (region(1), region(2));
+    let memory =
+        |region: &Region| fs::metadata(format!("/proc/self/fd/{}", region.as_fd().as_raw_fd())).unwrap();
+    let given = memory(&first);
+    let both = client.join(first, last).unwrap();
+    let answered = memory(&both);
+    drop(both);
+    for memory in [given, answered] {
+        assert_eq!(holds(std::process::id(), &memory), 0, "the memory is this process's to free");
+        let begun = Instant::now();
+        // The server lets go of the answer once it is under way.
+        while holds(server.id(), &memory) > 0 {
+            assert!(begun.elapsed() < FAR, "the server keeps it until the next call");
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_server_that_says_other_things_without_an_end_keeps_nobody_past_the_deadline() {
+    let place = Place::new();
+    let accepting = accept_each(&place, |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        drop(link.recv().unwrap());
+        let begun = Instant::now();
+        // Answers of a call that nobody has made.
+        while begun.elapsed() < FAR && link.sender.send_kind(0, &[0; 16]).is_ok() {}
+    });
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.client.set_timeout(Some(Duration::from_millis(20)));
+    let error = client.nothing().unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    drop(client);
+    links_of(accepting, &place);
+}
+
+#[test]
+fn a_large_state_has_room_on_the_stacks_of_its_server() {
+    let (place, state) = (Place::new(), Place::new());
+    let _server = place.server("table", state.to_str().unwrap());
+    let binding = Binding::path(&*place).timeout(FAR);
+    let mut client = ShelfClient::bind(binding).unwrap();
+    assert_eq!([5, 6, 5].map(|at| client.add(at).unwrap()), [1, 1, 2]);
 }

@@ -5,7 +5,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
-use method::{Method, local};
+use method::{Method, codecs, local};
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Code;
 use quote::{format_ident, quote};
@@ -43,6 +43,7 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
     let about_client = format!("Calls the methods of [`{name}`] in another process.");
     let about_server = format!("Answers calls with an implementation of [`{name}`].");
     let implementation = local("Implementation");
+    let codecs = codecs();
     let [method, context, arguments, answer] = ["method", "context", "arguments", "answer"].map(local);
     Ok(quote! {
         // A program may be one side only.
@@ -58,8 +59,7 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
 
             #[allow(unused_variables)]
             fn describe(description: &mut ::ringpost_rpc::Description) {
-                #[allow(unused_imports)]
-                use ::ringpost_rpc::private::*;
+                #codecs
                 #(#described)*
             }
         }
@@ -117,8 +117,7 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
                 mut #arguments: ::ringpost_rpc::Parcel<'_>,
                 #answer: &mut ::ringpost_rpc::Frame,
             ) -> ::core::result::Result<(), ::ringpost_rpc::Refusal> {
-                #[allow(unused_imports)]
-                use ::ringpost_rpc::private::*;
+                #codecs
                 match #method {
                     #(#answers)*
                     _ => return ::core::result::Result::Err(::ringpost_rpc::Refusal::NoSuchMethod),

@@ -131,7 +131,7 @@ impl<'a> Method<'a> {
             quote!(let #copy = #codec.read(&mut #answer).map_err(::ringpost_rpc::CallError::Answer)?;)
         });
         let names = restored().map(|argument| argument.name);
-        let codec = codec(returned);
+        let (codec, codecs) = (codec(returned), codecs());
         quote! {
             #conditions
             #title
@@ -142,8 +142,7 @@ impl<'a> Method<'a> {
             pub fn #name(
                 &mut self #(, #parameters)*
             ) -> ::core::result::Result<#returned, ::ringpost_rpc::CallError> {
-                #[allow(unused_imports)]
-                use ::ringpost_rpc::private::*;
+                #codecs
                 #[allow(unused_variables)]
                 let #frame = self.client.begin();
                 #(#written)*
@@ -198,7 +197,15 @@ pub fn local(name: &str) -> Ident {
 
 /// What takes a value of this type to bytes and back.
 fn codec(kind: &Type) -> TokenStream {
-    quote_spanned!(kind.span()=> (&&&&Codec::<#kind>::NEW))
+    quote_spanned!(kind.span()=> (&&&&::ringpost_rpc::private::Codec::<#kind>::NEW))
+}
+
+/// Makes its methods known, and no name that a type of the interface could have.
+pub fn codecs() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use ::ringpost_rpc::private::{AsBytes as _, AsList as _, AsRegion as _, ByPostcard as _};
+    }
 }
 
 fn is_documentation(attribute: &Attribute) -> bool {

@@ -145,10 +145,19 @@ fn a_file_that_is_there_in_part_is_made_anew_when_it_is_of_a_killed_server_and_r
             let mut other = vec![0; length as usize];
             other[at as usize] = 1;
             fs::write(&file.0, &other).unwrap();
-            let refused = Durable::open::<Nothing>(&file.0, &[7; 3]);
+            let refused = Durable::<State>::open::<Nothing>(&file.0, &[7; 3]);
             assert!(matches!(refused, Err(DurableError::Mismatch)), "{length} bytes, one at {at}");
             assert_eq!(fs::read(&file.0).unwrap(), other, "it is left alone");
         }
+    }
+    // As long as it should be, and something else.
+    for at in [MAGIC_AT, COMMIT_AT, whole as usize / 8 - 1] {
+        let mut other = vec![0; whole as usize];
+        other[at * 8] = 1;
+        fs::write(&file.0, &other).unwrap();
+        let refused = Durable::<State>::open::<Nothing>(&file.0, &[7; 3]);
+        assert!(matches!(refused, Err(DurableError::Mismatch)), "one in word {at}");
+        assert_eq!(fs::read(&file.0).unwrap(), other, "it is left alone");
     }
     // As long as it should be, and nothing there.
     fs::write(&file.0, []).unwrap();
