@@ -280,10 +280,7 @@ fn use_it(
     let unread = *scene.unread().first().unwrap_or_else(|| &known[scene.sent().len()]);
     assert!(numbers.contains(&unread.0), "what a living reader has not read is gone: {scene:?}");
     // The victim may have given up as much as it would have sent, and the successor once more.
-    assert!(
-        used + units(LENGTH) + units(LENGTHS[5]) + 3 * own > CAPACITY,
-        "{used} units are all the room"
-    );
+    assert!(used + units(LENGTH) + units(LENGTHS[5]) + 3 * own > CAPACITY, "{used} units are all the room");
 }
 
 impl Study {

@@ -188,6 +188,7 @@ impl Campaign {
         }
         self.actors.retain(|actor| actor.role == Role::Receiver);
         self.ledger.finishing.store(1, Release);
+        self.let_one_more_sender_die();
         let start = Instant::now();
         while self.ledger.ended.load(Acquire) == 0 {
             assert!(start.elapsed() < STUCK, "the end is not seen\n{}", self.dump());
@@ -207,10 +208,24 @@ impl Campaign {
         }
     }
 
+    /// Of the others, the last may have been killed before it came; and the death of the one before it was told, perhaps, to a receiver
+    /// that is dead by now. A death is told once.
+    fn let_one_more_sender_die(&mut self) {
+        let (ring, many) = (&self.ring, self.many);
+        let pid = begin(|| {
+            if many {
+                std::mem::forget(attach_when_free::<Many>(ring));
+            } else {
+                std::mem::forget(attach_when_free::<Single>(ring));
+            }
+            raise(Signal::SIGKILL).unwrap();
+        });
+        assert!(matches!(waitpid(pid, None), Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _))));
+    }
+
     pub fn dump(&self) -> String {
         let state = |actor: &Actor| {
-            let stat = std::fs::read_to_string(format!("/proc/{}/status", actor.pid)).unwrap_or_default();
-            let state = stat.lines().find(|line| line.starts_with("State")).unwrap_or("gone").to_owned();
+            let state = tasks(actor.pid);
             let account = match actor.role {
                 Role::Sender { id } => self.ledger.account(id),
                 Role::Receiver => self.ledger.account(0),
@@ -229,4 +244,17 @@ impl Campaign {
         let repeated = self.ledger.repeated.load(Relaxed);
         [self.kills, self.at_points, self.resumed, messages, repeated].into_iter().for_each(|n| line.tell(n));
     }
+}
+
+/// What each thread of the process does: its name, its state, and the system call in which it is.
+fn tasks(pid: Pid) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let read =
+        |task: &std::fs::DirEntry, what| std::fs::read_to_string(task.path().join(what)).unwrap_or_default();
+    let of = |task: std::fs::DirEntry| {
+        let status = read(&task, "status");
+        let state = status.lines().find(|line| line.starts_with("State")).unwrap_or("gone").to_owned();
+        format!("{} {state} in {}", read(&task, "comm").trim(), read(&task, "syscall").trim())
+    };
+    tasks.map(of).collect::<Vec<_>>().join("; ")
 }
