@@ -39,7 +39,7 @@ pub struct RecvArguments {
     framing: FramingArguments,
 
     /// End after N messages; the others stay in the ring
-    #[arg(short = 'n', value_name = "N")]
+    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true)]
     count: Option<u64>,
 
     /// Wait this long at most for the next message

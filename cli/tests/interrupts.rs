@@ -7,10 +7,7 @@ use std::{
     io::{self, PipeWriter, Read},
     os::{
         fd::{AsFd, FromRawFd, OwnedFd},
-        unix::{
-            net::UnixStream,
-            process::{CommandExt, ExitStatusExt},
-        },
+        unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{Child, Command, Stdio},
     ptr,
@@ -21,7 +18,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{SigHandler, Signal, kill, signal},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
@@ -29,19 +26,8 @@ use nix::{
 struct Receiving(Child);
 
 impl Receiving {
-    /// Whoever started the tests may ignore signals, as `nohup` does; this one does not begin so.
     fn start(rings: &Rings, line: &str, output: impl Into<Stdio>) -> Self {
-        let mut command = rings.command(line);
-        let heard = || {
-            for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-                // SAFETY: no handler is installed.
-                unsafe { signal(number, SigHandler::SigDfl) }?;
-            }
-            Ok(())
-        };
-        // SAFETY: between fork and exec it makes system calls alone.
-        unsafe { command.pre_exec(heard) };
-        Self(command.stdout(output).stderr(Stdio::null()).spawn().unwrap())
+        Self(rings.command(line).stdout(output).stderr(Stdio::null()).spawn().unwrap())
     }
 
     fn signal(&self, signal: Signal) {

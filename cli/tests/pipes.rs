@@ -485,6 +485,14 @@ fn bad_flags_are_code_two_and_bad_names_code_one() {
         let output = rings.run(flags, b"");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{flags}");
     }
+    for (flags, right) in [
+        ("send x --timeout -1", "from 0 up"),
+        ("send x --rate -5", "from one message a year up"),
+        ("recv x -n -1", "invalid value '-1'"),
+    ] {
+        let output = rings.run(flags, b"");
+        assert!(complaint(&output).contains(right), "{}", complaint(&output));
+    }
     for name in ["a/b", ".hidden", &"x".repeat(247)] {
         let output = rings.run(&format!("send {name}"), b"");
         assert_code(&output, 1);

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 /// A directory for rings, removed with everything in it.
@@ -25,9 +26,19 @@ impl Rings {
         Self { directory }
     }
 
-    /// A verb with its arguments, separated by blanks.
+    /// A verb with its arguments, separated by blanks. Whoever started the tests may ignore signals, as `nohup` does; the verb does not
+    /// begin so.
     pub fn command(&self, line: &str) -> Command {
+        let heard = || {
+            for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+                // SAFETY: no handler is installed.
+                unsafe { signal(number, SigHandler::SigDfl) }?;
+            }
+            Ok(())
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+        // SAFETY: between fork and exec it makes system calls alone.
+        unsafe { command.pre_exec(heard) };
         command.args(line.split_whitespace()).arg("--dir").arg(&self.directory);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
