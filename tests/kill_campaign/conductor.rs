@@ -30,6 +30,8 @@ pub struct Campaign {
     pub kills: u64,
     pub at_points: u64,
     pub resumed: u64,
+    /// The sender that dies when all others have gone, until it has.
+    last: Option<Pid>,
 }
 
 impl Campaign {
@@ -48,6 +50,7 @@ impl Campaign {
             kills: counts,
             at_points: counts,
             resumed: counts,
+            last: None,
         };
         let roles = [Role::Receiver].into_iter().chain((0..senders).map(|_| Role::Sender { id: 0 }));
         let actors = roles.map(|role| campaign.cast(role)).collect();
@@ -113,6 +116,10 @@ impl Campaign {
     pub fn stopped(&mut self) -> Option<usize> {
         match waitpid(None, Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG)).unwrap() {
             WaitStatus::StillAlive => None,
+            WaitStatus::Signaled(pid, Signal::SIGKILL, _) if self.last == Some(pid) => {
+                self.last = None;
+                None
+            }
             WaitStatus::Stopped(pid, _) => self.actors.iter().position(|actor| actor.pid == pid),
             other => panic!("{other:?}\n{}", self.dump()),
         }
@@ -188,7 +195,7 @@ impl Campaign {
         }
         self.actors.retain(|actor| actor.role == Role::Receiver);
         self.ledger.finishing.store(1, Release);
-        self.let_one_more_sender_die();
+        self.last = Some(self.one_more_sender_that_dies());
         let start = Instant::now();
         while self.ledger.ended.load(Acquire) == 0 {
             assert!(start.elapsed() < STUCK, "the end is not seen\n{}", self.dump());
@@ -198,6 +205,10 @@ impl Campaign {
             }
         }
         self.end(0);
+        if let Some(last) = self.last.take() {
+            kill(last, Signal::SIGKILL).unwrap();
+            waitpid(last, None).unwrap();
+        }
         self.ledger.finish_noting();
         for id in 0..self.next_id {
             let account = self.ledger.account(id);
@@ -210,17 +221,16 @@ impl Campaign {
 
     /// Of the others, the last may have been killed before it came; and the death of the one before it was told, perhaps, to a receiver
     /// that is dead by now. A death is told once.
-    fn let_one_more_sender_die(&mut self) {
+    fn one_more_sender_that_dies(&self) -> Pid {
         let (ring, many) = (&self.ring, self.many);
-        let pid = begin(|| {
+        begin(|| {
             if many {
                 std::mem::forget(attach_when_free::<Many>(ring));
             } else {
                 std::mem::forget(attach_when_free::<Single>(ring));
             }
             raise(Signal::SIGKILL).unwrap();
-        });
-        assert!(matches!(waitpid(pid, None), Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _))));
+        })
     }
 
     pub fn dump(&self) -> String {
