@@ -305,7 +305,7 @@ impl Ring {
 
 /// Sleeps at once: the polling before it has no part in the protocol.
 pub(crate) fn at_once() -> Spin {
-    Spin::new(WaitStrategy::Sleep, 1)
+    Spin::new(WaitStrategy::Sleep, false)
 }
 
 fn in_a_while() -> Option<Deadline> {

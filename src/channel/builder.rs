@@ -507,7 +507,8 @@ impl Builder {
 
     pub(super) fn inner(&self, memory: Memory, header: Header, home: Home, scope: Scope) -> Inner {
         let (memory, wait) = (Arc::new(memory), self.wait);
-        Inner { memory, header, home, owned_by: None, scope, wait, peer: None }
+        let spin_of_receipts = Inner::spin_as(wait).into();
+        Inner { memory, header, home, owned_by: None, scope, wait, peer: None, spin_of_receipts }
     }
 }
 

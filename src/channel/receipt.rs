@@ -107,9 +107,11 @@ impl Receipt {
         let sleeper =
             Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
         let mut looks = Looks::after(LOOK_AFTER / 2);
-        let found = sleeper.until_release(&mut inner.spin(), deadline, |look| {
+        let mut spin = *inner.spin_of_receipts();
+        let found = sleeper.until_release(&mut spin, deadline, |look| {
             self.look(if looks.is_due(look) { Look::Idle } else { look })
         });
+        *inner.spin_of_receipts() = spin;
         // Whoever asks again and again, and never waits for long, learns of a death, too.
         found.or_else(|| self.look(Look::Idle)).unwrap_or(Err(NotTaken::TimedOut))
     }

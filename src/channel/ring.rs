@@ -24,7 +24,7 @@ use std::{
     marker::PhantomData,
     os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Where a ring's memory comes from.
@@ -48,6 +48,8 @@ pub struct Inner {
     pub(super) wait: WaitStrategy,
     /// The process at the other end of a link: the only one there ever is.
     pub(super) peer: Option<Arc<Peer>>,
+    /// What receipts have learned of polling, which wait once each.
+    pub(super) spin_of_receipts: Mutex<Spin>,
 }
 
 impl Inner {
@@ -75,12 +77,16 @@ impl Inner {
         self.header.item.map(|item| item.size as usize)
     }
 
+    pub(super) fn spin_of_receipts(&self) -> MutexGuard<'_, Spin> {
+        self.spin_of_receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn spin(&self) -> Spin {
         Self::spin_as(self.wait)
     }
 
     pub(super) fn spin_as(strategy: WaitStrategy) -> Spin {
-        Spin::new(strategy, peer::processors())
+        Spin::new(strategy, peer::processors_are_several())
     }
 }
 

@@ -5,12 +5,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::{fs, io};
+use std::{fs, io, sync::OnceLock, thread::available_parallelism};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, test_kill_process};
-use rustix::thread::sched_getaffinity;
 
 use super::segment::SegmentError;
 
@@ -108,13 +107,15 @@ fn known<T: Default>(found: io::Result<T>, operation: &'static str) -> Result<T,
     }
 }
 
-/// How many processors the calling thread may run on; at least 1.
-pub(crate) fn processors() -> usize {
-    match sched_getaffinity(None) {
-        Ok(set) => set.count() as usize,
-        // More processors than a fixed set can name.
-        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
-    }
+/// Whether two processes can run at the same time. Not whether this one may run in two places: its peer may be kept on another
+/// processor than it.
+pub(crate) fn processors_are_several() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    // A list, as `0-3,6`.
+    *KNOWN.get_or_init(|| match fs::read_to_string("/sys/devices/system/cpu/online") {
+        Ok(online) => online.contains(['-', ',']),
+        Err(_) => available_parallelism().is_ok_and(|processors| processors.get() > 1),
+    })
 }
 
 /// In the flags of a task: it is in `do_exit` and never returns to its program.
@@ -182,10 +183,17 @@ fn field(stat: &[u8], number: usize) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     #[test]
-    fn there_is_a_processor_to_run_on() {
-        assert!(processors() >= 1);
+    fn who_is_kept_on_one_processor_knows_that_there_are_others() {
+        let everywhere = sched_getaffinity(None).unwrap();
+        let mut here = CpuSet::new();
+        here.set((0..CpuSet::MAX_CPU).find(|&processor| everywhere.is_set(processor)).unwrap());
+        sched_setaffinity(None, &here).unwrap();
+        let several = processors_are_several();
+        sched_setaffinity(None, &everywhere).unwrap();
+        assert!(several || everywhere.count() == 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Look;
 use crate::{layout::Counts, sync::spin_loop, sys::clock::Deadline};
 use std::{
-    ops::ControlFlow,
+    ops::{ControlFlow, RangeInclusive},
     time::{Duration, Instant},
 };
 
@@ -11,8 +11,8 @@ use std::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Polls for a bounded time (at most 50 µs, less and less when polling is in vain, not at all on a machine with one
-    /// processor), then sleeps. No processor time while idle.
+    /// Polls for a bounded time (at most 50 µs, less and less when polling is in vain, then once in 64 to 4096 waits, not at all
+    /// on a machine with one processor), then sleeps. No processor time while idle.
     #[default]
     SpinThenSleep,
     /// Sleeps at once. For many more processes than processors.
@@ -22,12 +22,14 @@ pub enum WaitStrategy {
 }
 
 /// The polling half of a wait, with its memory of how often polling paid.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Spin {
     strategy: WaitStrategy,
     /// How long the next wait polls.
     budget: Duration,
-    /// Waits that have not polled since the budget ran out.
+    /// Without a budget: one wait in so many polls.
+    retry: u32,
+    /// Waits that have not polled since the last one that did.
     skipped: u32,
     /// Messages that were received before the last wait.
     received: u64,
@@ -37,8 +39,9 @@ impl Spin {
     const MOST: Duration = Duration::from_micros(50);
     /// A budget below this is none.
     const LEAST: Duration = Duration::from_micros(2);
-    /// Without a budget, one wait in so many polls for the least: the other side may have moved to another processor.
-    const RETRY: u32 = 64;
+    /// Without a budget, one wait in so many polls for the most, the time in which a sleeper is woken: the other side may have moved
+    /// to another processor, or become faster. Half as many the next time, down to one in so many: it may have to run here.
+    const RETRY: RangeInclusive<u32> = 64..=4096;
     /// Messages between two waits from which on they count as a stream.
     const STREAM: u64 = 64;
     /// Pauses that let a stream get ahead: five to twelve microseconds.
@@ -48,12 +51,13 @@ impl Spin {
     /// Polls between two looks at the clock.
     const POLLS: u32 = 64;
 
-    pub(crate) fn new(strategy: WaitStrategy, processors: usize) -> Self {
+    /// `several`: whether the machine has more than one processor.
+    pub(crate) fn new(strategy: WaitStrategy, several: bool) -> Self {
         let strategy = match strategy {
-            WaitStrategy::SpinThenSleep if processors < 2 => WaitStrategy::Sleep,
+            WaitStrategy::SpinThenSleep if !several => WaitStrategy::Sleep,
             other => other,
         };
-        Self { strategy, budget: Self::MOST, skipped: 0, received: 0 }
+        Self { strategy, budget: Self::MOST, retry: *Self::RETRY.start(), skipped: 0, received: 0 }
     }
 
     /// Whether a wait polls for ever.
@@ -68,8 +72,13 @@ impl Spin {
             WaitStrategy::Sleep => Some(Duration::ZERO),
             WaitStrategy::SpinThenSleep if self.budget >= Self::LEAST => Some(self.budget),
             WaitStrategy::SpinThenSleep => {
-                self.skipped = (self.skipped + 1) % Self::RETRY;
-                Some(if self.skipped == 0 { Self::MOST } else { Duration::ZERO })
+                self.skipped += 1;
+                if self.skipped < self.retry {
+                    return Some(Duration::ZERO);
+                }
+                self.skipped = 0;
+                self.retry = (self.retry * 2).min(*Self::RETRY.end());
+                Some(Self::MOST)
             }
         }
     }
@@ -135,6 +144,7 @@ impl Spin {
             for _ in 0..Self::POLLS {
                 if let Some(found) = look(Look::Spinning) {
                     self.budget = Self::MOST;
+                    self.retry = *Self::RETRY.start();
                     return Some(found);
                 }
                 spin_loop();
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn whatever_ends_a_brief_poll_counts_as_a_wait_and_what_never_comes_does_not() {
-        let (mut spin, counts) = (Spin::new(WaitStrategy::SpinThenSleep, 2), Counts::default());
+        let (mut spin, counts) = (Spin::new(WaitStrategy::SpinThenSleep, true), Counts::default());
         let mut after_two = |end| {
             let mut looks = 0;
             spin.briefly(&counts, || {
@@ -172,5 +182,42 @@ mod tests {
         assert_eq!(after_two(ControlFlow::Break(None)), None);
         assert_eq!(after_two(ControlFlow::Continue(())), None);
         assert_eq!((counts.refused.get(), counts.blocked.get()), (2, 2));
+    }
+
+    /// How many of so many waits poll, when it is in vain.
+    fn polls(spin: &mut Spin, waits: u32) -> usize {
+        let polled = |_: &u32| {
+            let mut polled = false;
+            assert_eq!(
+                spin.until(None, &mut |_| {
+                    polled = true;
+                    None::<()>
+                }),
+                None
+            );
+            polled
+        };
+        (0..waits).filter(polled).count()
+    }
+
+    #[test]
+    fn polling_in_vain_becomes_rare_and_begins_again_once_it_has_paid() {
+        let mut spin = Spin::new(WaitStrategy::SpinThenSleep, true);
+        // 50, 25, 12, 6, 3 microseconds.
+        assert_eq!(polls(&mut spin, 5 + 63), 5);
+        // After 64, 128, 256, ... waits.
+        assert_eq!(polls(&mut spin, 1), 1);
+        assert_eq!(polls(&mut spin, 127), 0);
+        assert_eq!(polls(&mut spin, 1 + 256 + 512 + 1024 + 2048), 5);
+        assert_eq!(polls(&mut spin, 3 * 4096), 3);
+        assert_eq!(polls(&mut spin, 4095), 0);
+        assert_eq!(spin.until(None, &mut |_| Some(())), Some(()));
+        assert_eq!(polls(&mut spin, 5 + 64), 6);
+    }
+
+    #[test]
+    fn on_one_processor_nobody_polls() {
+        assert_eq!(polls(&mut Spin::new(WaitStrategy::SpinThenSleep, false), 1000), 0);
+        assert_eq!(polls(&mut Spin::new(WaitStrategy::Sleep, true), 1000), 0);
     }
 }
