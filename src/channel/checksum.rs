@@ -23,8 +23,9 @@ use crate::{
     },
 };
 
-/// Bytes that are looked at in one go: by copying, since another process may write to them.
-const CHUNK: u32 = 512;
+/// Bytes that are looked at in one go, of a short message and of a long one: by copying, since another process may write to them.
+const SHORT: usize = 64;
+const LONG: usize = 1024;
 
 impl Builder {
     /// A ring that guards each message with a checksum (CRC-32C of its bytes) against accidents in memory: a process that writes
@@ -75,18 +76,25 @@ pub(super) fn write(memory: &Memory, position: Position, info: Info) {
     unsafe { copy::into_shared(&sum, start.add(length as usize).as_ptr()) };
 }
 
-/// The record of the message alone; `None` when its bytes or its header are not those that were committed.
+/// Whether the bytes of the record at `position`, which has this `info`, and its header are those that were committed.
 #[cold]
-fn verify(memory: &Memory, record: Record) -> Option<Record> {
-    let alone = without(record)?;
-    let (length, mut found) = (alone.length(), [0; CHECKSUM_LENGTH as usize]);
-    let start = memory.payload(record.position, record.length());
+fn is_whole(memory: &Memory, position: Position, info: Info) -> bool {
+    let Some(length) = info.length().checked_sub(CHECKSUM_LENGTH) else { return false };
+    let mut found = [0; CHECKSUM_LENGTH as usize];
+    let start = memory.payload(position, info.length());
     // SAFETY: the payload lies in the ring, is `length` and these four bytes long, and no slice of ours overlaps it.
     unsafe { copy::out_of_shared(start.add(length as usize).as_ptr(), &mut found) };
-    (u32::from_le_bytes(found) == sum(memory, record.position, record.info, length)).then_some(alone)
+    u32::from_le_bytes(found) == sum(memory, position, info, length)
+}
+
+/// The record of the message alone; `None` when it is damaged.
+#[inline(always)]
+pub(super) fn verify(memory: &Memory, record: Record) -> Option<Record> {
+    if is_whole(memory, record.position, record.info) { without(record) } else { None }
 }
 
 /// The record without the checksum; `None` when it has none.
+#[inline(always)]
 fn without(record: Record) -> Option<Record> {
     let Record { position, end, info } = record;
     let info = info.with_length(info.length().checked_sub(CHECKSUM_LENGTH)?);
@@ -95,15 +103,20 @@ fn without(record: Record) -> Option<Record> {
 
 /// CRC-32C of the `length` bytes of a message and of its header.
 fn sum(memory: &Memory, position: Position, info: Info, length: u32) -> u32 {
+    let message = if length as usize <= SHORT { sum_by::<SHORT> } else { sum_by::<LONG> };
+    crc32c::crc32c_append(message(memory, position, info, length as usize), &info.bytes())
+}
+
+/// Of the message alone, so many bytes at a time.
+fn sum_by<const CHUNK: usize>(memory: &Memory, position: Position, info: Info, length: usize) -> u32 {
     let start = memory.payload(position, info.length());
-    let mut chunk = [0; CHUNK as usize];
-    let sum = (0..length).step_by(CHUNK as usize).fold(0, |sum, at| {
-        let part = &mut chunk[..(length - at).min(CHUNK) as usize];
+    let mut chunk = [0; CHUNK];
+    (0..length).step_by(CHUNK).fold(0, |sum, at| {
+        let part = &mut chunk[..(length - at).min(CHUNK)];
         // SAFETY: the payload is at least `length` bytes long and lies in the ring, which no slice of ours overlaps.
-        unsafe { copy::out_of_shared(start.add(at as usize).as_ptr(), part) };
+        unsafe { copy::out_of_shared(start.add(at).as_ptr(), part) };
         crc32c::crc32c_append(sum, part)
-    });
-    crc32c::crc32c_append(sum, &info.bytes())
+    })
 }
 
 /// The record at `position` as it was committed, if nothing but its tag or its length was damaged since: of all lengths it has the one
@@ -169,6 +182,7 @@ impl<P: Trust> Receiver<P> {
     }
 
     /// What was opened before, anew.
+    #[inline(always)]
     pub(super) fn reopened(&self, record: Record) -> Option<Record> {
         if self.inner().header.checksummed { without(record) } else { Some(record) }
     }

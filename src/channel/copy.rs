@@ -14,12 +14,47 @@ pub(crate) unsafe fn out_of_shared(from: *const u8, to: &mut [u8]) {
 ///
 /// # Safety
 /// `to` must be valid for writes of `from.len()` bytes, which don't overlap `from`.
+#[inline]
 pub(crate) unsafe fn into_shared(from: &[u8], to: *mut u8) {
     // SAFETY: as the caller promises; `from` is borrowed.
-    unsafe { copy(from.as_ptr(), to, from.len()) }
+    unsafe {
+        match from.len() {
+            8..=SHORT => copy_words(from.as_ptr(), to, from.len()),
+            length => copy(from.as_ptr(), to, length),
+        }
+    }
 }
 
-/// Two loads and two stores of 16 bytes at a time, or the processor's own string copy where that is faster.
+/// Bytes of a message that its sender has just put together, as a rule: of fields that it has stored one by one. A load of more than was
+/// stored at once waits until all stores before have left the processor, and before them come those of the last message.
+const SHORT: usize = 128;
+
+/// Eight bytes at a time.
+///
+/// # Safety
+/// As [`copy`], for at least 8 bytes.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn copy_words(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: full words up to the last 8 bytes, at least one, then those 8, all inside `length`.
+    unsafe {
+        core::arch::asm!(
+            "2:",
+            "mov {x}, [{from} + {at}]",
+            "mov [{to} + {at}], {x}",
+            "add {at}, 8",
+            "cmp {at}, {last}",
+            "jb 2b",
+            "mov {x}, [{from} + {last}]",
+            "mov [{to} + {last}], {x}",
+            from = in(reg) from, to = in(reg) to, at = inout(reg) 0usize => _, last = in(reg) length - 8, x = out(reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// 16 bytes at a time, or the processor's own string copy where that is faster. What is stored is read in pieces that are no larger: then
+/// the reader need not wait.
 ///
 /// # Safety
 /// `from` and `to` must be valid for reads and writes of `length` bytes, which don't overlap.
@@ -37,17 +72,15 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
                 options(nostack, preserves_flags));
         }
     } else if length >= 16 {
-        // SAFETY: full blocks up to the last 16 bytes, then those 16, all inside `length`.
+        // SAFETY: full blocks up to the last 16 bytes, at least one, then those 16, all inside `length`.
         unsafe {
             asm!(
                 "2:",
-                "cmp {at}, {last}",
-                "jae 3f",
                 "movdqu {x}, [{from} + {at}]",
                 "movdqu [{to} + {at}], {x}",
                 "add {at}, 16",
-                "jmp 2b",
-                "3:",
+                "cmp {at}, {last}",
+                "jb 2b",
                 "movdqu {x}, [{from} + {last}]",
                 "movdqu [{to} + {last}], {x}",
                 from = in(reg) from, to = in(reg) to, at = inout(reg) 0usize => _, last = in(reg) length - 16,
@@ -66,6 +99,18 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
                 options(nostack, preserves_flags),
             );
         }
+    } else if length >= 4 {
+        // SAFETY: the first and the last four bytes, inside `length`.
+        unsafe {
+            asm!(
+                "mov {x:e}, [{from}]",
+                "mov [{to}], {x:e}",
+                "mov {x:e}, [{from} + {last}]",
+                "mov [{to} + {last}], {x:e}",
+                from = in(reg) from, to = in(reg) to, last = in(reg) length - 4, x = out(reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
     } else {
         for at in 0..length {
             // SAFETY: inside `length`.
@@ -73,6 +118,9 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
         }
     }
 }
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+use copy as copy_words;
 
 /// Words where both sides are aligned alike, else bytes.
 ///

@@ -30,7 +30,6 @@ use std::{
 };
 
 /// The task that waits, until it was called.
-#[derive(Default)]
 struct Task(Mutex<Option<Waker>>);
 
 impl Task {
@@ -43,11 +42,6 @@ impl Task {
         drop(waiting);
         drop(before);
         waits
-    }
-
-    fn wait(&self, waker: &Waker) {
-        let before = self.lock().replace(waker.clone());
-        drop(before);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
@@ -63,17 +57,18 @@ impl Signal for Task {
     fn clear(&self) {}
 }
 
-/// The sleep of a task. Dropping it ends it.
+/// The sleep of a task, while there is one. Dropping it ends it.
 #[derive(Default)]
-struct Sleep {
-    armed: Option<Armed>,
-    task: Arc<Task>,
-}
+struct Sleep(Option<(Armed, Arc<Task>)>);
 
 impl Sleep {
     /// Whether it lasts since an earlier poll, which has looked, and wakes the task at the next call.
     fn lasts(&self, context: &Context<'_>) -> bool {
-        self.armed.is_some() && self.task.still_waits(context.waker())
+        self.0.as_ref().is_some_and(|(_, task)| task.still_waits(context.waker()))
+    }
+
+    fn end(&mut self) {
+        self.0 = None;
     }
 
     /// Looks, and if there is nothing has the task woken as soon as it is worth looking again. `eager_after` is as of a
@@ -85,7 +80,7 @@ impl Sleep {
         eager_after: Option<Duration>,
         mut look: impl FnMut(Look) -> Option<T>,
     ) -> Poll<T> {
-        self.armed = None;
+        self.end();
         let berth = Arc::new(berth.lent());
         let sleeper = Sleeper { eager_after, ..berth.sleeper() };
         let mut found = None;
@@ -96,15 +91,15 @@ impl Sleep {
         match (found, ticket) {
             (Some(found), _) => return Poll::Ready(found),
             (None, Some(ticket)) => {
-                self.task.wait(context.waker());
+                let task = Arc::new(Task(Mutex::new(Some(context.waker().clone()))));
                 let pause = eager_after.filter(|pause| !pause.is_zero());
                 let until = pause.into_iter().chain(sleeper.slice).min().map(Deadline::after);
                 let post = Post { berth: Arc::clone(&berth), ticket };
-                self.armed = porter::watch(vec![Box::new(post)], until, &self.task).ok();
+                self.0 = porter::watch(vec![Box::new(post)], until, &task).ok().map(|armed| (armed, task));
             }
             (None, None) => {}
         }
-        if self.armed.is_none() {
+        if self.0.is_none() {
             sleeper.is_back();
             context.waker().wake_by_ref();
         }
@@ -176,7 +171,7 @@ impl<'a, S: Source> Future for Receiving<'a, S> {
             };
         }
         let Some(found) = found else { return Poll::Pending };
-        sleep.armed = None;
+        sleep.end();
         let source = source.take().expect(READY);
         Poll::Ready(found.map(|found| source.give(found)))
     }
@@ -190,7 +185,7 @@ fn find<S: Source>(source: &mut S) -> Option<Result<S::Found, RecvError>> {
 
 impl<S: Source> Drop for Receiving<'_, S> {
     fn drop(&mut self) {
-        self.sleep.armed = None;
+        self.sleep.end();
         if let Some(source) = &mut self.source {
             source.leave();
         }
@@ -247,7 +242,7 @@ impl<'a, P: Trust, K: SenderKind> Future for Reserving<'a, P, K> {
             };
         }
         let Some(found) = found else { return Poll::Pending };
-        sleep.armed = None;
+        sleep.end();
         let sender = sender.take().expect(READY);
         Poll::Ready(found.map(|reserved| Reservation::new(sender, reserved)))
     }
@@ -329,7 +324,7 @@ impl Future for Taking {
             return Poll::Ready(Err(NotTaken::Forked));
         }
         if let Some(known) = receipt.look(Look::BeforeSleep) {
-            sleep.armed = None;
+            sleep.end();
             return Poll::Ready(known);
         }
         if sleep.lasts(context) {

@@ -177,21 +177,18 @@ impl<P: Trust> Lanes<P> {
     /// # Errors
     /// [`LanesError::Ended`] when a lane has ended: its sender closed or died, or damaged the ring. It is told once, and
     /// the lane is gone by then. [`LanesError::NoLanes`] when there is none.
+    #[inline]
     pub fn recv(&mut self) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        self.recv_within(None)
+        self.recv_within(Patience::Until(None))
     }
 
     /// The next message of any lane if there is one now. Never blocks.
     ///
     /// # Errors
     /// [`LanesError::Empty`], and those of [`recv`](Lanes::recv).
+    #[inline]
     pub fn try_recv(&mut self) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        let found = match self.sweep(Look::Spinning)? {
-            Some(found) => found,
-            None => self.sweep(Look::BeforeSleep)?.ok_or(LanesError::Empty)?,
-        };
-        self.round.served(found.0);
-        self.give(found)
+        self.recv_within(Patience::None)
     }
 
     /// The next message of any lane; waits at most `timeout` while there is none.
@@ -199,7 +196,7 @@ impl<P: Trust> Lanes<P> {
     /// # Errors
     /// [`LanesError::TimedOut`], and those of [`recv`](Lanes::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        self.recv_within(Some(Deadline::after(timeout)))
+        self.recv_within(Patience::Until(Some(Deadline::after(timeout))))
     }
 
     /// The next message of any lane; waits until `deadline` at most while there is none.
@@ -207,7 +204,7 @@ impl<P: Trust> Lanes<P> {
     /// # Errors
     /// [`LanesError::TimedOut`], and those of [`recv`](Lanes::recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        self.recv_within(Some(Deadline::at(deadline)))
+        self.recv_within(Patience::Until(Some(Deadline::at(deadline))))
     }
 
     /// The next message of this lane, whatever the others have, of which none is lost; waits while there is none.
@@ -252,22 +249,52 @@ impl<P: Trust> Lanes<P> {
 
     fn recv_from_within(&mut self, lane: LaneId, patience: Patience) -> Result<Message<'_, P>, LanesError> {
         let index = self.round.index_of(lane.0).ok_or(LanesError::NoSuchLane { lane })?;
-        let found = match self.round.source(index).1.next(patience) {
-            Err(RecvError::Empty) => return Err(LanesError::Empty),
-            Err(RecvError::TimedOut) => return Err(LanesError::TimedOut),
-            Err(RecvError::Forked) => return Err(LanesError::Forked),
-            found => found,
-        };
-        self.give((index, found)).map(|(_, message)| message)
+        match self.round.source(index).1.next(patience) {
+            Ok(record) => Ok(Message::new(self.round.source(index).1, record)),
+            Err(RecvError::Empty) => Err(LanesError::Empty),
+            Err(RecvError::TimedOut) => Err(LanesError::TimedOut),
+            Err(RecvError::Forked) => Err(LanesError::Forked),
+            Err(error) => Err(self.end(index, error)),
+        }
     }
 
-    fn recv_within(&mut self, deadline: Option<Deadline>) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        let found = match self.sweep(Look::Spinning)? {
-            Some(found) => found,
-            None => self.round.wait_on_bells(deadline, Receiver::look).ok_or(LanesError::TimedOut)?,
+    #[inline(always)]
+    fn recv_within(&mut self, patience: Patience) -> Result<(LaneId, Message<'_, P>), LanesError> {
+        // Found is found in registers, also after a wait (see `Sender::room`).
+        let at_sight =
+            if self.round.is_own() { self.round.at_sight(Receiver::is_before_message) } else { None };
+        let index = match at_sight {
+            Some(index) => index,
+            None => self.wait(patience)?,
         };
-        self.round.served(found.0);
-        self.give(found)
+        self.round.served(index);
+        let found = self.round.source(index).1.found();
+        match found {
+            Ok(record) => {
+                let (id, receiver) = self.round.source(index);
+                Ok((LaneId(id), Message::new(receiver, record)))
+            }
+            Err(error) => Err(self.end(index, error)),
+        }
+    }
+
+    /// The lane that has a message.
+    #[cold]
+    fn wait(&mut self, patience: Patience) -> Result<usize, LanesError> {
+        let (index, found) = match (self.sweep(Look::Spinning)?, patience) {
+            (Some(found), _) => found,
+            (None, Patience::None) => self.sweep(Look::BeforeSleep)?.ok_or(LanesError::Empty)?,
+            (None, Patience::Until(deadline)) => {
+                self.round.wait_on_bells(deadline, Receiver::look).ok_or(LanesError::TimedOut)?
+            }
+        };
+        match found {
+            Ok(_) => Ok(index),
+            Err(error) => {
+                self.round.served(index);
+                Err(self.end(index, error))
+            }
+        }
     }
 
     /// Looks at each lane once, from the one behind that which was served last.
@@ -281,16 +308,14 @@ impl<P: Trust> Lanes<P> {
         Ok(self.round.sweep(why, Receiver::look))
     }
 
-    fn give(&mut self, (index, found): Found) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        match found {
-            Ok(record) => {
-                let (id, receiver) = self.round.source(index);
-                Ok((LaneId(id), Message::new(receiver, record)))
+    /// What is told of an error of a lane. But for damage that is its end.
+    #[cold]
+    fn end(&mut self, index: usize, error: RecvError) -> LanesError {
+        match error {
+            RecvError::Damaged { sequence } => {
+                LanesError::Damaged { lane: LaneId(self.round.source(index).0), sequence }
             }
-            Err(RecvError::Damaged { sequence }) => {
-                Err(LanesError::Damaged { lane: LaneId(self.round.source(index).0), sequence })
-            }
-            Err(error) => Err(LanesError::Ended { lane: LaneId(self.round.take_out(index).0), error }),
+            error => LanesError::Ended { lane: LaneId(self.round.take_out(index).0), error },
         }
     }
 }

@@ -8,6 +8,7 @@ pub use news::{Death, Stall};
 
 use super::{
     attach::Attachment,
+    checksum,
     iter::{Iter, TryIter},
     message::{Message, Messages, OwnedMessage, View},
     ring::Inner,
@@ -254,11 +255,23 @@ impl<P: Trust> Receiver<P> {
             Some(record) if self.ring.trailer == 0 => Ok(record),
             _ => {
                 self.seek(patience)?;
-                let first = self.ring.consumer.first().and_then(|record| self.reopened(record));
-                // It was taken away, against the protocol.
-                first.ok_or_else(|| corrupt(Violation { position: self.ring.consumer.head(), length: 0 }))
+                self.found()
             }
         }
+    }
+
+    /// What was found just now, and is whole.
+    #[inline(always)]
+    pub(super) fn found(&self) -> Result<Record, RecvError> {
+        let first = self.ring.consumer.first().and_then(|record| self.reopened(record));
+        // It was taken away, against the protocol.
+        first.ok_or_else(|| corrupt(Violation { position: self.ring.consumer.head(), length: 0 }))
+    }
+
+    /// Whether it stands before a message that it gives as it is.
+    #[inline(always)]
+    pub(super) fn is_before_message(&self) -> bool {
+        self.ring.trailer == 0 && self.ring.consumer.first().is_some()
     }
 
     /// The first record; polls for a moment where there is time to wait, and polling is likely to pay.
@@ -290,6 +303,10 @@ impl<P: Trust> Receiver<P> {
     /// The first message, which is whole; waits for it.
     #[cold]
     fn seek(&mut self, patience: Patience) -> Result<Record, RecvError> {
+        let guarded = self.ring.consumer.first().filter(|_| self.ring.trailer != 0);
+        if let Some(record) = guarded.and_then(|record| checksum::verify(self.memory(), record)) {
+            return Ok(record);
+        }
         let found = match self.ring.first() {
             Ok(Some(record)) => Ok(record),
             Ok(None) => self.wait_for_message(patience),

@@ -109,6 +109,24 @@ impl<S> Round<S> {
         self.next = index + 1;
     }
 
+    /// The first source that `has` something, by a look that is cheap; `None` also where one before it was passed over so often that
+    /// [`sweep`](Round::sweep) is to look at it.
+    #[inline(always)]
+    pub(crate) fn at_sight(&mut self, has: impl Fn(&S) -> bool) -> Option<usize> {
+        for index in turns(self.next, self.seats.len()) {
+            let seat = &mut self.seats[index];
+            if has(&seat.source) {
+                seat.passed_over = 0;
+                return Some(index);
+            }
+            seat.passed_over += 1;
+            if seat.passed_over > PASSES {
+                break;
+            }
+        }
+        None
+    }
+
     /// Looks at each source once, until one has something.
     pub(crate) fn sweep<T>(
         &mut self,
@@ -164,7 +182,7 @@ impl<S> Default for Round<S> {
     }
 }
 
-/// All numbers below `count`, from `first` on.
+/// All numbers below `count`, from `first` on, which is at most `count`.
 fn turns(first: usize, count: usize) -> impl Iterator<Item = usize> {
-    (first..first + count).map(move |number| number % count)
+    (first..count).chain(0..first)
 }
