@@ -22,6 +22,9 @@ const WARM_UP: u64 = 200_000;
 /// Messages for which one receipt is waited for.
 const ACKNOWLEDGED: u64 = 64;
 
+/// The type of the messages of a typed ring.
+type Value = [u64; SIZE / 8];
+
 /// A way to pass messages.
 struct Form {
     name: &'static str,
@@ -39,14 +42,14 @@ const FORMS: &[Form] = &[
     Form {
         name: "typed: `TypedSender`, `TypedReceiver`",
         ends: through(
-            || unnamed().fixed::<[u8; SIZE]>(),
+            || unnamed().fixed::<Value>(),
             |ring| {
-                let mut sender = ring.sender().unwrap().typed::<[u8; SIZE]>().unwrap();
-                pour(|message| sender.send(message).unwrap());
+                let mut sender = ring.sender().unwrap().typed::<Value>().unwrap();
+                pour(|message| sender.send(&[number(message); SIZE / 8]).unwrap());
             },
             |ring, sender| {
-                let mut receiver = ring.receiver().unwrap().typed::<[u8; SIZE]>().unwrap();
-                drain(sender, || number(&receiver.recv().unwrap()))
+                let mut receiver = ring.receiver().unwrap().typed::<Value>().unwrap();
+                drain(sender, || receiver.recv().unwrap()[0])
             },
         ),
     },

@@ -1,5 +1,5 @@
 //! Copying from and to memory that another process may write at the same time. The result may then be torn, but nothing
-//! is undefined: each byte is read once, by instructions that the compiler doesn't see through.
+//! is undefined: it is read by instructions that the compiler doesn't see through, and only the copy is looked at.
 
 /// Copies `to.len()` bytes out of shared memory.
 ///
