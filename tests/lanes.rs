@@ -299,6 +299,20 @@ fn lanes_with_messages_are_served_in_turn() {
 }
 
 #[test]
+fn a_lane_that_has_something_to_pass_over_keeps_its_turn() {
+    let mut rings: Vec<_> = (0..2).map(|_| local()).collect();
+    let mut lanes = Lanes::new();
+    let ids: Vec<_> = rings.iter().map(|(ring, _)| lanes.add(ring.receiver().unwrap()).unwrap()).collect();
+    for _ in 0..4 {
+        rings[0].1.send(b"x").unwrap();
+        drop(rings[1].1.reserve(1).unwrap());
+        rings[1].1.send(b"y").unwrap();
+    }
+    let served: Vec<_> = (0..8).map(|_| lanes.try_recv().unwrap().0).collect();
+    assert_eq!(served, ids.repeat(4));
+}
+
+#[test]
 fn the_end_of_a_lane_is_told_while_others_always_have_messages() {
     let mut rings: Vec<_> = (0..3).map(|_| local()).collect();
     let mut lanes = Lanes::new();

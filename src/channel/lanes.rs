@@ -261,8 +261,7 @@ impl<P: Trust> Lanes<P> {
     #[inline(always)]
     fn recv_within(&mut self, patience: Patience) -> Result<(LaneId, Message<'_, P>), LanesError> {
         // Found is found in registers, also after a wait (see `Sender::room`).
-        let at_sight =
-            if self.round.is_own() { self.round.at_sight(Receiver::is_before_message) } else { None };
+        let at_sight = if self.round.is_own() { self.round.at_sight(Receiver::glance) } else { None };
         let index = match at_sight {
             Some(index) => index,
             None => self.wait(patience)?,

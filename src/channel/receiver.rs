@@ -12,7 +12,7 @@ use super::{
     iter::{Iter, TryIter},
     message::{Message, Messages, OwnedMessage, View},
     ring::Inner,
-    select::Berth,
+    select::{Berth, Sight},
     trust::{Trust, Untrusted},
 };
 use crate::{
@@ -270,8 +270,12 @@ impl<P: Trust> Receiver<P> {
 
     /// Whether it stands before a message that it gives as it is.
     #[inline(always)]
-    pub(super) fn is_before_message(&self) -> bool {
-        self.ring.trailer == 0 && self.ring.consumer.first().is_some()
+    pub(super) fn glance(&self) -> Sight {
+        match &self.ring.consumer {
+            consumer if self.ring.trailer == 0 && consumer.first().is_some() => Sight::Something,
+            consumer if consumer.stands_before_nothing() => Sight::Nothing,
+            _ => Sight::Unclear,
+        }
     }
 
     /// The first record; polls for a moment where there is time to wait, and polling is likely to pay.

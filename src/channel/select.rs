@@ -11,7 +11,7 @@ pub(crate) use berth::{Berth, Post};
 pub use dispatcher::{Dispatcher, Stop};
 pub use error::SelectError;
 pub use readiness::Readiness;
-pub(super) use round::{Refusal, Round};
+pub(super) use round::{Refusal, Round, Sight};
 pub use source::Source;
 
 use crate::{

@@ -28,6 +28,14 @@ struct Seat<S> {
 /// How often a source is passed over before its end is looked for: others that always have messages must not hide it.
 const PASSES: u32 = 64;
 
+/// What can be seen of a source at a glance.
+pub(crate) enum Sight {
+    Something,
+    Nothing,
+    /// It must be looked at.
+    Unclear,
+}
+
 /// Why a source is refused.
 pub(crate) enum Refusal {
     TooMany,
@@ -109,19 +117,19 @@ impl<S> Round<S> {
         self.next = index + 1;
     }
 
-    /// The first source that `has` something, by a look that is cheap; `None` also where one before it was passed over so often that
-    /// [`sweep`](Round::sweep) is to look at it.
+    /// The first source that has something, by a `glance` at each; `None` also where [`sweep`](Round::sweep) is to look at one before it,
+    /// because a glance is not enough, or it was passed over too often.
     #[inline(always)]
-    pub(crate) fn at_sight(&mut self, has: impl Fn(&S) -> bool) -> Option<usize> {
+    pub(crate) fn at_sight(&mut self, glance: impl Fn(&S) -> Sight) -> Option<usize> {
         for index in turns(self.next, self.seats.len()) {
             let seat = &mut self.seats[index];
-            if has(&seat.source) {
-                seat.passed_over = 0;
-                return Some(index);
-            }
-            seat.passed_over += 1;
-            if seat.passed_over > PASSES {
-                break;
+            match glance(&seat.source) {
+                Sight::Something => {
+                    seat.passed_over = 0;
+                    return Some(index);
+                }
+                Sight::Nothing if seat.passed_over < PASSES => seat.passed_over += 1,
+                Sight::Nothing | Sight::Unclear => break,
             }
         }
         None
