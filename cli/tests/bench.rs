@@ -235,6 +235,8 @@ fn bad_flags_are_usage_errors() {
     for arguments in [
         &["--sizes", "7"][..],
         &["--sizes", "eight"],
+        &["--sizes", "-8"],
+        &["--rounds", "-1"],
         &["--mechanisms", "pigeon"],
         &["--pin", "0,100000"],
         &["--pin", "x"],

@@ -27,17 +27,20 @@ pub struct BenchArguments {
 
     /// Message sizes in bytes, also with K or M, separated by commas (8 to 1M)
     #[arg(
-        long, value_name = "BYTES", value_delimiter = ',', value_parser = size,
+        long, value_name = "BYTES", value_delimiter = ',', allow_negative_numbers = true, value_parser = size,
         default_values = ["8", "64", "512", "4096", "65536", "1048576"], hide_default_value = true
     )]
     pub sizes: Vec<usize>,
 
     /// Rounds over all cells; the result is the median [default: 5, with --quick 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     pub rounds: Option<u32>,
 
     /// Cores of the two processes: `A,B`, `same`, or `none` to leave it to the kernel [default: two cores]
-    #[arg(long, value_name = "A,B", value_parser = cores::parse)]
+    #[arg(long, value_name = "A,B", allow_negative_numbers = true, value_parser = cores::parse)]
     pub pin: Option<Pin>,
 
     /// JSON Lines instead of a table
