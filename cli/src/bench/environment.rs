@@ -50,7 +50,7 @@ impl Run {
             kernel,
             processor: this_processor(),
             cores: usable.len(),
-            place: format!("{} core(s) to use ({place})", usable.len()),
+            place: format!("{} ({place})", cores(usable.len())),
             input: input.path.display().to_string(),
             rounds: plan.rounds,
             sample_ms: plan.budget.as_millis() as u64,
@@ -64,7 +64,7 @@ impl Run {
 
     /// What must be the same for figures to be comparable.
     pub fn machine(&self) -> String {
-        format!("{}, {} core(s) to use", self.processor, self.cores)
+        format!("{}, {}", self.processor, cores(self.cores))
     }
 
     /// A few lines for the head of the table.
@@ -81,6 +81,10 @@ impl Run {
 /// As [`Run::machine`] says it of a run on this machine.
 pub fn this_machine(usable: &[usize]) -> String {
     Run { processor: this_processor(), cores: usable.len(), ..Run::default() }.machine()
+}
+
+fn cores(number: usize) -> String {
+    format!("{number} core{} to use", if number == 1 { "" } else { "s" })
 }
 
 fn this_processor() -> String {

@@ -136,7 +136,7 @@ pub fn plain(header: &[&str]) -> Table {
     table.load_preset(presets::NOTHING);
     table.set_header(header.to_vec());
     for (column, name) in table.column_iter_mut().zip(header) {
-        if !["mechanism", "variant", "class"].contains(name) {
+        if !["mechanism", "variant", "class", "cell"].contains(name) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         column.set_padding((1, 1));

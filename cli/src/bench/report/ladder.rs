@@ -305,6 +305,14 @@ pub fn explained(parts: &[Part]) -> f64 {
 }
 
 impl Ladder {
+    /// What is timed on each rung.
+    pub fn title(&self) -> &str {
+        match &self.chart {
+            Chart::Bars(bars) => &bars.title,
+            _ => Default::default(),
+        }
+    }
+
     /// From the first rung to the last.
     pub fn whole(&self) -> Whole {
         let mut parts: Vec<Part> = Vec::new();

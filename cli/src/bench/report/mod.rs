@@ -6,6 +6,7 @@ mod ladder;
 mod page;
 mod panels;
 mod saved;
+mod short;
 mod svg;
 mod words;
 
@@ -104,29 +105,32 @@ impl Outputs {
         self.older.as_ref().map_or(Ok(()), |older| older.comparable(machine))
     }
 
-    /// Writes them. Inside: what the comparison says, for people, or why there is none.
-    pub fn write(self, recorded: &Recorded) -> Result<Result<String>> {
-        // First, so that a run is not lost by what comes after.
-        if let Some(save) = self.save {
-            save.write(&recorded.text()?)?;
-        }
-        if let Some(target) = self.csv {
-            target.write(&csv(&recorded.rows)?)?;
-        }
-        if let Some(directory) = self.pictures {
-            for chart in page::charts(&recorded.rows) {
-                let path = directory.join(format!("{}.svg", chart.id()));
-                fs::write(&path, chart.draw().into_string())
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
+    /// Writes them, each for itself: one that can't be written keeps no other from it. Inside: whether all were, and what the
+    /// comparison says, for people, or why there is none.
+    pub fn write(self, recorded: &Recorded) -> (Result<()>, Result<String>) {
+        let rows = &recorded.rows;
         let comparison = self.older.map(|older| older.against(recorded)).transpose();
-        if let Some(target) = self.report {
-            let comparison = comparison.as_ref().ok().and_then(Option::as_ref);
-            target.write(&page::page(recorded, comparison)?)?;
-        }
-        Ok(comparison.map(|found| found.map(|found| found.table(&recorded.rows)).unwrap_or_default()))
+        let compared = comparison.as_ref().ok().and_then(Option::as_ref);
+        let write = |target: Option<Target>, text: &dyn Fn() -> Result<String>| {
+            target.map_or(Ok(()), |target| target.write(&text()?))
+        };
+        let written = [
+            write(self.save, &|| recorded.text()),
+            write(self.csv, &|| csv(rows)),
+            self.pictures.map_or(Ok(()), |directory| draw(&directory, rows)),
+            write(self.report, &|| page::page(recorded, compared)),
+        ];
+        let words = comparison.map(|found| found.map(|found| found.table(rows)).unwrap_or_default());
+        (written.into_iter().collect(), words)
     }
+}
+
+/// The pictures, a file each.
+fn draw(directory: &Path, rows: &[Row]) -> Result<()> {
+    page::charts(rows).iter().try_for_each(|chart| {
+        let path = directory.join(format!("{}.svg", chart.id()));
+        Target::open(&path)?.write(&chart.draw().into_string())
+    })
 }
 
 /// Made and removed, to see whether a directory can be written into.
