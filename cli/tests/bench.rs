@@ -251,6 +251,15 @@ fn bad_flags_are_usage_errors() {
 }
 
 #[test]
+fn the_help_names_every_mechanism() {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    let refusal = complaint(&run(&["--mechanisms", "pigeon"]));
+    let names = refusal.split("there are ").nth(1).unwrap().lines().next().unwrap();
+    let help: Vec<&str> = help.split([',', ' ', '\n']).collect();
+    assert!(names.split(", ").all(|name| help.contains(&name)), "{names}");
+}
+
+#[test]
 fn bad_input_is_named() {
     for (path, why) in [("/nonexistent", "No such file"), ("/dev/null", "is empty"), ("/", "directory")] {
         let output = run(&["--input", path]);

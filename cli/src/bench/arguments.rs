@@ -21,8 +21,8 @@ pub struct BenchArguments {
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
 
-    /// Only these mechanisms, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = registry::find)]
+    /// Places in [`registry::entries`] of those that were asked for; none for all. Its help has the names: others may have been added.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = registry::find, help = names())]
     pub mechanisms: Vec<usize>,
 
     /// Message sizes in bytes, also with K or M, separated by commas (8 to 1M)
@@ -94,6 +94,11 @@ impl BenchArguments {
         let asked = [&report.report, &report.svg, &report.csv, &report.compare, &report.save];
         self.sweeps || asked.iter().any(|path| path.is_some())
     }
+}
+
+fn names() -> String {
+    let names: Vec<_> = registry::entries().map(|entry| entry.name).collect();
+    format!("Only these mechanisms, separated by commas: {}", names.join(", "))
 }
 
 fn size(text: &str) -> Result<usize, String> {
