@@ -83,6 +83,30 @@ fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() 
 }
 
 #[test]
+fn no_file_is_written_over_another_one_of_the_same_run() {
+    let scratch = Scratch::new("twice");
+    let (one, dotted) = (scratch.path("one"), scratch.path("./one"));
+    let run = scratch.changed(|run| run);
+    let before = fs::read(&run).unwrap();
+    for arguments in [
+        ["--from", RUN, "--report", &one, "--save", &dotted],
+        ["--from", RUN, "--csv", &one, "--report", &one],
+        ["--from", RUN, "--compare", &run, "--csv", &run],
+    ] {
+        let (shown, complaint) = said(&bench(&arguments));
+        assert!(shown.is_empty() && complaint.contains("give each file a name of its own"), "{complaint}");
+    }
+    let (_, complaint) = said(&bench(&["--from", &run, "--report", &run]));
+    assert!(complaint.contains("asked for twice") && fs::read(&run).unwrap() == before, "{complaint}");
+    assert!(!fs::exists(&one).unwrap());
+    let both = bench(&["--from", &run, "--compare", &run, "--save", &run]);
+    assert!(
+        both.status.success()
+            && bench(&["--from", RUN, "--csv", "/dev/null", "--save", "/dev/null"]).status.success()
+    );
+}
+
+#[test]
 fn a_figure_that_no_machine_has_is_refused_and_named() {
     let scratch = Scratch::new("huge");
     for field in ["p50_ns", "messages_per_s", "waits_per_million"] {

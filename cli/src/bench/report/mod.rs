@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::arguments::ReportArguments;
 use super::row::Row;
@@ -47,8 +47,7 @@ impl Target {
     }
 
     fn make(path: &Path) -> Result<Self> {
-        // Behind links, so that they stay.
-        let place = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let place = place(path)?;
         let there = match OpenOptions::new().write(true).open(&place) {
             Ok(file) if !file.metadata()?.is_file() => return Ok(Self::Other(place, file)),
             Ok(file) => Some(file.metadata()?.permissions()),
@@ -77,9 +76,45 @@ impl Target {
     }
 }
 
+/// Which file a path means: behind links, so that they stay; in its directory, where it is not there yet.
+fn place(path: &Path) -> Result<PathBuf> {
+    let new = || {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let name = path.file_name().context("it has no name")?;
+        Ok(fs::canonicalize(directory.unwrap_or(Path::new(".")))?.join(name))
+    };
+    fs::canonicalize(path).or_else(|_| new())
+}
+
+/// No file is written twice, and none that is read is written over, but by the same run (`--from` with `--save`) or one that comes
+/// after it (`--compare` with `--save`).
+fn apart(arguments: &ReportArguments) -> Result<()> {
+    let ReportArguments { report, csv, save, compare, from, .. } = arguments;
+    let meant = |path: &Option<PathBuf>| path.as_deref().and_then(|path| place(path).ok());
+    let pairs = [
+        (report, csv),
+        (report, save),
+        (csv, save),
+        (report, from),
+        (csv, from),
+        (report, compare),
+        (csv, compare),
+    ];
+    for (one, other) in pairs {
+        if let (Some(path), Some(same)) = (meant(one), meant(other))
+            && path == same
+            && (path.is_file() || !path.exists())
+        {
+            bail!("{} is asked for twice: give each file a name of its own", path.display());
+        }
+    }
+    Ok(())
+}
+
 impl Outputs {
     /// Whether all that can be written can be written, and all that is to be read is there.
     pub fn open(arguments: &ReportArguments) -> Result<Self> {
+        apart(arguments)?;
         let open = |path: &Option<PathBuf>| path.as_deref().map(Target::open).transpose();
         let read = |path: &PathBuf| anyhow::Ok(Older { path: path.clone(), recorded: Recorded::read(path)? });
         let older = arguments.compare.as_ref().map(read).transpose()?;

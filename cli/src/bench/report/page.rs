@@ -181,6 +181,9 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         @if index > 0 { ", " }
                         (class) " " (several(*cells, "cell"))
                     }
+                    @if cells > timed().count() {
+                        "; " (several(cells - timed().count(), "cell")) " of the ring alone have none"
+                    }
                     ". They never share a series. "
                     (several(recorded.rows.iter().map(|row| row.dropped).sum(), "sample"))
                     " dropped because the class changed meanwhile."
