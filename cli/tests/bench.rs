@@ -228,6 +228,7 @@ fn the_table_names_environment_and_command() {
     assert!(text.contains("Linux") && text.contains("bench --quick --pin same"), "{text}");
     assert!(text.contains("same-core") && text.contains("Not measured"), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours");
+    assert_eq!(text.starts_with("An unoptimised build"), cfg!(debug_assertions), "{text}");
 }
 
 #[test]

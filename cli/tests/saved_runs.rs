@@ -141,6 +141,21 @@ fn of_almost_nothing_and_of_nothing_pictures_and_ratios_are_still_made() {
 }
 
 #[test]
+fn the_run_of_an_unoptimised_build_is_called_that_and_not_held_against_another_one() {
+    let scratch = Scratch::new("build");
+    let page = scratch.path("page.html");
+    let run = scratch.changed(|run| run.replacen("\"run\":{", "\"run\":{\"unoptimised\":true,", 1));
+    for (run, warned) in [(RUN, false), (&*run, true)] {
+        let (shown, _) = said(&bench(&["--from", run, "--report", &page]));
+        for text in [shown, fs::read_to_string(&page).unwrap()] {
+            assert_eq!(text.contains("An unoptimised build: its figures say little"), warned, "{run}");
+        }
+    }
+    let (_, complaint) = said(&bench(&["--from", &run, "--compare", RUN]));
+    assert!(complaint.contains("; this is ") && complaint.contains("an unoptimised build)"), "{complaint}");
+}
+
+#[test]
 fn names_from_a_file_do_nothing_to_the_terminal() {
     let scratch = Scratch::new("escape");
     let run = scratch.changed(|run| {

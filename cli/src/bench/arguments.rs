@@ -7,11 +7,12 @@ use clap::Args;
 use super::cores::{self, Pin};
 use super::payload::{LARGEST, SMALLEST};
 use super::registry;
-use crate::quantity;
+use crate::{ending, quantity};
 
 /// Moves bytes of a real file between two processes over every mechanism, verifies them, and prints latency and
 /// throughput side by side, each anchored to what a cache line takes between the same two processes.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct BenchArguments {
     /// End within about 60 seconds (the default takes about 4 minutes)
     #[arg(long)]

@@ -60,8 +60,8 @@ impl Older {
         if let (Some(old), Some(new)) = (old, machine) {
             ensure!(
                 old == new,
-                "{} is of another machine ({old}; this is {new}): figures of two machines can't be compared; measure both \
-                 runs on one",
+                "{} is of another machine ({old}; this is {new}): figures of two machines, or builds, can't be compared; measure \
+                 both runs on one",
                 self.path.display(),
             );
         }

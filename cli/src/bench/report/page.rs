@@ -4,7 +4,7 @@ use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::super::anchor::{CCX_BELOW_NS, Class, SMT_BELOW_NS};
-use super::super::environment::Run;
+use super::super::environment::{Run, WARNING};
 use super::super::row::Row;
 use super::super::shape::Measure;
 use super::super::{registry, table, units};
@@ -89,6 +89,7 @@ pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<Stri
 
 fn environment(run: &Run) -> Markup {
     html! {
+        @if run.unoptimised { p { strong { (WARNING) } } }
         p { "ringpost " (run.version) " on " (run.processor) ", Linux " (run.kernel) ", " (run.place) br;
             "measured: " (run.when()) }
         p { code { @for word in run.command.split(' ') { span { (word) } " " } } br;
