@@ -186,13 +186,20 @@ fn what_is_no_text_is_refused_with_advice() {
 fn each_entry_of_the_pages_contents_leads_to_a_section_and_each_section_is_in_them() {
     let scratch = Scratch::new("contents");
     let page = scratch.path("page.html");
-    assert!(bench(&["--from", RUN, "--compare", RUN, "--report", &page]).status.success());
-    let page = fs::read_to_string(&page).unwrap();
-    let part = |begin: &str| -> Vec<String> {
-        let parts = page.split(begin).skip(1).map(|rest| rest.split('"').next().unwrap().to_string());
-        parts.collect()
-    };
-    let (led, sections) = (part("href=\"#"), part("<section id=\""));
-    assert_eq!(led, sections);
-    assert!(led.len() >= 12 && page.matches("<section").count() == sections.len(), "{led:?}");
+    let limits = scratch.changed(|run| {
+        let limits =
+            run.lines().filter(|line| line.contains("\"run\":") || line.contains("\"measure\":\"limit\""));
+        limits.map(|line| format!("{line}\n")).collect()
+    });
+    for (run, parts) in [(RUN, 13), (&*limits, 5)] {
+        assert!(bench(&["--from", run, "--compare", RUN, "--report", &page]).status.success());
+        let page = fs::read_to_string(&page).unwrap();
+        let part = |begin: &str| -> Vec<String> {
+            let parts = page.split(begin).skip(1).map(|rest| rest.split('"').next().unwrap().to_string());
+            parts.collect()
+        };
+        let (led, sections) = (part("href=\"#"), part("<section id=\""));
+        assert_eq!(led, sections);
+        assert!(led.len() == parts && page.matches("<section").count() == parts, "{led:?}");
+    }
 }

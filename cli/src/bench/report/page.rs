@@ -56,6 +56,8 @@ pub fn charts(rows: &[Row]) -> Vec<Chart> {
 pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<String> {
     let rows = &recorded.rows;
     let (ladders, sections) = (ladders(rows), sections(rows));
+    let is_message = |row: &Row| row.measure != Measure::Limit && row.sweep.is_none();
+    let short = rows.iter().any(|row| is_message(row) && figure(row).is_some());
     let json = lines(rows)?.trim_end().replace('\n', ",\n").replace('<', "\\u003c");
     let markup = html! {
         (DOCTYPE)
@@ -71,8 +73,8 @@ pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<Stri
                 h1 { "ringpost bench" }
                 @if let Some(run) = &recorded.run { (environment(run)) }
                 @else { p { "The file held rows alone: on what and how they were measured is not known." } }
-                (contents(&ladders, &sections, comparison.is_some()))
-                (in_short(rows, &ladders))
+                (contents(short, &ladders, &sections, comparison.is_some()))
+                @if short { (in_short(rows, &ladders)) }
                 (how_sure(recorded))
                 @if let Some(comparison) = comparison { (compared(rows, comparison)) }
                 (ladder_part(rows, &ladders))
@@ -98,11 +100,11 @@ fn environment(run: &Run) -> Markup {
 }
 
 /// Where on the page is what.
-fn contents(ladders: &[Ladder], sections: &[Section], compared: bool) -> Markup {
+fn contents(short: bool, ladders: &[Ladder], sections: &[Section], compared: bool) -> Markup {
     let ladder = (!ladders.is_empty()).then_some(("ladder", LADDER));
     let parts = sections.iter().map(|section| (section.id, section.title));
-    let parts = [("short", SHORT), ("how-sure", SURE)]
-        .into_iter()
+    let parts = (short.then_some(("short", SHORT)).into_iter())
+        .chain([("how-sure", SURE)])
         .chain(compared.then_some(("comparison", COMPARED)))
         .chain(ladder)
         .chain(parts)
