@@ -109,13 +109,22 @@ fn no_file_is_written_over_another_one_of_the_same_run() {
 #[test]
 fn a_figure_that_no_machine_has_is_refused_and_named() {
     let scratch = Scratch::new("huge");
-    for field in ["p50_ns", "messages_per_s", "waits_per_million"] {
-        let run = with_figure(&scratch, field, "1.7e308");
+    for (field, figure) in [
+        ("p50_ns", "1.7e308"),
+        ("messages_per_s", "1.7e308"),
+        ("waits_per_million", "-1.7e308"),
+        ("dropped", "18446744073709551615"),
+        ("capacity", "18446744073709551615"),
+    ] {
+        let run = with_figure(&scratch, field, figure);
         for arguments in [&["--from", &*run][..], &["--from", RUN, "--compare", &run]] {
             let output = bench(arguments);
             let (shown, complaint) = said(&output);
             assert_eq!((output.status.code(), shown.as_str()), (Some(1), ""), "{field}");
-            assert!(complaint.contains(&format!("{field} is 1.7e308")), "{complaint}");
+            assert!(
+                complaint.contains(&format!("{field} is ")) && complaint.contains("no machine does"),
+                "{complaint}"
+            );
         }
     }
 }

@@ -146,6 +146,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
         .filter(|spread| spread.is_finite())
         .collect();
     spreads.sort_by(f64::total_cmp);
+    let dropped = recorded.rows.iter().fold(0, |sum: usize, row| sum.saturating_add(row.dropped));
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let classes = [Class::SameCore, Class::Smt, Class::Ccx, Class::Far];
     let met = classes.map(|class| (class, timed().filter(|row| row.class == Some(class)).count()));
@@ -188,7 +189,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         "; " (several(cells - timed().count(), "cell")) " of the ring alone have none"
                     }
                     ". They never share a series. "
-                    (several(recorded.rows.iter().map(|row| row.dropped).sum(), "sample"))
+                    (several(dropped, "sample"))
                     " dropped because the class changed meanwhile."
                 }
                 li { "More processes than cores (marked “oversubscribed”): "

@@ -88,7 +88,7 @@ impl Recorded {
 fn beyond_all(row: &Value) -> Option<(&str, f64)> {
     let figures =
         row.as_object()?.iter().filter_map(|(field, value)| Some((field.as_str(), value.as_f64()?)));
-    figures.into_iter().find(|(_, figure)| figure.abs() > 1e20)
+    figures.into_iter().find(|(_, figure)| figure.abs() > 1e15)
 }
 
 /// The rows, a line each.
