@@ -217,7 +217,7 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
         ),
         ladder(
             "ladder-throughput",
-            title(&format!("time of a message in a stream, {place}")),
+            title(&format!("time of a message in a stream, both sides blocking, {place}")),
             rows,
             // Two processes work side by side, and what one of them does is half of what both do.
             Prices { line: prices.line, fence: prices.fence, ..prices.halved() },

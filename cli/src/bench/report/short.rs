@@ -7,7 +7,7 @@ use super::super::row::Row;
 use super::super::shape::{Measure, Wait};
 use super::super::units;
 use super::charts::usual_size;
-use super::ladder::Ladder;
+use super::ladder::{Ladder, Step};
 
 /// A column: what it is called, which rows are in it, and what of them.
 struct Column {
@@ -35,7 +35,9 @@ pub fn answers(ladders: &[Ladder]) -> Vec<String> {
 
 fn answer(ladder: &Ladder) -> Option<String> {
     let first = ladder.steps.first().filter(|step| !step.name.starts_with("ring"))?;
-    let rings = ladder.steps.iter().filter(|step| step.name.starts_with("ring"));
+    // As the first one does: who polls is not held against who blocks.
+    let blocks = |step: &&Step| step.name.starts_with("ring") && !step.name.ends_with("spinning");
+    let rings = ladder.steps.iter().filter(blocks);
     let best = rings.min_by(|a, b| a.ns.total_cmp(&b.ns))?;
     let (less, more) = (first.ns / best.ns, best.ns / first.ns);
     let times = match less >= 1.0 {
@@ -154,6 +156,7 @@ mod tests {
             stream("ring-spsc", Variant::InPlace, 1e7),
             stream("ring-spsc", Variant::Batch, 4e6),
         ];
+        let polls = Row { wait: Some(Wait::Spin), ..stream("ring-spsc", Variant::Batch, 1e8) };
         let text = overview(&rows).into_string();
         assert!(text.contains("10.0 M/s") && !text.contains("5.00 M/s"), "{text}");
         assert!(
@@ -167,6 +170,11 @@ mod tests {
                 "1.00 µs through the System V queue, 100 ns through the ring, in place: 10.0 times as fast"
             ),
             "{said}"
+        );
+        assert_eq!(
+            answers(&[&rows[..], &[polls]].concat()),
+            said,
+            "who polls is not held against who blocks"
         );
         rows[0].messages_per_s = Some(2e7);
         assert!(answers(&rows).ends_with("2.0 times as slow."), "{}", answers(&rows));
