@@ -38,7 +38,7 @@ model-long:
     RINGPOST_MODEL=long cargo test --release --package ringpost --test protocol_model -- --nocapture
 
 processes-long:
-    RINGPOST_LONG=1 cargo test --release --package ringpost --test processes --test deaths -- --nocapture --test-threads=1
+    RINGPOST_LONG=1 cargo test --release --package ringpost --test processes --test links --test lanes --test deaths -- --nocapture --test-threads=1
 
 every-instruction-long:
     RINGPOST_LONG=1 cargo test --release --package ringpost --test every_instruction -- --nocapture

@@ -67,7 +67,7 @@ fn serve(mut client: Duplex) -> Done {
         // It is still held: the other direction is a ring of its own.
         client.sender.send(answer.as_bytes())?;
     };
-    println!("a client has ended: {}", end.to_string().replace(|c: char| c.is_ascii_digit(), ""));
+    println!("a client has ended: {end}");
     Ok(())
 }
 

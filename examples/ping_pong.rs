@@ -1,7 +1,7 @@
 //! How long does a message take to another process and back? Two rings, one for each direction, and a forked child.
 //!
 //! ```text
-//! cargo run --release --example ping_pong
+//! cargo run --release --package ringpost --example ping_pong
 //! ```
 
 use nix::{

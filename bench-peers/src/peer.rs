@@ -18,7 +18,8 @@ use ringpost_cli::bench::{
 };
 
 /// Mechanisms of ringpost's own benchmark that are measured along with the peers.
-pub const COMPARED: &[&str] = &["line", "futex", "syscall", "memcpy", "ring-spsc", "ring-mpsc", "pipe"];
+pub const COMPARED: &[&str] =
+    &["line", "futex", "syscall", "fence", "copy", "memcpy", "ring-spsc", "ring-mpsc", "pipe"];
 
 /// Bytes that each peer may hold, as the ring's default capacity.
 pub const CAPACITY: usize = 4 << 20;

@@ -36,6 +36,11 @@ impl Meter {
     pub fn messages(&self) -> u64 {
         self.messages
     }
+
+    /// How many that were, for people.
+    pub fn so_far(&self) -> String {
+        format!("after {} message{}", self.messages, if self.messages == 1 { "" } else { "s" })
+    }
 }
 
 impl Drop for Meter {

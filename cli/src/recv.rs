@@ -163,18 +163,18 @@ impl Desk<'_> {
 
 /// What the end of receiving means to the shell.
 fn about(arguments: &RecvArguments, meter: &Meter, error: RecvError) -> Error {
-    let (name, received) = (&arguments.channel.name, meter.messages());
+    let (name, so_far) = (&arguments.channel.name, meter.so_far());
     match error {
         RecvError::TimedOut => Ending::TimedOut(format!(
-            "{name}: {error}, after {received} messages: send some with {}, or wait longer",
+            "{name}: {error}, {so_far}: send some with {}, or wait longer",
             arguments.channel.advice("send")
         ))
         .into(),
         RecvError::PeerDied { .. } => Ending::PeerDied(format!(
-            "{name}: {error}, after {received} messages: all that it had sent is here, but it may not have sent all"
+            "{name}: {error}, {so_far}: all that it had sent is here, but it may not have sent all"
         ))
         .into(),
-        _ => Error::new(error).context(format!("{name}: after {received} messages")),
+        _ => Error::new(error).context(format!("{name}: {so_far}")),
     }
 }
 

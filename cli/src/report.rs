@@ -1,5 +1,7 @@
 //! What is known of a ring, for people and for programs.
 
+use std::collections::BTreeSet;
+
 use ringpost::{Leftover, ParticipantStatistics, Ring, Statistics};
 use serde::Serialize;
 
@@ -213,7 +215,9 @@ fn unattended(statistics: &Statistics) -> String {
         let Statistics { receiver, senders, readers, .. } = statistics;
         senders.iter().chain([receiver]).chain(readers)
     };
-    let dead: Vec<_> = participants().filter(|one| one.died).filter_map(|one| one.pid).collect();
+    // Who had several places is named once.
+    let dead: BTreeSet<_> = participants().filter(|one| one.died).filter_map(|one| one.pid).collect();
+    let dead: Vec<_> = dead.into_iter().collect();
     match dead[..] {
         [] if participants().all(|one| one.pid.is_none()) => "nobody has ever attached".into(),
         [] => "everybody has closed".into(),

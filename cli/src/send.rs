@@ -121,15 +121,15 @@ impl SendArguments {
     }
 
     fn about(&self, error: SendError, meter: &Meter) -> Error {
-        let (name, sent) = (&self.channel.name, meter.messages());
+        let (name, so_far) = (&self.channel.name, meter.so_far());
         match error {
             SendError::TimedOut => Ending::TimedOut(format!(
-                "{name}: {error}, after {sent} messages: receive them with {}, or wait longer",
+                "{name}: {error}, {so_far}: receive them with {}, or wait longer",
                 self.channel.advice("recv")
             ))
             .into(),
             SendError::PeerDied { .. } => Ending::PeerDied(format!(
-                "{name}: {error}, after {sent} messages: another {} gets what it left",
+                "{name}: {error}, {so_far}: another {} gets what it left",
                 self.channel.advice("recv")
             ))
             .into(),
@@ -138,7 +138,7 @@ impl SendArguments {
     }
 
     fn so_far(&self, meter: &Meter) -> String {
-        format!("{}: after {} messages", self.channel.name, meter.messages())
+        format!("{}: {}", self.channel.name, meter.so_far())
     }
 }
 

@@ -228,6 +228,7 @@ fn the_table_names_environment_and_command() {
     assert!(text.contains("Linux") && text.contains("bench --quick --pin same"), "{text}");
     assert!(text.contains("same-core") && text.contains("Not measured"), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours");
+    assert_eq!(text.starts_with("An unoptimised build"), cfg!(debug_assertions), "{text}");
 }
 
 #[test]
@@ -235,6 +236,8 @@ fn bad_flags_are_usage_errors() {
     for arguments in [
         &["--sizes", "7"][..],
         &["--sizes", "eight"],
+        &["--sizes", "-8"],
+        &["--rounds", "-1"],
         &["--mechanisms", "pigeon"],
         &["--pin", "0,100000"],
         &["--pin", "x"],
@@ -246,6 +249,15 @@ fn bad_flags_are_usage_errors() {
         assert!(complaint(&output).contains(arguments[0]), "{}", complaint(&output));
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn the_help_names_every_mechanism() {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    let refusal = complaint(&run(&["--mechanisms", "pigeon"]));
+    let names = refusal.split("there are ").nth(1).unwrap().lines().next().unwrap();
+    let help: Vec<&str> = help.split([',', ' ', '\n']).collect();
+    assert!(names.split(", ").all(|name| help.contains(&name)), "{names}");
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -98,6 +100,25 @@ fn what_is_left_is_listed_with_what_is_in_it_and_removed_only_when_that_is_asked
     assert!(removed.iter().all(|row| row["state"] == "removed"));
     assert_eq!(names(&rings), [""; 0]);
     assert_eq!(text(&rings.run("clean --yes", b"")), "");
+}
+
+#[test]
+fn who_died_with_several_places_is_named_once() {
+    const DIRECTORY: &str = "RINGPOST_TEST_MAIL";
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        // The other process.
+        let ring = ringpost::builder("mail").directory(directory).mailbox(4).create().unwrap();
+        let _places = [ring.mailbox().unwrap(), ring.mailbox().unwrap()];
+        nix::sys::signal::raise(Signal::SIGKILL).unwrap();
+    }
+    let _alone = alone();
+    let rings = Rings::new();
+    let name = "who_died_with_several_places_is_named_once";
+    let mut other = Command::new(env::current_exe().unwrap());
+    let mut other = other.args(["--exact", name]).env(DIRECTORY, &rings.directory).spawn().unwrap();
+    assert_eq!(other.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+    let found = found(&rings, "");
+    assert_eq!(named(&found, "mail")["why"], json!(format!("process {} died", other.id())));
 }
 
 #[test]

@@ -206,6 +206,10 @@ fn waiting_ends_after_the_timeout_with_code_four() {
     let sent = 4096 / 24;
     assert!(complaint(&output).contains(&format!("after {sent} messages")), "{}", complaint(&output));
     assert!(rings.run("recv y", b"").stdout == lines[..8 * sent], "what was sent is there");
+
+    assert_code(&rings.run("send z", b"one\n"), 0);
+    let output = rings.run("recv z --follow --timeout 0.02", b"");
+    assert!(complaint(&output).contains("after 1 message:"), "{}", complaint(&output));
 }
 
 #[test]

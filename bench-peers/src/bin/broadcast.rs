@@ -108,7 +108,7 @@ fn supervise(arguments: &Arguments) -> Result<()> {
     let processors = usable()?.len();
     if !arguments.json {
         println!(
-            "{SIZE} B, {} messages a run, {} rounds: messages/s, median (least to most)",
+            "{SIZE} B, {} messages a run, rounds: {}; messages/s, median (least to most)",
             arguments.messages, arguments.rounds
         );
         println!("{:>7} {:8} {:>32} {:>32} {:>24}", "readers", "waiting", "ringpost", "iceoryx2", "ratio");

@@ -7,11 +7,12 @@ use clap::Args;
 use super::cores::{self, Pin};
 use super::payload::{LARGEST, SMALLEST};
 use super::registry;
-use crate::quantity;
+use crate::{ending, quantity};
 
 /// Moves bytes of a real file between two processes over every mechanism, verifies them, and prints latency and
 /// throughput side by side, each anchored to what a cache line takes between the same two processes.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = ending::EXIT_CODES)]
 pub struct BenchArguments {
     /// End within about 60 seconds (the default takes about 4 minutes)
     #[arg(long)]
@@ -21,23 +22,26 @@ pub struct BenchArguments {
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
 
-    /// Only these mechanisms, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = registry::find)]
+    /// Places in [`registry::entries`] of those that were asked for; none for all. Its help has the names: others may have been added.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = registry::find, help = names())]
     pub mechanisms: Vec<usize>,
 
     /// Message sizes in bytes, also with K or M, separated by commas (8 to 1M)
     #[arg(
-        long, value_name = "BYTES", value_delimiter = ',', value_parser = size,
+        long, value_name = "BYTES", value_delimiter = ',', allow_negative_numbers = true, value_parser = size,
         default_values = ["8", "64", "512", "4096", "65536", "1048576"], hide_default_value = true
     )]
     pub sizes: Vec<usize>,
 
     /// Rounds over all cells; the result is the median [default: 5, with --quick 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     pub rounds: Option<u32>,
 
     /// Cores of the two processes: `A,B`, `same`, or `none` to leave it to the kernel [default: two cores]
-    #[arg(long, value_name = "A,B", value_parser = cores::parse)]
+    #[arg(long, value_name = "A,B", allow_negative_numbers = true, value_parser = cores::parse)]
     pub pin: Option<Pin>,
 
     /// JSON Lines instead of a table
@@ -91,6 +95,11 @@ impl BenchArguments {
         let asked = [&report.report, &report.svg, &report.csv, &report.compare, &report.save];
         self.sweeps || asked.iter().any(|path| path.is_some())
     }
+}
+
+fn names() -> String {
+    let names: Vec<_> = registry::entries().map(|entry| entry.name).collect();
+    format!("Only these mechanisms, separated by commas: {}", names.join(", "))
 }
 
 fn size(text: &str) -> Result<usize, String> {

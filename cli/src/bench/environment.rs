@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::payload::Input;
 use super::plan::Plan;
 
+/// What is to be known before anything else of a run of such a build.
+pub const WARNING: &str =
+    "An unoptimised build: its figures say little. Measure with `cargo run --release -- bench`.";
+const UNOPTIMISED: bool = cfg!(debug_assertions);
+
 /// Where and how a run was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -19,6 +24,9 @@ pub struct Run {
     pub command: String,
     /// Of this program.
     pub version: String,
+    /// Whether it was built without `--release`: then its figures say little.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unoptimised: bool,
     /// Its release.
     pub kernel: String,
     /// Its name.
@@ -47,10 +55,11 @@ impl Run {
             measured: Some(humantime::format_rfc3339_seconds(SystemTime::now()).to_string()),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             version: env!("CARGO_PKG_VERSION").into(),
+            unoptimised: UNOPTIMISED,
             kernel,
             processor: this_processor(),
             cores: usable.len(),
-            place: format!("{} core(s) to use ({place})", usable.len()),
+            place: format!("{} ({place})", cores(usable.len())),
             input: input.path.display().to_string(),
             rounds: plan.rounds,
             sample_ms: plan.budget.as_millis() as u64,
@@ -64,14 +73,16 @@ impl Run {
 
     /// What must be the same for figures to be comparable.
     pub fn machine(&self) -> String {
-        format!("{}, {} core(s) to use", self.processor, self.cores)
+        let build = if self.unoptimised { ", an unoptimised build" } else { "" };
+        format!("{}, {}{build}", self.processor, cores(self.cores))
     }
 
     /// A few lines for the head of the table.
     pub fn describe(&self) -> String {
         let Self { command, kernel, processor, place, input, rounds, sample_ms, .. } = self;
+        let warning = if self.unoptimised { format!("{WARNING}\n") } else { String::new() };
         format!(
-            "{place} | Linux {kernel} | {processor} | measured: {}\n{command} | input {input} | {rounds} rounds, {sample_ms} ms a \
+            "{warning}{place} | Linux {kernel} | {processor} | measured: {}\n{command} | input {input} | {rounds} rounds, {sample_ms} ms a \
              sample\n",
             self.when()
         )
@@ -80,7 +91,12 @@ impl Run {
 
 /// As [`Run::machine`] says it of a run on this machine.
 pub fn this_machine(usable: &[usize]) -> String {
-    Run { processor: this_processor(), cores: usable.len(), ..Run::default() }.machine()
+    Run { processor: this_processor(), cores: usable.len(), unoptimised: UNOPTIMISED, ..Run::default() }
+        .machine()
+}
+
+fn cores(number: usize) -> String {
+    format!("{number} core{} to use", if number == 1 { "" } else { "s" })
 }
 
 fn this_processor() -> String {

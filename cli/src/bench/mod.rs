@@ -67,16 +67,22 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
         Some(recorded) => recorded,
         None => measure_now(arguments)?,
     };
-    // What was measured is shown, whatever comes of the comparison.
-    let differences = outputs.write(&recorded)?;
+    // What was measured is shown, whatever comes of the files and of the comparison.
+    let (written, differences) = outputs.write(&recorded);
     if arguments.json {
         crate::output::print(&report::lines(&recorded.rows)?)?;
-        return differences.map(drop);
+        return written.and(differences.map(drop));
     }
     let shown: Vec<_> = recorded.rows.iter().filter(|row| row.sweep.is_none()).cloned().collect();
     let head = recorded.run.as_ref().map(Run::describe).unwrap_or_default();
-    crate::output::print(&(head + &table::render(&shown)))?;
-    crate::output::print(&differences?)
+    print(&(head + &table::render(&shown)))?;
+    written.and(differences).and_then(|differences| print(&differences))
+}
+
+/// For a terminal: names come from a file of anybody.
+fn print(text: &str) -> Result<()> {
+    let lines: String = text.lines().map(|line| crate::output::visible(line) + "\n").collect();
+    crate::output::print(&lines)
 }
 
 fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {

@@ -1,5 +1,6 @@
 //! Which cells are measured, in which order, and for how long.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::arguments::BenchArguments;
@@ -110,12 +111,14 @@ impl Plan {
 }
 
 fn cells(asked: &[usize], made: &Made, one_core: bool) -> Vec<Cell> {
+    // Each once, however often it was asked for.
+    let asked: Vec<usize> = BTreeSet::from_iter(asked.iter().copied()).into_iter().collect();
     let mut cells = Vec::new();
     for (entry, mechanism) in made.iter().enumerate() {
         let Some(mechanism) = mechanism else { continue };
         for offer in registry::entry(entry).offers {
             let sizes = match offer.sizes {
-                Sizes::Asked => asked,
+                Sizes::Asked => &asked,
                 Sizes::Fixed(sizes) => sizes,
             };
             for &size in sizes {
@@ -163,6 +166,12 @@ mod tests {
         assert_eq!(cells.len(), 9);
         assert!(cells.iter().all(|cell| cell.error.as_deref() == Some("not here")));
         assert_eq!(cells.iter().filter(|cell| cell.place == Place::SameCore).count(), 1);
+    }
+
+    #[test]
+    fn a_size_that_is_asked_for_twice_is_measured_once() {
+        let cells = |sizes| cells(sizes, &all(|name| name == "pipe"), false).len();
+        assert_eq!(cells(&[64, 8, 64]), cells(&[8, 64]));
     }
 
     #[test]

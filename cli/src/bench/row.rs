@@ -157,8 +157,8 @@ impl Row {
     /// nobody traced: each time that it slept there it was one call to sleep and one to be woken. Tracing makes these calls
     /// so dear that the other side is done meanwhile, and it sleeps for almost every message.
     pub fn untraced_calls_per_million(&self) -> Option<f64> {
-        let futex =
-            self.mechanism.starts_with("ring") || ["sem-shm", "futex-shm"].contains(&&*self.mechanism);
+        let futex = self.mechanism.starts_with("ring")
+            || ["mailbox", "rendezvous", "sem-shm", "futex-shm"].contains(&&*self.mechanism);
         let sleeps = futex && self.wait == Some(Wait::Sleep);
         Some((2.0 * self.waits_per_million?).min(self.calls_per_million?)).filter(|_| sleeps)
     }
@@ -178,6 +178,7 @@ mod tests {
         };
         assert_eq!(row("ring-spsc", 25.0).untraced_calls_per_million(), Some(50.0));
         assert_eq!(row("futex-shm", 1.9e6).untraced_calls_per_million(), Some(2e6));
+        assert_eq!(row("mailbox", 25.0).untraced_calls_per_million(), Some(50.0));
         assert_eq!(row("pipe", 25.0).untraced_calls_per_million(), None);
     }
 

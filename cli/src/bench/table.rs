@@ -136,7 +136,7 @@ pub fn plain(header: &[&str]) -> Table {
     table.load_preset(presets::NOTHING);
     table.set_header(header.to_vec());
     for (column, name) in table.column_iter_mut().zip(header) {
-        if !["mechanism", "variant", "class"].contains(name) {
+        if !["mechanism", "variant", "class", "cell"].contains(name) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         column.set_padding((1, 1));
@@ -163,26 +163,33 @@ fn spread(row: &Row, factor: f64, unit: fn(f64) -> String) -> String {
     }
 }
 
-/// One line a mechanism, size and reason.
+/// One line a mechanism and reason: at which sizes, and what of them.
 pub fn reasons(rows: &[Row]) -> Vec<String> {
-    let mut reasons: BTreeMap<(&str, usize, &str), Vec<String>> = BTreeMap::new();
+    let mut reasons: BTreeMap<(&str, &str, usize), Vec<String>> = BTreeMap::new();
     for row in rows {
         let Some(error) = &row.error else { continue };
         let series = match row.wait {
             Some(wait) => format!("{} {wait}", row.measure),
             None => row.measure.to_string(),
         };
-        let known = reasons.entry((&*row.mechanism, row.size, error)).or_default();
+        let known = reasons.entry((&*row.mechanism, error, row.size)).or_default();
         if !known.contains(&series) {
             known.push(series);
         }
     }
-    let line = |((mechanism, size, error), series): ((&str, usize, &str), Vec<String>)| {
+    let mut lines: BTreeMap<(&str, &str, Vec<String>), Vec<usize>> = BTreeMap::new();
+    for ((mechanism, error, size), series) in reasons {
+        lines.entry((mechanism, error, series)).or_default().push(size);
+    }
+    let mut lines: Vec<_> = lines.into_iter().collect();
+    lines.sort_by(|((one, ..), sizes), ((other, ..), others)| one.cmp(other).then(sizes.cmp(others)));
+    let line = |((mechanism, error, series), sizes): ((&str, &str, Vec<String>), Vec<usize>)| {
         let all = series.len() >= 4;
         let which = if all { String::new() } else { format!(" ({})", series.join(", ")) };
-        format!("{mechanism} at {}: {error}{which}", units::size(size))
+        let sizes: Vec<_> = sizes.into_iter().map(units::size).collect();
+        format!("{mechanism} at {}: {error}{which}", sizes.join(", "))
     };
-    reasons.into_iter().map(line).collect()
+    lines.into_iter().map(line).collect()
 }
 
 fn not_measured(rows: &[Row]) -> String {
@@ -212,6 +219,24 @@ pub mod tests {
             max: Some(p50_ns + 1.0),
             ..Row::blank(Measure::Latency, mechanism, size)
         }
+    }
+
+    #[test]
+    fn what_has_one_reason_is_one_line_with_all_its_sizes() {
+        let refused = |size, wait, error: &str| Row {
+            error: Some(error.into()),
+            wait: Some(wait),
+            ..Row::blank(Measure::Latency, "pipe", size)
+        };
+        let rows = [
+            refused(1 << 20, Wait::Spin, "no"),
+            refused(8, Wait::Spin, "no"),
+            refused(64, Wait::Spin, "a lack"),
+            refused(64, Wait::Sleep, "a lack"),
+        ];
+        let lines =
+            ["pipe at 8 B, 1 MiB: no (latency spin)", "pipe at 64 B: a lack (latency spin, latency sleep)"];
+        assert_eq!(reasons(&rows), lines);
     }
 
     #[test]

@@ -40,7 +40,8 @@ fn digits(value: f64) -> String {
     match value {
         value if value < 9.995 => format!("{value:.2}"),
         value if value < 99.95 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
+        value if value < 1e9 => format!("{value:.0}"),
+        value => format!("{value:.2e}"),
     }
 }
 

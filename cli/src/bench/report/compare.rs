@@ -60,8 +60,8 @@ impl Older {
         if let (Some(old), Some(new)) = (old, machine) {
             ensure!(
                 old == new,
-                "{} is of another machine ({old}; this is {new}): figures of two machines can't be compared; measure both \
-                 runs on one",
+                "{} is of another machine ({old}; this is {new}): figures of two machines, or builds, can't be compared; measure \
+                 both runs on one",
                 self.path.display(),
             );
         }
@@ -141,8 +141,7 @@ impl Comparison {
         let mut table = plain(&["cell", "old", "new", "new / old", "now"]);
         for pair in self.of(Spreads::Apart) {
             let (row, unit) = (&rows[pair.row], unit(&rows[pair.row]));
-            let ratio = format!("{:.3}", pair.new / pair.old);
-            table.add_row([cell(row), unit(pair.old), unit(pair.new), ratio, pair.now(row)]);
+            table.add_row([cell(row), unit(pair.old), unit(pair.new), pair.ratio(), pair.now(row)]);
         }
         let table = if table.row_count() > 0 { format!("{table}\n") } else { String::new() };
         format!("\nAgainst the older run: {}\n({})\n{table}", self.summary(rows), self.older)
@@ -155,10 +154,23 @@ impl Pair {
         (self.new < self.old) == row.p50_ns.is_some()
     }
 
+    /// New by old; of nothing there is none.
+    pub fn ratio(&self) -> String {
+        if self.is_comparable() { format!("{:.3}", self.new / self.old) } else { "–".into() }
+    }
+
+    fn is_comparable(&self) -> bool {
+        let ratios = [self.new / self.old, self.old / self.new];
+        ratios.into_iter().all(|ratio| ratio.is_normal() && ratio > 0.0)
+    }
+
     /// By how much it has become faster or slower.
     pub fn now(&self, row: &Row) -> String {
         if self.new == self.old {
             return "the same".into();
+        }
+        if !self.is_comparable() {
+            return "–".into();
         }
         let ratio = (self.new / self.old).max(self.old / self.new);
         format!("{ratio:.2} × {}", if self.faster(row) { "faster" } else { "slower" })
@@ -204,6 +216,8 @@ mod tests {
         assert_eq!(pair.now(&rate), "2.00 × slower");
         let same = Pair { old: 50.0, ..pair };
         assert_eq!([same.now(&row("pipe", 8, 50.0)), same.now(&rate)], ["the same"; 2]);
+        let from_nothing = Pair { row: 0, old: 0.0, new: 50.0, spreads: Spreads::Apart };
+        assert_eq!([from_nothing.now(&rate), from_nothing.ratio()], ["–"; 2]);
     }
 
     #[test]

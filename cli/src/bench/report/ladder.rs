@@ -217,7 +217,7 @@ pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
         ),
         ladder(
             "ladder-throughput",
-            title(&format!("time of a message in a stream, {place}")),
+            title(&format!("time of a message in a stream, both sides blocking, {place}")),
             rows,
             // Two processes work side by side, and what one of them does is half of what both do.
             Prices { line: prices.line, fence: prices.fence, ..prices.halved() },
@@ -305,6 +305,14 @@ pub fn explained(parts: &[Part]) -> f64 {
 }
 
 impl Ladder {
+    /// What is timed on each rung.
+    pub fn title(&self) -> &str {
+        match &self.chart {
+            Chart::Bars(bars) => &bars.title,
+            _ => Default::default(),
+        }
+    }
+
     /// From the first rung to the last.
     pub fn whole(&self) -> Whole {
         let mut parts: Vec<Part> = Vec::new();

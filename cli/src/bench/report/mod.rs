@@ -6,6 +6,7 @@ mod ladder;
 mod page;
 mod panels;
 mod saved;
+mod short;
 mod svg;
 mod words;
 
@@ -13,7 +14,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::arguments::ReportArguments;
 use super::row::Row;
@@ -46,8 +47,7 @@ impl Target {
     }
 
     fn make(path: &Path) -> Result<Self> {
-        // Behind links, so that they stay.
-        let place = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let place = place(path)?;
         let there = match OpenOptions::new().write(true).open(&place) {
             Ok(file) if !file.metadata()?.is_file() => return Ok(Self::Other(place, file)),
             Ok(file) => Some(file.metadata()?.permissions()),
@@ -76,9 +76,45 @@ impl Target {
     }
 }
 
+/// Which file a path means: behind links, so that they stay; in its directory, where it is not there yet.
+fn place(path: &Path) -> Result<PathBuf> {
+    let new = || {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let name = path.file_name().context("it has no name")?;
+        Ok(fs::canonicalize(directory.unwrap_or(Path::new(".")))?.join(name))
+    };
+    fs::canonicalize(path).or_else(|_| new())
+}
+
+/// No file is written twice, and none that is read is written over, but by the same run (`--from` with `--save`) or one that comes
+/// after it (`--compare` with `--save`).
+fn apart(arguments: &ReportArguments) -> Result<()> {
+    let ReportArguments { report, csv, save, compare, from, .. } = arguments;
+    let meant = |path: &Option<PathBuf>| path.as_deref().and_then(|path| place(path).ok());
+    let pairs = [
+        (report, csv),
+        (report, save),
+        (csv, save),
+        (report, from),
+        (csv, from),
+        (report, compare),
+        (csv, compare),
+    ];
+    for (one, other) in pairs {
+        if let (Some(path), Some(same)) = (meant(one), meant(other))
+            && path == same
+            && (path.is_file() || !path.exists())
+        {
+            bail!("{} is asked for twice: give each file a name of its own", path.display());
+        }
+    }
+    Ok(())
+}
+
 impl Outputs {
     /// Whether all that can be written can be written, and all that is to be read is there.
     pub fn open(arguments: &ReportArguments) -> Result<Self> {
+        apart(arguments)?;
         let open = |path: &Option<PathBuf>| path.as_deref().map(Target::open).transpose();
         let read = |path: &PathBuf| anyhow::Ok(Older { path: path.clone(), recorded: Recorded::read(path)? });
         let older = arguments.compare.as_ref().map(read).transpose()?;
@@ -104,29 +140,32 @@ impl Outputs {
         self.older.as_ref().map_or(Ok(()), |older| older.comparable(machine))
     }
 
-    /// Writes them. Inside: what the comparison says, for people, or why there is none.
-    pub fn write(self, recorded: &Recorded) -> Result<Result<String>> {
-        // First, so that a run is not lost by what comes after.
-        if let Some(save) = self.save {
-            save.write(&recorded.text()?)?;
-        }
-        if let Some(target) = self.csv {
-            target.write(&csv(&recorded.rows)?)?;
-        }
-        if let Some(directory) = self.pictures {
-            for chart in page::charts(&recorded.rows) {
-                let path = directory.join(format!("{}.svg", chart.id()));
-                fs::write(&path, chart.draw().into_string())
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
+    /// Writes them, each for itself: one that can't be written keeps no other from it. Inside: whether all were, and what the
+    /// comparison says, for people, or why there is none.
+    pub fn write(self, recorded: &Recorded) -> (Result<()>, Result<String>) {
+        let rows = &recorded.rows;
         let comparison = self.older.map(|older| older.against(recorded)).transpose();
-        if let Some(target) = self.report {
-            let comparison = comparison.as_ref().ok().and_then(Option::as_ref);
-            target.write(&page::page(recorded, comparison)?)?;
-        }
-        Ok(comparison.map(|found| found.map(|found| found.table(&recorded.rows)).unwrap_or_default()))
+        let compared = comparison.as_ref().ok().and_then(Option::as_ref);
+        let write = |target: Option<Target>, text: &dyn Fn() -> Result<String>| {
+            target.map_or(Ok(()), |target| target.write(&text()?))
+        };
+        let written = [
+            write(self.save, &|| recorded.text()),
+            write(self.csv, &|| csv(rows)),
+            self.pictures.map_or(Ok(()), |directory| draw(&directory, rows)),
+            write(self.report, &|| page::page(recorded, compared)),
+        ];
+        let words = comparison.map(|found| found.map(|found| found.table(rows)).unwrap_or_default());
+        (written.into_iter().collect(), words)
     }
+}
+
+/// The pictures, a file each.
+fn draw(directory: &Path, rows: &[Row]) -> Result<()> {
+    page::charts(rows).iter().try_for_each(|chart| {
+        let path = directory.join(format!("{}.svg", chart.id()));
+        Target::open(&path)?.write(&chart.draw().into_string())
+    })
 }
 
 /// Made and removed, to see whether a directory can be written into.

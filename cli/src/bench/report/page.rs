@@ -4,7 +4,7 @@ use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::super::anchor::{CCX_BELOW_NS, Class, SMT_BELOW_NS};
-use super::super::environment::Run;
+use super::super::environment::{Run, WARNING};
 use super::super::row::Row;
 use super::super::shape::Measure;
 use super::super::{registry, table, units};
@@ -12,8 +12,17 @@ use super::charts::{Section, sections};
 use super::compare::{Comparison, Pair, Spreads};
 use super::ladder::{Ladder, Part, Prices, explained, ladders};
 use super::saved::{Recorded, lines};
+use super::short::{answers, overview};
 use super::svg::Chart;
 use super::words::{cell, count, figure, seconds as as_seconds, several, signed, unit};
+
+const SHORT: &str = "In short";
+const SURE: &str = "How sure this is";
+const COMPARED: &str = "Against the older run";
+const LADDER: &str = "The ladder: from the kernel’s queue to the ring";
+const LIMITS: &str = "Limits of this run";
+const NOT_MEASURED: &str = "Not measured";
+const ALL: &str = "Every row: spread over the rounds, dropped samples, placement";
 
 /// What no run measures, and why.
 const BY_DESIGN: [&str; 5] = [
@@ -22,6 +31,19 @@ const BY_DESIGN: [&str; 5] = [
     "Latency of a batch: a round trip has one message, and a batch of one is a message in place.",
     "Stream of a rendezvous: it holds no messages, a round trip says all of it.",
     "Percentiles of the sweeps, and their placement class: they measure throughput only, without an anchor.",
+];
+
+/// What the ladders and the tables below them say.
+const HOW_TO_READ: [&str; 5] = [
+    "In the pictures, − stands before what a message takes less than on the rung above, + before what it takes more. In the tables, \
+     a step that costs has saved less than nothing.",
+    "“Explained” is number times price, added up. System calls and context switches were counted; copies, cache lines and fences are \
+     known by construction.",
+    "“Unexplained” is what that leaves over: all other work of the kernel and of the library. System calls are in it where they were not \
+     counted, copies where the message has another size than the one whose copy was timed.",
+    "In the stream two processes work side by side, so calls, switches and copies count half there; and a line that is fetched while \
+     other work is done costs less than its price: then less than nothing is unexplained.",
+    "The last line holds the sum of all parts against the whole way.",
 ];
 
 /// All pictures of a run, in the order of the page.
@@ -33,6 +55,9 @@ pub fn charts(rows: &[Row]) -> Vec<Chart> {
 /// The whole page.
 pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<String> {
     let rows = &recorded.rows;
+    let (ladders, sections) = (ladders(rows), sections(rows));
+    let is_message = |row: &Row| row.measure != Measure::Limit && row.sweep.is_none();
+    let short = rows.iter().any(|row| is_message(row) && figure(row).is_some());
     let json = lines(rows)?.trim_end().replace('\n', ",\n").replace('<', "\\u003c");
     let markup = html! {
         (DOCTYPE)
@@ -48,10 +73,12 @@ pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<Stri
                 h1 { "ringpost bench" }
                 @if let Some(run) = &recorded.run { (environment(run)) }
                 @else { p { "The file held rows alone: on what and how they were measured is not known." } }
+                (contents(short, &ladders, &sections, comparison.is_some()))
+                @if short { (in_short(rows, &ladders)) }
                 (how_sure(recorded))
                 @if let Some(comparison) = comparison { (compared(rows, comparison)) }
-                (ladder_part(rows))
-                @for section in sections(rows) { (section_part(&section)) }
+                (ladder_part(rows, &ladders))
+                @for section in &sections { (section_part(section)) }
                 (limits(rows))
                 (not_measured(rows))
                 (all_rows(rows))
@@ -64,10 +91,36 @@ pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<Stri
 
 fn environment(run: &Run) -> Markup {
     html! {
+        @if run.unoptimised { p { strong { (WARNING) } } }
         p { "ringpost " (run.version) " on " (run.processor) ", Linux " (run.kernel) ", " (run.place) br;
             "measured: " (run.when()) }
         p { code { @for word in run.command.split(' ') { span { (word) } " " } } br;
             "input " (run.input) ", " (several(run.rounds as usize, "round")) ", " (run.sample_ms) " ms a sample" }
+    }
+}
+
+/// Where on the page is what.
+fn contents(short: bool, ladders: &[Ladder], sections: &[Section], compared: bool) -> Markup {
+    let ladder = (!ladders.is_empty()).then_some(("ladder", LADDER));
+    let parts = sections.iter().map(|section| (section.id, section.title));
+    let parts = (short.then_some(("short", SHORT)).into_iter())
+        .chain([("how-sure", SURE)])
+        .chain(compared.then_some(("comparison", COMPARED)))
+        .chain(ladder)
+        .chain(parts)
+        .chain([("limits", LIMITS), ("not-measured", NOT_MEASURED), ("all", ALL)]);
+    html! { nav { ul { @for (id, title) in parts { li { a href=(format!("#{id}")) { (title) } } } } } }
+}
+
+/// The answer, as far as a few figures can give it.
+fn in_short(rows: &[Row], ladders: &[Ladder]) -> Markup {
+    html! {
+        section id="short" {
+            h2 { (SHORT) }
+            p { "Mailboxes copy every message twice and enter the kernel twice: can message passing be optimised?" }
+            ul { @for answer in answers(ladders) { li { (answer) } } }
+            (overview(rows))
+        }
     }
 }
 
@@ -93,12 +146,13 @@ fn how_sure(recorded: &Recorded) -> Markup {
         .filter(|spread| spread.is_finite())
         .collect();
     spreads.sort_by(f64::total_cmp);
+    let dropped = recorded.rows.iter().fold(0, |sum: usize, row| sum.saturating_add(row.dropped));
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let classes = [Class::SameCore, Class::Smt, Class::Ccx, Class::Far];
     let met = classes.map(|class| (class, timed().filter(|row| row.class == Some(class)).count()));
     html! {
         section id="how-sure" {
-            h2 { "How sure this is" }
+            h2 { (SURE) }
             ul {
                 li { "Samples: " (several(cells, "cell")) ", a median over the rounds each"
                     @match recorded.run.as_ref().map(|run| (run.rounds, short(run.rounds))) {
@@ -131,8 +185,11 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         @if index > 0 { ", " }
                         (class) " " (several(*cells, "cell"))
                     }
+                    @if cells > timed().count() {
+                        "; " (several(cells - timed().count(), "cell")) " of the ring alone have none"
+                    }
                     ". They never share a series. "
-                    (several(recorded.rows.iter().map(|row| row.dropped).sum(), "sample"))
+                    (several(dropped, "sample"))
                     " dropped because the class changed meanwhile."
                 }
                 li { "More processes than cores (marked “oversubscribed”): "
@@ -149,7 +206,7 @@ fn figure_of(chart: &Chart) -> Markup {
 
 fn section_part(section: &Section) -> Markup {
     html! {
-        section {
+        section id=(section.id) {
             h2 { (section.title) }
             p { (section.text) }
             @for chart in &section.charts { (figure_of(chart)) }
@@ -157,8 +214,7 @@ fn section_part(section: &Section) -> Markup {
     }
 }
 
-fn ladder_part(rows: &[Row]) -> Markup {
-    let ladders = ladders(rows);
+fn ladder_part(rows: &[Row], ladders: &[Ladder]) -> Markup {
     let prices = Prices::of(rows);
     let prices = [
         ("an empty system call", prices.call),
@@ -169,20 +225,15 @@ fn ladder_part(rows: &[Row]) -> Markup {
     ];
     html! {
         @if !ladders.is_empty() {
-            section {
-                h2 { "The ladder: from the kernel’s queue to the ring" }
-                p {
-                    "What a message takes on each rung, and what the step to it saved. What single things cost was measured in the \
-                     same run; system calls and context switches were counted, copies, lines and fences are known by construction. “Explained” \
-                     is number times price, added up, and what that leaves over is named as well; system calls are in it where they were \
-                     not counted, copies where the message is of another size. In the stream two processes work side by side, so calls, \
-                     switches and copies count half there, and a line that is \
-                     fetched while other work is done costs less than its price: then less than nothing is unexplained. The last line holds the sum of all parts against the whole way."
-                }
+            section id="ladder" {
+                h2 { (LADDER) }
+                p { "What a message takes on each rung, and what the step to it saved:" }
+                ul { @for line in HOW_TO_READ { li { (line) } } }
+                p { "What single things cost, measured in the same run:" }
                 ul { @for (name, price) in prices {
                     li { (name) ": " @match price { Some(ns) => (units::time(ns)), None => "not measured" } }
                 } }
-                @for ladder in &ladders { (figure_of(&ladder.chart)) (steps(ladder)) }
+                @for ladder in ladders { (figure_of(&ladder.chart)) (steps(ladder)) }
             }
         }
     }
@@ -224,7 +275,7 @@ fn steps(ladder: &Ladder) -> Markup {
 fn compared(rows: &[Row], comparison: &Comparison) -> Markup {
     html! {
         section id="comparison" {
-            h2 { "Against the older run" }
+            h2 { (COMPARED) }
             p { (comparison.older) }
             p { strong { (comparison.summary(rows)) } "." }
             p { "Latency: more is worse; messages a second: more is better." }
@@ -256,7 +307,7 @@ fn pairs<'a>(rows: &[Row], pairs: impl Iterator<Item = &'a Pair>) -> Markup {
                     td { (cell(row)) }
                     td.number { (unit(pair.old)) }
                     td.number { (unit(pair.new)) }
-                    td.number { (format!("{:.3}", pair.new / pair.old)) }
+                    td.number { (pair.ratio()) }
                     td.number { (pair.now(row)) }
                 }
             }
@@ -266,10 +317,11 @@ fn pairs<'a>(rows: &[Row], pairs: impl Iterator<Item = &'a Pair>) -> Markup {
 
 fn limits(rows: &[Row]) -> Markup {
     html! {
-        section {
-            h2 { "Limits of this run" }
+        section id="limits" {
+            h2 { (LIMITS) }
+            p { "What the machine takes for single things, measured by the same two processes in the same run." }
             div.scroll { table {
-                thead { tr { th { "limit" } th { "class" } th.number { "size" } th.number { "figure" } th.number { "least" }
+                thead { tr { th { "limit" } th { "what it is" } th { "class" } th.number { "size" } th.number { "figure" } th.number { "least" }
                     th.number { "most" } th.number { "p99" } th.number { "p99.9" } } }
                 @for row in rows.iter().filter(|row| row.measure == Measure::Limit && row.error.is_none()) {
                     @let scale = if row.p50_ns.is_some() { 1.0 } else { row.size as f64 };
@@ -277,8 +329,9 @@ fn limits(rows: &[Row]) -> Markup {
                     @let show = |value: Option<f64>| value.map(|value| unit(value * scale)).unwrap_or_default();
                     tr {
                         td { (row.mechanism) }
-                        td { @if let Some(class) = row.class { (class.to_string()) } }
-                        td.number { (units::size(row.size)) }
+                        td { (meaning(&row.mechanism)) }
+                        td { @if let Some(class) = row.class.filter(|_| row.wait.is_some()) { (class.to_string()) } }
+                        td.number { @if row.size > 0 { (units::size(row.size)) } }
                         td.number { (show(figure(row))) }
                         td.number { (show(row.min)) }
                         td.number { (show(row.max)) }
@@ -291,12 +344,25 @@ fn limits(rows: &[Row]) -> Markup {
     }
 }
 
+/// What a limit is.
+fn meaning(limit: &str) -> &'static str {
+    match limit {
+        "line" => "a word in a cache line to the other process, which polls it: one way",
+        "futex" => "waking the other process, which sleeps on a futex: one way",
+        "syscall" => "an empty system call",
+        "fence" => "a full fence",
+        "copy" => "a copy of so many bytes within the cache",
+        "memcpy" => "a stream through shared memory, in chunks of this size: one writes, the other reads",
+        _ => "",
+    }
+}
+
 fn not_measured(rows: &[Row]) -> Markup {
     let known = registry::entries().map(|entry| entry.name);
     let absent: Vec<_> = known.filter(|name| rows.iter().all(|row| row.mechanism != *name)).collect();
     html! {
         section id="not-measured" {
-            h2 { "Not measured" }
+            h2 { (NOT_MEASURED) }
             ul {
                 @for reason in table::reasons(rows) { li { (reason) } }
                 @if !absent.is_empty() { li { "Not asked for: " (absent.join(", ")) "." } }
@@ -313,7 +379,7 @@ fn not_measured(rows: &[Row]) -> Markup {
 fn all_rows(rows: &[Row]) -> Markup {
     html! {
         section id="all" {
-            h2 { "Every row: spread over the rounds, dropped samples, placement" }
+            h2 { (ALL) }
             p { "Least and most are of the samples’ medians (or rates). Calls, context switches and processor seconds are for a \
                 million messages. Dropped: samples under which the placement changed." }
             div.scroll { table.all {

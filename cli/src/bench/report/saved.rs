@@ -28,16 +28,25 @@ struct Head {
 impl Recorded {
     /// Reads what [`Self::text`] or `--json` has written.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("{} does not hold a run", path.display()))
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| anyhow!("it is not text: give a file of --save, or the output of --json"));
+        text.and_then(|text| Self::parse(&text))
+            .with_context(|| format!("{} does not hold a run", path.display()))
     }
 
     fn parse(text: &str) -> Result<Self> {
         let mut recorded = Self { run: None, rows: Vec::new() };
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let number = number + 1;
-            let value: Value =
-                serde_json::from_str(line).with_context(|| format!("line {number} is not JSON"))?;
+            let value: Value = serde_json::from_str(line).map_err(|error| {
+                // What is parsed is one line: of the whole file it is another one.
+                let why = error.to_string().replace(" at line 1 column ", ", column ");
+                anyhow!("line {number} is not JSON: {why}")
+            })?;
+            if let Some((field, figure)) = beyond_all(&value) {
+                bail!("line {number}: {field} is {figure:e}, which nothing takes and no machine does");
+            }
             match value["schema"].as_u64() {
                 Some(schema) if schema == u64::from(SCHEMA) => {}
                 Some(other) => bail!(
@@ -75,6 +84,13 @@ impl Recorded {
     }
 }
 
+/// A figure of a row with which nothing can be reckoned.
+fn beyond_all(row: &Value) -> Option<(&str, f64)> {
+    let figures =
+        row.as_object()?.iter().filter_map(|(field, value)| Some((field.as_str(), value.as_f64()?)));
+    figures.into_iter().find(|(_, figure)| figure.abs() > 1e15)
+}
+
 /// The rows, a line each.
 pub fn lines(rows: &[Row]) -> Result<String> {
     let lines: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
@@ -101,6 +117,9 @@ mod tests {
             ("", "--save"),
             ("x", "not JSON"),
             ("{}", "--json"),
+            ("{}\n{", "line 1 has no schema"),
+            ("\n{", "line 2 is not JSON: EOF while parsing an object, column 1"),
+            ("{\"schema\":3,\"p50_ns\":1.7e308}", "line 1: p50_ns is 1.7e308"),
             ("{\"schema\":1}", "measure again"),
             ("{\"schema\":3}", "not a row"),
             ("\n{\"schema\":3,\"run\":{}}", "line 2 is not the head of a run"),

@@ -184,7 +184,8 @@ impl Scale {
             .filter(|value| *value > 0.0 && value.is_finite())
             .fold((f64::INFINITY, 0.0f64), |(least, most), value| (least.min(value), most.max(value)));
         let (least, most) = if most > 0.0 { (least, most) } else { (1.0, 1.0) };
-        Self { least: least / 1.3, most: most * 1.3, top, bottom }
+        let drawn = |value: f64| value.clamp(1e-30, 1e30);
+        Self { least: drawn(least) / 1.3, most: drawn(most) * 1.3, top, bottom }
     }
 
     pub fn at(&self, value: f64) -> f64 {
@@ -299,7 +300,7 @@ impl Bars {
         let inside = html! {
             @for (index, bar) in self.bars.iter().enumerate() {
                 @let y = top + row * index as f64;
-                @let length = (right - left) * bar.value.max(0.0) / most;
+                @let length = (right - left) * (bar.value.max(0.0) / most);
                 g class=(bar.tone) {
                     text class="name" x=(left - 8.0) y=(y + 14.0) text-anchor="end" { (bar.name) }
                     rect class="mark" x=(left) y=(y + 2.0) height="16" width=(px(length))
@@ -361,6 +362,10 @@ mod tests {
         let scale = Scale::over([1.3, 1000.0 / 1.3].into_iter(), 0.0, 300.0);
         assert!((scale.at(10.0) - 200.0).abs() < 1e-9 && (scale.at(1.0) - 300.0).abs() < 1e-9);
         assert_eq!(scale.ticks().len(), 10);
+        for odd in [5e-324, f64::MAX] {
+            let scale = Scale::over([odd].into_iter(), 0.0, 300.0);
+            assert!(scale.at(odd).is_finite() && scale.ticks().len() < 100, "{odd}");
+        }
         let nothing = Scale::over([0.0, f64::NAN].into_iter(), 0.0, 300.0);
         assert!(nothing.at(0.0).is_finite() && nothing.at(f64::INFINITY).is_finite());
     }
