@@ -1,8 +1,8 @@
 //! What a message costs within one process, step by step, and beside two well-known channels.
 //!
 //! ```text
-//! cargo bench --package ringpost                    all, about two minutes
-//! cargo bench --package ringpost -- against         one group
+//! cargo bench --package ringpost --bench ring                    all, about two minutes
+//! cargo bench --package ringpost --bench ring -- against         one group
 //! ```
 //!
 //! The answer between processes is given by `cargo run --release -- bench`; this here is for whoever changes the library.
