@@ -22,7 +22,7 @@ use common::{
 };
 use deaths::work;
 use ringpost::{
-    Builder, Envelope, Fate, Letter, Mailbox, OpenError, Pick, Readiness, RecvError, Select, SendError,
+    Builder, Envelope, Fate, Letter, Mailbox, OpenError, Pick, Readiness, RecvError, Select, SendError, Sent,
     WaitStrategy,
 };
 use rustix::{
@@ -30,7 +30,13 @@ use rustix::{
     process::{Signal, kill_process},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
-use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::unix::fs::FileExt,
+    thread,
+    time::{Duration, Instant},
+};
 
 assert_impl_all!(Mailbox: Send);
 assert_impl_all!(Letter: Send);

@@ -351,6 +351,8 @@ impl<P: Trust> Mailbox<P> {
         if !self.desk.is_ours() {
             return Err(RecvError::Forked);
         }
+        // What the dead held may come before all that is there.
+        self.desk.hear();
         self.allowed()?;
         let taken = match take(&mut self.clerk, &self.desk, pick) {
             Some(held) => Ok(held),
@@ -444,6 +446,7 @@ impl<P: Trust> Mailbox<P> {
 
     /// How full it is, and who is there.
     pub fn occupancy(&self) -> Occupancy {
+        self.desk.hear();
         let (area, memory) = (&self.desk.area, &self.desk.inner().memory);
         let mut occupancy = Occupancy {
             capacity: area.shape().cells,
