@@ -42,6 +42,9 @@ assert_impl_all!(Mailbox: Send);
 assert_impl_all!(Letter: Send);
 assert_not_impl_any!(Mailbox: Clone);
 
+/// No number of a message.
+const END: u64 = u64::MAX;
+
 fn office(messages: u32, set: impl Fn(Builder) -> Builder) -> Shared {
     Shared::new(Way::Name, |builder| set(builder.mailbox(messages).longest_message(256)))
 }
@@ -133,6 +136,34 @@ fn act(words: &[&str], line: Line) {
             mailbox.receive_alone().unwrap();
             line.tell(0);
             line.hear();
+        }
+        ["browse", ring] => {
+            let mut mailbox = mailbox(ring);
+            while let Some(delete) = line.next() {
+                let mails = mailbox.browse(Pick::Any);
+                mails.iter().for_each(|mail| line.tell(u64::from(mail.bytes[0])));
+                line.tell(END);
+                if delete != END {
+                    let deleted = mails.iter().find(|mail| u64::from(mail.bytes[0]) == delete);
+                    assert!(mailbox.delete(&deleted.unwrap().id));
+                    line.tell(END);
+                }
+            }
+        }
+        ["pick", ring] => {
+            let mut mailbox = mailbox(ring);
+            while let Some(pick) = line.next() {
+                let kind = pick as u16;
+                let pick = [Pick::Any, Pick::Kind(kind), Pick::Except(kind), Pick::UpTo(kind)]
+                    [(pick >> 16) as usize];
+                match mailbox.try_recv(pick) {
+                    Ok(letter) => line.tell(u64::from(letter.to_vec()[0])),
+                    Err(error) => {
+                        assert_eq!(error, RecvError::Empty);
+                        line.tell(END);
+                    }
+                }
+            }
         }
         ["both", ring, kind] => work(&mut mailbox(ring), &line, kind.parse().unwrap()),
         _ => panic!("no such role: {words:?}"),
