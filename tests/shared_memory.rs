@@ -4,9 +4,10 @@ mod common;
 
 use common::{Child, FAR, Line, fork::assert_in_fork};
 use ringpost::{SegmentError, SharedMemory};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::{
     fs::File,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
     thread,
     time::{Duration, Instant},
@@ -141,7 +142,22 @@ fn what_others_could_take_away_and_what_is_outside_is_refused() {
     assert!(SharedMemory::from_fd(file.into()).is_err());
     let (pipe, _) = std::io::pipe().unwrap();
     assert!(matches!(SharedMemory::from_fd(pipe.into()), Err(SegmentError::NotRegular { .. })));
+    for (length, seals, why) in [
+        (1 << 40, SealFlags::SHRINK | SealFlags::GROW, "0 bytes are there, and 1099511627776 should be"),
+        (0, SealFlags::SHRINK | SealFlags::GROW, "0 bytes"),
+        (4096, SealFlags::GROW, "shrinking"),
+        (4096, SealFlags::empty(), "shrinking and growing"),
+    ] {
+        let memfd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&memfd, length).unwrap();
+        fcntl_add_seals(&memfd, seals).unwrap();
+        let error = SharedMemory::from_fd(memfd).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
     let memory = SharedMemory::new(100).unwrap();
+    let to_read = File::open(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap();
+    let error = SharedMemory::from_fd(to_read.into()).unwrap_err().to_string();
+    assert!(error.contains("ermission denied"), "{error}");
     for (offset, length) in [(100, 1), (0, 101), (usize::MAX, 2)] {
         let outside = || memory.write_at(offset, &vec![0; length]);
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(outside)).is_err());

@@ -76,8 +76,8 @@ impl SharedMemory {
     /// The memory of a descriptor that was inherited or received: of a [`SharedMemory`], or of any memfd whose size is sealed.
     ///
     /// # Errors
-    /// [`SegmentError::NotRegular`] and [`SegmentError::NotSealed`] when somebody could take it away while it is used;
-    /// [`SegmentError::NoMemory`].
+    /// [`SegmentError::NotRegular`] and [`SegmentError::NotSealed`] when somebody could cut it off while it is used;
+    /// [`SegmentError::Holes`] when not all its memory is there.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, SegmentError> {
         CommonBlock::take(fd).map(Self)
     }

@@ -136,21 +136,21 @@ pub(crate) struct CommonBlock {
 impl CommonBlock {
     /// All its memory is taken here, and it's zero. `name` is for people who look at `/proc/<pid>/maps`.
     pub(crate) fn new(name: &str, length: usize) -> Result<Self, SegmentError> {
-        Self::map(Segment::memfd(name, length as u64)?)
+        Self::map(Segment::memfd(name, length as u64)?, length as u64)
     }
 
-    /// Takes what somebody passed: only a memfd whose size nobody can change.
+    /// Takes what somebody passed: only a memfd whose size nobody can change, and all of whose memory is there: whoever made it has
+    /// paid for it. Moves the position of the open file, which nothing here depends on.
     pub(crate) fn take(fd: OwnedFd) -> Result<Self, SegmentError> {
-        Self::map(Segment::from_fd(fd)?)
+        let segment = Segment::from_fd(fd)?;
+        let length = segment.length_without_holes()?;
+        Self::map(segment, length)
     }
 
-    fn map(segment: Segment) -> Result<Self, SegmentError> {
-        let found = segment.metadata()?.len();
+    fn map(segment: Segment, found: u64) -> Result<Self, SegmentError> {
         let Some(length) = usize::try_from(found).ok().and_then(NonZeroUsize::new) else {
             return Err(SegmentError::TooShort { found, needed: 1 });
         };
-        // A hole would cost memory when it's first touched, and a signal if there is none.
-        segment.allocate(found)?;
         let range = Range::whole(&segment.file, length, Access::Own)?;
         Ok(Self { segment, range, length })
     }
