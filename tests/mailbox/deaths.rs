@@ -97,6 +97,34 @@ fn what_a_killed_receiver_held_comes_again_at_its_old_place() {
 }
 
 #[test]
+fn what_lies_there_is_counted_also_when_it_came_again_or_was_given_back_or_deleted() {
+    let shared = office(8, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let sent: Vec<_> = (0..4).map(|_| mailbox.send(1, &[0; 10]).unwrap()).collect();
+    let counted = |messages: u64| {
+        let statistics = shared.ring.statistics();
+        assert_eq!((statistics.pending_messages(), statistics.pending_bytes()), (messages, 10 * messages));
+    };
+    let mut holder = child_at(&shared, "hold", "2");
+    assert_eq!(holder.hear(), 2);
+    counted(4);
+    holder.kill();
+    counted(4);
+    let begun = Instant::now();
+    while mailbox.fate(&sent[0]) != Fate::Waiting {
+        assert!(begun.elapsed() < FAR);
+    }
+    mailbox.recv(Pick::Any).unwrap().give_back();
+    counted(4);
+    drop(mailbox.recv(Pick::Any).unwrap());
+    counted(3);
+    assert!(mailbox.delete(&sent[3]));
+    counted(2);
+    drop((mailbox.recv(Pick::Any).unwrap(), mailbox.recv(Pick::Any).unwrap()));
+    counted(0);
+}
+
+#[test]
 fn what_a_killed_receiver_held_comes_again_although_there_is_always_another() {
     let shared = office(8, |builder| builder.priorities(2));
     let mut mailbox = shared.ring.mailbox().unwrap();
