@@ -9,6 +9,8 @@ mod deaths;
 mod delivery;
 #[path = "mailbox/hostile.rs"]
 mod hostile;
+#[path = "mailbox/model.rs"]
+mod model;
 #[path = "mailbox/seats.rs"]
 mod seats;
 #[path = "mailbox/waiting.rs"]
