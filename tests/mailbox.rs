@@ -28,7 +28,7 @@ use ringpost::{
     WaitStrategy,
 };
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, kill_process},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -132,6 +132,15 @@ fn act(words: &[&str], line: Line) {
             let _blanks: Vec<_> = std::iter::from_fn(|| mailbox.try_reserve(10).ok()).collect();
             line.tell(_blanks.len() as u64);
             line.hear();
+        }
+        ["receive-alone", ring] => {
+            let mut mailbox = mailbox(ring);
+            mailbox.receive_alone().unwrap();
+            line.tell(0);
+            loop {
+                let letter = mailbox.recv(Pick::Any).unwrap();
+                line.tell(number(&letter));
+            }
         }
         ["alone", ring] => {
             let mut mailbox = mailbox(ring);

@@ -353,13 +353,12 @@ impl<P: Trust> Mailbox<P> {
         }
         // What the dead held may come before all that is there.
         self.desk.hear();
-        self.allowed()?;
-        let taken = match take(&mut self.clerk, &self.desk, pick) {
+        let taken = self.allowed().and_then(|()| match take(&mut self.clerk, &self.desk, pick) {
             Some(held) => Ok(held),
             None => self.wait_for_message(pick, patience),
-        };
+        });
         if self.is_slept_for {
-            // It may have been called for what it does not ask for here.
+            // It may have been called for what it does not ask for here, or may not receive.
             pass_on(&self.desk, &mut self.clerk);
         }
         let held = taken?;

@@ -155,3 +155,43 @@ fn a_mailbox_that_is_closed_for_all_gives_what_is_left_and_then_says_so() {
     assert_eq!(mailbox.try_send(1, b"").unwrap_err(), SendError::Disconnected);
     assert_eq!(mailbox.recv(Pick::Any).unwrap_err(), RecvError::Disconnected);
 }
+
+/// The seat of who waits for many comes before that of the only receiver, so it is called first.
+#[test]
+fn who_is_called_and_may_not_receive_calls_the_one_who_may() {
+    for by_descriptor in [false, true] {
+        let shared = office(8, |builder| builder);
+        let mut sender = shared.ring.mailbox().unwrap();
+        let other = shared.ring.mailbox().unwrap();
+        let alone = child_at(&shared, "receive-alone", "");
+        assert_eq!(alone.hear(), 0);
+        let refused = RecvError::NotTheReceiver { pid: alone.id() };
+        let asleep = || shared.ring.statistics().readers.iter().filter(|reader| reader.sleeps > 0).count();
+        thread::scope(|threads| {
+            let waiting = threads.spawn(move || {
+                // Its handle is given to the test: who leaves calls others anyway.
+                if by_descriptor {
+                    let mut other = Readiness::new(other).unwrap();
+                    assert!(!other.arm().unwrap());
+                    let patience = Timespec { tv_sec: FAR.as_secs() as _, tv_nsec: 0 };
+                    assert_eq!(poll(&mut [PollFd::new(&other, PollFlags::IN)], Some(&patience)).unwrap(), 1);
+                    let refused = other.try_recv(Pick::Any).map(drop);
+                    (None, Some(other), refused)
+                } else {
+                    let mut select = Select::new();
+                    let other = select.add(other).unwrap();
+                    select.wait_timeout(FAR).unwrap();
+                    let refused = select[other].try_recv(Pick::Any).map(drop);
+                    (Some(select), None, refused)
+                }
+            });
+            while asleep() < 2 {
+                thread::yield_now();
+            }
+            send(&mut sender, 7);
+            let called = waiting.join().unwrap();
+            assert_eq!(called.2, Err(refused));
+            assert_eq!(alone.hear_before_the_end(), Some(7), "by a descriptor: {by_descriptor}");
+        });
+    }
+}
