@@ -36,6 +36,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     os::unix::fs::FileExt,
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };

@@ -195,3 +195,49 @@ fn who_is_called_and_may_not_receive_calls_the_one_who_may() {
         });
     }
 }
+
+/// Who waits for many is called for a message in the moment in which its time runs out, or in which another source has something, and
+/// then does something else; the other one sleeps.
+#[test]
+fn who_is_called_while_it_leaves_its_wait_for_many_calls_another() {
+    let rounds = if common::long() { 100_000 } else { 3_000 };
+    let ring = ringpost::unnamed().mailbox(8).longest_message(256).memfd().unwrap();
+    let bell = ringpost::unnamed().memfd().unwrap();
+    // The seat of who waits for many comes before that of who sleeps, so it is called first.
+    let (mut sender, many, mut one) =
+        (ring.mailbox().unwrap(), ring.mailbox().unwrap(), ring.mailbox().unwrap());
+    let (mut striker, mut select) = (bell.sender().unwrap(), Select::new());
+    let many = select.add(many).unwrap();
+    let other = select.add(bell.receiver().unwrap()).unwrap();
+    one.set_wait(WaitStrategy::Sleep);
+    select.set_wait(WaitStrategy::Sleep);
+    let (taken, is_taken) = mpsc::channel();
+    let (go, begun) = mpsc::channel();
+    thread::scope(|threads| {
+        threads.spawn(move || {
+            while let Ok(letter) = one.recv(Pick::Any) {
+                taken.send(()).unwrap();
+                drop(letter);
+            }
+        });
+        threads.spawn(move || {
+            for round in begun {
+                (0..scatter(round) % 3000).for_each(|_| std::hint::spin_loop());
+                if round % 2 == 0 {
+                    striker.send(b"").unwrap();
+                }
+                sender.send(1, b"").unwrap();
+            }
+            sender.close_for_all();
+        });
+        for round in 0..rounds {
+            go.send(round).unwrap();
+            let ready = select.wait_timeout(if round % 2 == 0 { FAR } else { Duration::from_micros(80) });
+            let is_mine = ready.is_ok_and(|ready| ready == many) && select[many].try_recv(Pick::Any).is_ok();
+            // Nothing is asked of the mailbox any more.
+            assert!(is_mine || is_taken.recv_timeout(FAR / 10).is_ok(), "round {round}: {ready:?}");
+            while select[other].try_recv().is_ok() {}
+        }
+        drop(go);
+    });
+}
