@@ -232,7 +232,8 @@ impl Header {
         if flags & !(MIRRORED | ASYMMETRIC | RENDEZVOUS | ELASTIC | CHECKSUMMED) != 0 {
             return Err(OpenError::NotARing { why: "its header has flags that this version does not know" });
         }
-        if flags & RENDEZVOUS != 0 && matches!(kind, Kind::Broadcast(_)) {
+        let is_queue = matches!(kind, Kind::Single | Kind::Many(_));
+        if flags & RENDEZVOUS != 0 && !is_queue {
             return Err(OpenError::NotARing { why: "its header makes a rendezvous of many readers" });
         }
         if !capacity.is_power_of_two() || !(LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity) {
@@ -240,16 +241,13 @@ impl Header {
         }
         let geometry = Geometry::new(capacity, flags & MIRRORED != 0);
         let elastic = flags & ELASTIC != 0;
-        let can_be_elastic = geometry.mirrored()
-            && capacity >= LEAST_CEILING
-            && flags & RENDEZVOUS == 0
-            && !matches!(kind, Kind::Broadcast(_));
+        let can_be_elastic =
+            geometry.mirrored() && capacity >= LEAST_CEILING && flags & RENDEZVOUS == 0 && is_queue;
         if elastic && !can_be_elastic {
             return Err(OpenError::NotARing { why: "its header makes a ring elastic that can't be" });
         }
         let checksummed = flags & CHECKSUMMED != 0;
-        let to_one = matches!(kind, Kind::Single | Kind::Many(_)) && flags & RENDEZVOUS == 0;
-        if checksummed && !(geometry.mirrored() && to_one) {
+        if checksummed && !(geometry.mirrored() && is_queue && flags & RENDEZVOUS == 0) {
             return Err(OpenError::NotARing {
                 why: "its header gives checksums to a ring that can't have them",
             });
@@ -401,7 +399,8 @@ mod tests {
     fn the_header_of_a_mailbox_survives_too_and_one_that_does_not_fit_is_refused() {
         let kind = Kind::Mailbox { seats: 63, levels: 32, cells: 64 };
         let control_length = layout::control_length(63, 4096) as u32;
-        let mailbox = Header { kind, control_length, longest: 100, item: None, ..header() };
+        let mailbox =
+            Header { kind, control_length, longest: 100, item: None, rendezvous: false, ..header() };
         assert_eq!(Header::decode(&mailbox.encode()).unwrap(), mailbox);
         assert_eq!(mailbox.shape(), Some(Shape { cells: 64, levels: 32, longest: 100 }));
         for kind in [
@@ -465,6 +464,18 @@ mod tests {
             matches!(refused, Err(OpenError::NotARing { why }) if why.contains("elastic")),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn a_mailbox_is_no_rendezvous_and_not_elastic() {
+        let kind = Kind::Mailbox { seats: 7, levels: 2, cells: 16 };
+        let (geometry, key) = (Geometry::new(1 << 20, true), 0x1100);
+        let mailbox = Header { kind, geometry, key, rendezvous: false, item: None, ..header() };
+        assert_eq!(Header::decode(&mailbox.encode()).unwrap(), mailbox);
+        for damaged in [Header { rendezvous: true, ..mailbox }, Header { elastic: true, ..mailbox }] {
+            let refused = Header::decode(&damaged.encode());
+            assert!(matches!(refused, Err(OpenError::NotARing { .. })), "{refused:?}");
+        }
     }
 
     #[test]

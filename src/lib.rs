@@ -18,7 +18,8 @@
 //! sealed memfd, in memory of this process, or in a segment of the `shared_memory` crate: see [`Builder`]. Or in a *link*, made
 //! over a Unix socket ([`listen`], [`connect`]): then no process can write what the other writes. [`Lanes`] receives from
 //! many rings at once; [`SignalSender`] sends from a signal handler; [`Select`] waits for rings and descriptors, [`Dispatcher`] calls a handler for each, [`Readiness`]
-//! is a descriptor for anybody's event loop, and [`Source::received`] and [`Sender::sent`] are futures for any runtime.
+//! is a descriptor for anybody's event loop, and [`Source::received`] and [`Sender::sent`] are futures for any runtime. Each message
+//! of a [`Mailbox`] goes to one of many receivers; [`SharedMemory`] is what all this is built on, for synchronisation of one's own.
 //!
 //! * **In place**: [`Sender::reserve`] gives room in the ring, [`Reservation::commit`] publishes it;
 //!   [`Receiver::recv`] gives the message where it lies, dropping it releases it.

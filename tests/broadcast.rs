@@ -9,6 +9,8 @@ mod deaths;
 mod hostile;
 #[path = "broadcast/joining.rs"]
 mod joining;
+#[path = "broadcast/model.rs"]
+mod model;
 #[path = "broadcast/reading.rs"]
 mod reading;
 #[path = "broadcast/watchers.rs"]

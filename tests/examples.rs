@@ -120,6 +120,36 @@ fn the_lecture_points_at_what_there_is() {
     }
 }
 
+/// Of a heading, as a link names it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|&letter| letter.is_alphanumeric() || letter == '-' || letter == '_').collect()
+}
+
+#[test]
+fn the_patterns_point_at_what_there_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patterns = fs::read_to_string(root.join("docs/PATTERNS.md")).unwrap();
+    let headings = patterns.lines().filter(|line| line.starts_with("##"));
+    let anchors: Vec<_> = headings.map(|line| anchor(line.trim_start_matches(['#', ' ']))).collect();
+    for link in all_between(&patterns, "](", ")") {
+        match link.split_once('#') {
+            Some(("", section)) => assert!(anchors.iter().any(|anchor| anchor == section), "{link}"),
+            _ => assert!(root.join("docs").join(link.split('#').next().unwrap()).exists(), "{link}"),
+        }
+    }
+    let code = patterns.split('`').skip(1).step_by(2);
+    let places = code.filter(|code| code.contains(".rs") && !code.contains(' '));
+    let mut found = 0;
+    for place in places {
+        let (file, name) = place.split_once("::").unwrap_or((place, ""));
+        let text = fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert!(name.is_empty() || text.contains(&format!("fn {name}()")), "{place}");
+        found += 1;
+    }
+    assert!(found > 60, "only {found} tests are named");
+}
+
 #[test]
 fn acknowledged_knows_when_a_message_was_taken() {
     let expected = ["received, taken: false", "released, taken: true", "called back", "handed over"];

@@ -72,11 +72,12 @@ fn act(words: &[&str], line: Line) {
         "publish" => {
             let mut publisher = ring.publisher().unwrap();
             line.tell(0);
-            let mut refused = 0;
-            while refused == 0 || publisher.slowest().is_some() {
+            let mut refused = false;
+            loop {
                 match publisher.try_send(&[0; 1000]) {
+                    Ok(()) if refused => break,
                     Ok(()) => {}
-                    Err(SendError::Full) => refused += 1,
+                    Err(SendError::Full) => refused = true,
                     Err(error) => panic!("{error}"),
                 }
             }

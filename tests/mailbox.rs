@@ -9,6 +9,8 @@ mod deaths;
 mod delivery;
 #[path = "mailbox/hostile.rs"]
 mod hostile;
+#[path = "mailbox/model.rs"]
+mod model;
 #[path = "mailbox/seats.rs"]
 mod seats;
 #[path = "mailbox/waiting.rs"]
@@ -22,19 +24,29 @@ use common::{
 };
 use deaths::work;
 use ringpost::{
-    Builder, Envelope, Fate, Letter, Mailbox, OpenError, Pick, Readiness, RecvError, Select, SendError,
+    Builder, Envelope, Fate, Letter, Mailbox, OpenError, Pick, Readiness, RecvError, Select, SendError, Sent,
     WaitStrategy,
 };
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, kill_process},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
-use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 assert_impl_all!(Mailbox: Send);
 assert_impl_all!(Letter: Send);
 assert_not_impl_any!(Mailbox: Clone);
+
+/// No number of a message.
+const END: u64 = u64::MAX;
 
 fn office(messages: u32, set: impl Fn(Builder) -> Builder) -> Shared {
     Shared::new(Way::Name, |builder| set(builder.mailbox(messages).longest_message(256)))
@@ -122,11 +134,48 @@ fn act(words: &[&str], line: Line) {
             line.tell(_blanks.len() as u64);
             line.hear();
         }
+        ["receive-alone", ring] => {
+            let mut mailbox = mailbox(ring);
+            mailbox.receive_alone().unwrap();
+            line.tell(0);
+            loop {
+                let letter = mailbox.recv(Pick::Any).unwrap();
+                line.tell(number(&letter));
+            }
+        }
         ["alone", ring] => {
             let mut mailbox = mailbox(ring);
             mailbox.receive_alone().unwrap();
             line.tell(0);
             line.hear();
+        }
+        ["browse", ring] => {
+            let mut mailbox = mailbox(ring);
+            while let Some(delete) = line.next() {
+                let mails = mailbox.browse(Pick::Any);
+                mails.iter().for_each(|mail| line.tell(u64::from(mail.bytes[0])));
+                line.tell(END);
+                if delete != END {
+                    let deleted = mails.iter().find(|mail| u64::from(mail.bytes[0]) == delete);
+                    assert!(mailbox.delete(&deleted.unwrap().id));
+                    line.tell(END);
+                }
+            }
+        }
+        ["pick", ring] => {
+            let mut mailbox = mailbox(ring);
+            while let Some(pick) = line.next() {
+                let kind = pick as u16;
+                let pick = [Pick::Any, Pick::Kind(kind), Pick::Except(kind), Pick::UpTo(kind)]
+                    [(pick >> 16) as usize];
+                match mailbox.try_recv(pick) {
+                    Ok(letter) => line.tell(u64::from(letter.to_vec()[0])),
+                    Err(error) => {
+                        assert_eq!(error, RecvError::Empty);
+                        line.tell(END);
+                    }
+                }
+            }
         }
         ["both", ring, kind] => work(&mut mailbox(ring), &line, kind.parse().unwrap()),
         _ => panic!("no such role: {words:?}"),

@@ -9,7 +9,10 @@ use crate::{
     header::{self, Header},
     sys::segment::Segment,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A named ring that nobody has open, or a file that is named like a ring and is none. From [`Builder::leftover`].
 ///
@@ -37,7 +40,8 @@ impl Builder {
         if is_hosted(&segment)? {
             return Err(HOSTED);
         }
-        let content = self.check(&segment).map(|(header, memory)| Statistics::read(&memory, header.kind));
+        let content =
+            self.check(&segment).map(|(header, memory)| Statistics::read(&Arc::new(memory), &header));
         match content {
             // It has called exec since, and is attached as long as it lives.
             Ok(statistics) if statistics.anybody_attached() => Err(SegmentError::InUse { path }.into()),

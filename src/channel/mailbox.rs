@@ -351,13 +351,14 @@ impl<P: Trust> Mailbox<P> {
         if !self.desk.is_ours() {
             return Err(RecvError::Forked);
         }
-        self.allowed()?;
-        let taken = match take(&mut self.clerk, &self.desk, pick) {
+        // What the dead held may come before all that is there.
+        self.desk.hear();
+        let taken = self.allowed().and_then(|()| match take(&mut self.clerk, &self.desk, pick) {
             Some(held) => Ok(held),
             None => self.wait_for_message(pick, patience),
-        };
+        });
         if self.is_slept_for {
-            // It may have been called for what it does not ask for here.
+            // It may have been called for what it does not ask for here, or may not receive.
             pass_on(&self.desk, &mut self.clerk);
         }
         let held = taken?;
@@ -444,6 +445,7 @@ impl<P: Trust> Mailbox<P> {
 
     /// How full it is, and who is there.
     pub fn occupancy(&self) -> Occupancy {
+        self.desk.hear();
         let (area, memory) = (&self.desk.area, &self.desk.inner().memory);
         let mut occupancy = Occupancy {
             capacity: area.shape().cells,

@@ -96,10 +96,11 @@ impl Sealed for Broadcast {
 impl SenderKind for Broadcast {}
 
 impl<P: Trust> Sender<P, Broadcast> {
-    /// The reader that is farthest behind, among those for which this sender waits: also one that is stopped. `None` when there
-    /// is none. Never blocks.
+    /// The reader that is farthest behind, among those for which this sender waits: also one that is stopped, but none that
+    /// has died. `None` when there is none. Never blocks.
     pub fn slowest(&self) -> Option<Lag> {
-        let (slot, owner, behind_bytes) = self.producing()?.slowest()?;
+        let is_dead = |owner| self.attachment.vigil.is_dead(owner);
+        let (slot, owner, behind_bytes) = self.producing()?.slowest(is_dead)?;
         Some(Lag { slot, pid: owner.pid(), start_ticks: owner.start_ticks(), behind_bytes })
     }
 }

@@ -307,7 +307,7 @@ impl<P: Trust> Ring<P> {
 
     /// What the ring has done so far. Reads other processes' words; disturbs nobody.
     pub fn statistics(&self) -> Statistics {
-        Statistics::read(&self.inner.memory, self.inner.header.kind)
+        Statistics::read(&self.inner.memory, &self.inner.header)
     }
 
     /// Path of a named ring.

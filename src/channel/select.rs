@@ -262,7 +262,11 @@ impl Select {
     fn wait_within(&mut self, deadline: Option<Deadline>) -> Result<SourceId, SelectError> {
         let found = match self.find(Look::Spinning)? {
             Some(index) => index,
-            None => self.sleep(deadline)?.ok_or(SelectError::TimedOut)?,
+            None => {
+                let found = self.sleep(deadline);
+                self.leave_all_but(found.ok().flatten());
+                found?.ok_or(SelectError::TimedOut)?
+            }
         };
         Ok(self.name(found))
     }
@@ -341,6 +345,15 @@ impl Select {
             Some((index, found)) => found.map(|()| Some(index))?,
             None => None,
         })
+    }
+
+    /// Others are called for what the sources that are not named were called for: who knows when they are asked.
+    fn leave_all_but(&mut self, named: Option<usize>) {
+        for index in (0..self.len()).filter(|&index| named != Some(index)) {
+            if let (_, Entry::Ring(ring)) = self.round.source(index) {
+                ring.leave();
+            }
+        }
     }
 
     /// Looks again and again.

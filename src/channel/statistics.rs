@@ -2,14 +2,16 @@
 
 use super::attach;
 use crate::{
-    header::Kind,
+    header::{Header, Kind},
     layout::{Counts, Slot},
     ring::{
         claim::{self, Claim},
+        mailbox::{Area, Phase},
         memory::Memory,
     },
     sync::AtomicU64,
 };
+use std::sync::Arc;
 
 /// Counts of one ring. Exact while nobody is at work; a participant that was killed may have left its last step out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,13 +26,17 @@ pub struct Statistics {
     /// Where every reader gets every message: each reader's slot that was ever used. Of a mailbox: what the holders of each seat
     /// have received.
     pub readers: Vec<ParticipantStatistics>,
+    /// Of a mailbox: messages that lie there, and their bytes. One that came again was received twice, and one that was deleted
+    /// never.
+    lying: Option<(u64, u64)>,
 }
 
 impl Statistics {
-    /// Messages sent and not yet released by the receiver. 0 where every reader gets every message: there
+    /// Messages sent and not yet released by a receiver. 0 where every reader gets every message: there
     /// [`Publisher::slowest`](crate::Sender::slowest) tells who is behind.
     pub fn pending_messages(&self) -> u64 {
-        self.sum(|sender| sender.messages).saturating_sub(self.receiver.messages)
+        let counted = || self.sum(|sender| sender.messages).saturating_sub(self.receiver.messages);
+        self.lying.map_or_else(counted, |(messages, _)| messages)
     }
 
     /// Messages ever sent.
@@ -39,14 +45,15 @@ impl Statistics {
     }
 
     /// Most bytes seen in use, headers included. Sampled whenever a sender looks up the receiver's position, at least once
-    /// a lap.
+    /// a lap. 0 of a mailbox.
     pub fn high_water_bytes(&self) -> u64 {
         self.senders.iter().map(|sender| sender.high_water_bytes).max().unwrap_or(0)
     }
 
-    /// Bytes of the messages that were sent and not yet released by the receiver.
+    /// Bytes of the messages that were sent and not yet released by a receiver.
     pub fn pending_bytes(&self) -> u64 {
-        self.sum(|sender| sender.bytes).saturating_sub(self.receiver.bytes)
+        let counted = || self.sum(|sender| sender.bytes).saturating_sub(self.receiver.bytes);
+        self.lying.map_or_else(counted, |(_, bytes)| bytes)
     }
 
     pub(super) fn anybody_attached(&self) -> bool {
@@ -58,7 +65,7 @@ impl Statistics {
         self.senders.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    pub(super) fn read(memory: &Memory, kind: Kind) -> Self {
+    pub(super) fn read(memory: &Arc<Memory>, header: &Header) -> Self {
         let receiver = memory.receiver();
         let slots = memory
             .all_slots()
@@ -67,11 +74,12 @@ impl Statistics {
             .collect();
         let one = ParticipantStatistics::read(0, &receiver.claim, &receiver.counts);
         let nobody = ParticipantStatistics { pid: None, attached: false, died: false, ..one };
-        match kind {
-            Kind::Single | Kind::Many(_) => Self { receiver: one, senders: slots, readers: vec![] },
+        let lying = header.shape().map(|shape| lying(&Area::new(Arc::clone(memory), shape)));
+        match header.kind {
+            Kind::Single | Kind::Many(_) => Self { receiver: one, senders: slots, readers: vec![], lying },
             Kind::Broadcast(_) => {
                 let senders = one.pid.is_some().then_some(one).into_iter().collect();
-                Self { receiver: nobody, senders, readers: slots }
+                Self { receiver: nobody, senders, readers: slots, lying }
             }
             Kind::Mailbox { .. } => {
                 let received = |(number, slot): (u8, &Slot)| {
@@ -85,10 +93,17 @@ impl Statistics {
                     receiver: ParticipantStatistics { messages, bytes, ..nobody },
                     senders: slots,
                     readers,
+                    lying,
                 }
             }
         }
     }
+}
+
+/// Messages that can be taken, or are held, and their bytes.
+fn lying(area: &Area) -> (u64, u64) {
+    let there = area.cells().filter(|&cell| matches!(area.state(cell).phase(), Phase::Ready | Phase::Taken));
+    there.fold((0, 0), |(messages, bytes), cell| (messages + 1, bytes + u64::from(area.label(cell).length)))
 }
 
 /// Counts of one place in a ring, added up over all processes that held it.
@@ -115,7 +130,7 @@ pub struct ParticipantStatistics {
     pub sleeps: u64,
     /// Times that the other side was woken by a system call.
     pub wakes: u64,
-    /// Most bytes seen in use (senders only).
+    /// Most bytes seen in use (senders only; 0 at a mailbox, which says by `refused` how often it was found full).
     pub high_water_bytes: u64,
 }
 

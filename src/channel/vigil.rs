@@ -231,6 +231,7 @@ impl Vigil {
     }
 
     /// How long a sleep lasts at most, because nobody would tell of a death.
+    #[inline]
     pub(crate) fn slice(&self) -> Option<Duration> {
         (self.alarm.is_none() && self.scope == Scope::Shared).then_some(Bed::BLIND)
     }
@@ -256,6 +257,7 @@ impl Vigil {
     }
 
     /// Whether somebody may have died of whom nothing was said yet.
+    #[inline]
     pub(crate) fn has_news(&self) -> bool {
         self.deaths.any() || self.slice().is_some()
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{OpenError, RecvError},
-    header::{Kind, mismatch},
+    header::Kind,
     layout::Counts,
     ring::{
         broadcast::Start,
@@ -76,7 +76,7 @@ impl Builder {
 impl Watcher {
     pub(super) fn new(inner: Arc<Inner>, start: Start, can_write: bool) -> Result<Self, OpenError> {
         let Kind::Broadcast(_) = inner.header.kind else {
-            return Err(mismatch("kind of ring", "one receiver", "many readers"));
+            return Err(attach::wrong_kind(inner.header.kind, "many readers"));
         };
         let before = subscriber::end_of_no_interest(&inner.memory, start);
         let onlooker = Onlooker::new(Arc::clone(&inner.memory), start);

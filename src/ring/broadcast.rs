@@ -82,11 +82,11 @@ impl Producer {
         self.fallen.extend(claims.filter(is_fallen));
     }
 
-    /// Number of the slot of the reader who is farthest behind, who it is, and by how many bytes.
-    pub(crate) fn slowest(&self) -> Option<(u8, Owner, u64)> {
+    /// Number of the slot of the reader who is farthest behind and not dead, who it is, and by how many bytes.
+    pub(crate) fn slowest(&self, is_dead: impl Fn(Owner) -> bool) -> Option<(u8, Owner, u64)> {
         let capacity = self.memory.geometry().capacity_units();
         let lag = |hold: Hold| (hold.slot, hold.owner, hold.behind.unwrap_or(capacity) * UNIT);
-        self.holds().map(lag).max_by_key(|&(_, _, bytes)| bytes)
+        self.holds().filter(|hold| !is_dead(hold.owner)).map(lag).max_by_key(|&(_, _, bytes)| bytes)
     }
 
     fn holds(&self) -> impl Iterator<Item = Hold> {

@@ -28,7 +28,7 @@ mod pages;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
-pub(crate) use block::{Block, FrozenBlock};
+pub(crate) use block::{Block, CommonBlock, FrozenBlock};
 pub use error::SegmentError;
 pub(crate) use halves::{Half, Halves, OtherHalf, Plan, Which};
 use mapping::Access;

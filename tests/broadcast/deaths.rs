@@ -53,6 +53,25 @@ fn a_stopped_reader_is_named_and_never_passed_over() {
 }
 
 #[test]
+fn a_stopped_reader_that_is_killed_is_not_named_any_more() {
+    let (shared, stream) = (ring(2), stream());
+    let mut reader = child_at(&shared, "idle", "");
+    assert_eq!(reader.hear(), 0);
+    reader.stop();
+    let mut publisher = shared.ring.publisher().unwrap();
+    publisher.send(&letter(&stream, 0)).unwrap();
+    assert_eq!(publisher.slowest().map(|lag| lag.pid), Some(reader.id()));
+    reader.kill();
+    let begun = Instant::now();
+    // There is room, so nothing that is sent makes the sender look.
+    while let Some(lag) = publisher.slowest() {
+        assert!(begun.elapsed() < FAR, "{lag:?} of a process that is dead");
+        thread::yield_now();
+    }
+    (1..1000).for_each(|number| publisher.try_send(&letter(&stream, number)).unwrap());
+}
+
+#[test]
 fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
     let kills = if common::long() { 2000 } else { 110 };
     let (shared, stream) = (ring(3), stream());

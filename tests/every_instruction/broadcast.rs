@@ -42,7 +42,10 @@ pub fn serve(line: &Line) {
             }
             _ => {
                 let mut publisher = ring.publisher().unwrap();
-                while code & KNOWS != 0 && publisher.slowest().is_none_or(|lag| lag.slot == FALLEN) {
+                let mut knows = code & KNOWS == 0;
+                while !knows {
+                    // It is named until its death is known, which the next call hears of.
+                    knows = publisher.slowest().is_some_and(|lag| lag.slot != FALLEN);
                     assert!(publisher.try_reserve(publisher.longest_message()).is_err(), "there is no room");
                     std::thread::yield_now();
                 }

@@ -42,3 +42,33 @@ fn a_message_is_browsed_once_also_while_it_is_laid_aside() {
         });
     }
 }
+
+#[test]
+fn processes_read_what_stays_as_often_as_they_like_until_one_deletes_it() {
+    let shared = office(8, |builder| builder.priorities(2));
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    for (number, priority) in [(0, 0), (1, 1), (2, 0)] {
+        mailbox.send(Envelope { kind: 3, priority }, &[number]).unwrap();
+    }
+    let readers = [(); 2].map(|()| child_at(&shared, "browse", ""));
+    let read = |reader: &Child, delete| {
+        reader.tell(delete);
+        let numbers: Vec<_> =
+            std::iter::from_fn(|| Some(reader.hear()).filter(|&number| number != END)).collect();
+        if delete != END {
+            assert_eq!(reader.hear(), END);
+        }
+        numbers
+    };
+    for reader in &readers {
+        assert_eq!((read(reader, END), read(reader, END)), (vec![1, 0, 2], vec![1, 0, 2]));
+    }
+    assert_eq!(read(&readers[0], 0), [1, 0, 2]);
+    readers.iter().for_each(|reader| assert_eq!(read(reader, END), [1, 2]));
+    assert_eq!(read(&readers[1], 1), [1, 2]);
+    // What a killed reader has only read is there.
+    let [mut first, second] = readers;
+    first.kill();
+    assert_eq!(read(&second, END), [2]);
+    assert_eq!(mailbox.try_recv(Pick::Any).unwrap().to_vec(), [2]);
+}

@@ -97,6 +97,80 @@ fn what_a_killed_receiver_held_comes_again_at_its_old_place() {
 }
 
 #[test]
+fn what_lies_there_is_counted_also_when_it_came_again_or_was_given_back_or_deleted() {
+    let shared = office(8, |builder| builder);
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let sent: Vec<_> = (0..4).map(|_| mailbox.send(1, &[0; 10]).unwrap()).collect();
+    let counted = |messages: u64| {
+        let statistics = shared.ring.statistics();
+        assert_eq!((statistics.pending_messages(), statistics.pending_bytes()), (messages, 10 * messages));
+    };
+    let mut holder = child_at(&shared, "hold", "2");
+    assert_eq!(holder.hear(), 2);
+    counted(4);
+    holder.kill();
+    counted(4);
+    let begun = Instant::now();
+    while mailbox.fate(&sent[0]) != Fate::Waiting {
+        assert!(begun.elapsed() < FAR);
+    }
+    mailbox.recv(Pick::Any).unwrap().give_back();
+    counted(4);
+    drop(mailbox.recv(Pick::Any).unwrap());
+    counted(3);
+    assert!(mailbox.delete(&sent[3]));
+    counted(2);
+    drop((mailbox.recv(Pick::Any).unwrap(), mailbox.recv(Pick::Any).unwrap()));
+    counted(0);
+}
+
+#[test]
+fn what_a_killed_receiver_held_comes_again_although_there_is_always_another() {
+    let shared = office(8, |builder| builder.priorities(2));
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    mailbox.send(Envelope { kind: 2, priority: 1 }, b"urgent").unwrap();
+    let mut holder = child_at(&shared, "hold", "1");
+    assert_eq!(holder.hear(), 1);
+    (0..4).for_each(|number| send(&mut mailbox, number));
+    holder.kill();
+    let begun = Instant::now();
+    for number in 4.. {
+        let letter = mailbox.try_recv(Pick::Any).unwrap();
+        if letter.kind() == 2 {
+            assert_eq!((letter.to_vec(), letter.tries()), (b"urgent".to_vec(), 1));
+            break;
+        }
+        assert!(begun.elapsed() < FAR, "{number} others were received first");
+        drop(letter);
+        send(&mut mailbox, number);
+    }
+}
+
+#[test]
+fn who_only_looks_learns_that_a_killed_receiver_holds_its_message_no_more() {
+    let looks: [fn(&mut Mailbox, &Sent) -> bool; 4] = [
+        |mailbox, sent| mailbox.fate(sent) == Fate::Waiting,
+        |mailbox, _| mailbox.browse(Pick::Any).len() == 1,
+        |mailbox, _| mailbox.occupancy().waiting == 1,
+        |mailbox, sent| mailbox.delete(sent),
+    ];
+    for (number, look) in looks.into_iter().enumerate() {
+        let shared = office(8, |builder| builder);
+        let mut mailbox = shared.ring.mailbox().unwrap();
+        let sent = mailbox.send(1, &letter(1, 0)).unwrap();
+        let mut holder = child_at(&shared, "hold", "1");
+        assert_eq!(holder.hear(), 1);
+        assert!(!look(&mut mailbox, &sent));
+        holder.kill();
+        let begun = Instant::now();
+        while !look(&mut mailbox, &sent) {
+            assert!(begun.elapsed() < FAR, "look {number}: {:?}", mailbox.fate(&sent));
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn a_receiver_that_sleeps_gets_what_a_killed_one_held() {
     let shared = office(8, |builder| builder);
     let mut mailbox = shared.ring.mailbox().unwrap();

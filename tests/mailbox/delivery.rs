@@ -73,6 +73,37 @@ fn receivers_pick_by_kind_and_priority_and_get_the_oldest_of_those() {
     assert_eq!(highest, SendError::NoSuchPriority { priority: 2, highest: 1 });
 }
 
+#[test]
+fn another_process_picks_by_kind_and_priority() {
+    let shared = office(16, |builder| builder.priorities(2));
+    let mut mailbox = shared.ring.mailbox().unwrap();
+    let receiver = child_at(&shared, "pick", "");
+    let picked = |pick: u64| {
+        receiver.tell(pick);
+        receiver.hear()
+    };
+    let sent = [(5, 0), (3, 0), (9, 1), (3, 1), (5, 1), (4, 0)];
+    for (number, (kind, priority)) in sent.into_iter().enumerate() {
+        mailbox.send(Envelope { kind, priority }, &[number as u8]).unwrap();
+    }
+    let [any, kind, except, up_to] = [0, 1, 2, 3].map(|how| move |of: u64| how << 16 | of);
+    // The lowest kind up to 4 before its priority; then the highest priority; then the oldest.
+    for (pick, number) in [
+        (up_to(2), END),
+        (up_to(4), 3),
+        (up_to(4), 1),
+        (kind(4), 5),
+        (kind(4), END),
+        (except(9), 4),
+        (any(0), 2),
+        (except(5), END),
+        (any(0), 0),
+        (any(0), END),
+    ] {
+        assert_eq!(picked(pick), number, "{pick:x}");
+    }
+}
+
 /// The first priority has used a cell and a ticket, to which the other comes later.
 #[test]
 fn a_message_is_not_taken_for_one_of_another_priority_that_lay_in_its_cell() {

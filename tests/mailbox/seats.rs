@@ -52,7 +52,8 @@ fn a_mailbox_and_a_ring_are_not_taken_for_each_other() {
     let ring = &shared.ring;
     assert!(wrong(ring.sender().err()) && wrong(ring.multi_sender().err()) && wrong(ring.receiver().err()));
     assert!(wrong(ring.publisher().err()) && wrong(ring.subscriber().err()));
-    assert!(wrong(ring.watcher(ringpost::Start::Now).err()));
+    let watcher = ring.watcher(ringpost::Start::Now).unwrap_err();
+    assert!(watcher.to_string().contains("the ring has a mailbox"), "{watcher}");
     let plain = ringpost::unnamed().memfd().unwrap();
     assert!(wrong(plain.mailbox().err()));
     for (error, expected) in [
@@ -62,6 +63,10 @@ fn a_mailbox_and_a_ring_are_not_taken_for_each_other() {
         (ringpost::unnamed().mailbox(8).seats(64).memfd(), "number of seats"),
         (ringpost::unnamed().mailbox(8).capacity(4096).memfd(), "capacity"),
         (ringpost::unnamed().mailbox(8).broadcast(1).memfd(), "readers"),
+        (ringpost::unnamed().mailbox(8).rendezvous().memfd(), "no buffer"),
+        (ringpost::unnamed().mailbox(8).elastic(1 << 20).memfd(), "ceiling"),
+        (ringpost::unnamed().priorities(2).memfd(), "priorities of a ring that is no mailbox"),
+        (ringpost::unnamed().many_senders(2).seats(2).memfd(), "seats of a ring that is no mailbox"),
     ] {
         let error = error.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

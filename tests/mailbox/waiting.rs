@@ -155,3 +155,89 @@ fn a_mailbox_that_is_closed_for_all_gives_what_is_left_and_then_says_so() {
     assert_eq!(mailbox.try_send(1, b"").unwrap_err(), SendError::Disconnected);
     assert_eq!(mailbox.recv(Pick::Any).unwrap_err(), RecvError::Disconnected);
 }
+
+/// The seat of who waits for many comes before that of the only receiver, so it is called first.
+#[test]
+fn who_is_called_and_may_not_receive_calls_the_one_who_may() {
+    for by_descriptor in [false, true] {
+        let shared = office(8, |builder| builder);
+        let mut sender = shared.ring.mailbox().unwrap();
+        let other = shared.ring.mailbox().unwrap();
+        let alone = child_at(&shared, "receive-alone", "");
+        assert_eq!(alone.hear(), 0);
+        let refused = RecvError::NotTheReceiver { pid: alone.id() };
+        let asleep = || shared.ring.statistics().readers.iter().filter(|reader| reader.sleeps > 0).count();
+        thread::scope(|threads| {
+            let waiting = threads.spawn(move || {
+                // Its handle is given to the test: who leaves calls others anyway.
+                if by_descriptor {
+                    let mut other = Readiness::new(other).unwrap();
+                    assert!(!other.arm().unwrap());
+                    let patience = Timespec { tv_sec: FAR.as_secs() as _, tv_nsec: 0 };
+                    assert_eq!(poll(&mut [PollFd::new(&other, PollFlags::IN)], Some(&patience)).unwrap(), 1);
+                    let refused = other.try_recv(Pick::Any).map(drop);
+                    (None, Some(other), refused)
+                } else {
+                    let mut select = Select::new();
+                    let other = select.add(other).unwrap();
+                    select.wait_timeout(FAR).unwrap();
+                    let refused = select[other].try_recv(Pick::Any).map(drop);
+                    (Some(select), None, refused)
+                }
+            });
+            while asleep() < 2 {
+                thread::yield_now();
+            }
+            send(&mut sender, 7);
+            let called = waiting.join().unwrap();
+            assert_eq!(called.2, Err(refused));
+            assert_eq!(alone.hear_before_the_end(), Some(7), "by a descriptor: {by_descriptor}");
+        });
+    }
+}
+
+/// Who waits for many is called for a message in the moment in which its time runs out, or in which another source has something, and
+/// then does something else; the other one sleeps.
+#[test]
+fn who_is_called_while_it_leaves_its_wait_for_many_calls_another() {
+    let rounds = if common::long() { 100_000 } else { 3_000 };
+    let ring = ringpost::unnamed().mailbox(8).longest_message(256).memfd().unwrap();
+    let bell = ringpost::unnamed().memfd().unwrap();
+    // The seat of who waits for many comes before that of who sleeps, so it is called first.
+    let (mut sender, many, mut one) =
+        (ring.mailbox().unwrap(), ring.mailbox().unwrap(), ring.mailbox().unwrap());
+    let (mut striker, mut select) = (bell.sender().unwrap(), Select::new());
+    let many = select.add(many).unwrap();
+    let other = select.add(bell.receiver().unwrap()).unwrap();
+    one.set_wait(WaitStrategy::Sleep);
+    select.set_wait(WaitStrategy::Sleep);
+    let (taken, is_taken) = mpsc::channel();
+    let (go, begun) = mpsc::channel();
+    thread::scope(|threads| {
+        threads.spawn(move || {
+            while let Ok(letter) = one.recv(Pick::Any) {
+                taken.send(()).unwrap();
+                drop(letter);
+            }
+        });
+        threads.spawn(move || {
+            for round in begun {
+                (0..scatter(round) % 3000).for_each(|_| std::hint::spin_loop());
+                if round % 2 == 0 {
+                    striker.send(b"").unwrap();
+                }
+                sender.send(1, b"").unwrap();
+            }
+            sender.close_for_all();
+        });
+        for round in 0..rounds {
+            go.send(round).unwrap();
+            let ready = select.wait_timeout(if round % 2 == 0 { FAR } else { Duration::from_micros(80) });
+            let is_mine = ready.is_ok_and(|ready| ready == many) && select[many].try_recv(Pick::Any).is_ok();
+            // Nothing is asked of the mailbox any more.
+            assert!(is_mine || is_taken.recv_timeout(FAR / 10).is_ok(), "round {round}: {ready:?}");
+            while select[other].try_recv().is_ok() {}
+        }
+        drop(go);
+    });
+}

@@ -30,7 +30,15 @@ impl Builder {
     /// What a new mailbox is made for; `None` when it is to be a ring.
     pub(super) fn shape(&self) -> Result<Option<Shape>, OpenError> {
         let (Some(messages), Kind::Mailbox { seats, levels, cells }) = (self.messages, self.kind()) else {
-            return Ok(None);
+            let priorities = ("number of priorities of a ring that is no mailbox", self.priorities, 1);
+            let seats = ("number of seats of a ring that is no mailbox", self.seats, MOST_SEATS);
+            return match [priorities, seats].into_iter().find(|(_, given, only)| given != only) {
+                None => Ok(None),
+                Some((what, given, only)) => {
+                    let (given, only) = (given.into(), only.into());
+                    Err(OpenError::Setting { what, given, least: only, most: only })
+                }
+            };
         };
         let longest = self.longest.unwrap_or(LONGEST_MAIL);
         for (what, given, most) in [
@@ -44,13 +52,15 @@ impl Builder {
             }
         }
         let other = [
-            (self.capacity.is_some(), "capacity, which follows from its messages,"),
-            (self.readers.is_some(), "number of readers"),
-            (self.many_senders.is_some(), "number of senders"),
-            (self.item.is_some(), "type of message"),
+            (self.elastic, "a ceiling, up to which it grows"),
+            (self.capacity.is_some(), "a capacity: that of a mailbox follows from its messages"),
+            (self.readers.is_some(), "a number of readers"),
+            (self.many_senders.is_some(), "a number of senders"),
+            (self.item.is_some(), "a type of message"),
+            (self.rendezvous, "no buffer"),
         ];
         if let Some((_, what)) = other.iter().find(|(set, _)| *set) {
-            return Err(mismatch("kind of ring", "a mailbox", format_args!("one with a {what}")));
+            return Err(mismatch("kind of ring", "a mailbox", format_args!("a ring with {what}")));
         }
         Ok(Some(Shape { cells, levels, longest: longest as u32 }))
     }

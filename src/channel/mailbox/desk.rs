@@ -135,11 +135,16 @@ impl Desk {
     }
 
     /// Puts in order what those have left of whose death there is news, and wakes everybody for it.
+    #[inline]
     pub(super) fn hear(&self) {
-        let (vigil, memory) = (&self.attachment.vigil, &self.inner().memory);
-        if !vigil.has_news() {
-            return;
+        if self.attachment.vigil.has_news() && self.is_ours() {
+            self.bury_all();
         }
+    }
+
+    #[cold]
+    fn bury_all(&self) {
+        let (vigil, memory) = (&self.attachment.vigil, &self.inner().memory);
         let (mut buried, mut called) = (false, false);
         for (number, slot) in memory.all_slots().filter(|(number, _)| *number != self.seat.number) {
             let recover = |seen| {

@@ -43,6 +43,7 @@ impl<P: Trust> Mailbox<P> {
     #[track_caller]
     pub fn fate(&self, sent: &Sent) -> Fate {
         self.assert_own(sent);
+        self.desk.hear();
         let state = self.desk.area.state(sent.cell);
         if !state.is_of_same(sent.state) {
             return Fate::Forgotten;
@@ -59,6 +60,7 @@ impl<P: Trust> Mailbox<P> {
     /// Copies of all messages that can be taken and that `pick` takes, in the order in which they would be; they stay. A
     /// message that is taken meanwhile is in it or not, never in part.
     pub fn browse(&mut self, pick: Pick) -> Vec<Mail> {
+        self.desk.hear();
         let found = self.clerk.all(&self.desk.area, pick);
         found.into_iter().filter_map(|(cell, state)| Mail::read(&self.desk, cell, state)).collect()
     }
@@ -71,6 +73,7 @@ impl<P: Trust> Mailbox<P> {
     #[track_caller]
     pub fn delete(&mut self, message: &Sent) -> bool {
         self.assert_own(message);
+        self.desk.hear();
         self.desk.is_ours() && self.take_away(message)
     }
 

@@ -28,6 +28,9 @@ mod sealed {
 
         /// Whether the next look at it, without waiting, gives something. Takes nothing and tells nobody.
         fn is_ready(&mut self, why: Look) -> bool;
+
+        /// Nobody sleeps for it any more, who perhaps was called and took nothing: others are called in its stead.
+        fn leave(&mut self) {}
     }
 
     /// A source, apart from the borrow that what it gives has of it.
@@ -37,9 +40,6 @@ mod sealed {
 
         /// What there is now, or `Empty`.
         fn find(&mut self) -> Result<Self::Found, RecvError>;
-
-        /// Nobody sleeps for it any more, who perhaps was called and took nothing: others are called in its stead.
-        fn leave(&mut self) {}
     }
 }
 
@@ -138,6 +138,10 @@ impl<P: Trust> Wait for Mailbox<P> {
     fn is_ready(&mut self, why: Look) -> bool {
         self.is_ready(Pick::Any, why)
     }
+
+    fn leave(&mut self) {
+        self.pass_on();
+    }
 }
 
 impl<P: Trust> Source for Mailbox<P> {
@@ -158,10 +162,6 @@ impl<P: Trust> Find for Mailbox<P> {
     fn find(&mut self) -> Result<Letter<P>, RecvError> {
         self.try_recv(Pick::Any)
     }
-
-    fn leave(&mut self) {
-        self.pass_on();
-    }
 }
 
 impl<P: Trust> Wait for Picking<P> {
@@ -171,6 +171,10 @@ impl<P: Trust> Wait for Picking<P> {
 
     fn is_ready(&mut self, why: Look) -> bool {
         self.mailbox.is_ready(self.pick, why)
+    }
+
+    fn leave(&mut self) {
+        self.mailbox.pass_on();
     }
 }
 
@@ -191,10 +195,6 @@ impl<P: Trust> Find for Picking<P> {
 
     fn find(&mut self) -> Result<Letter<P>, RecvError> {
         self.try_recv()
-    }
-
-    fn leave(&mut self) {
-        self.mailbox.pass_on();
     }
 }
 

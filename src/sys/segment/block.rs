@@ -1,4 +1,5 @@
-//! Memory that one process fills and others then read: a memfd that nobody can write to any more.
+//! Memory of any length: that one process fills and others then read, a memfd that nobody can write to any more; and memory
+//! that all who have it write.
 
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
@@ -121,5 +122,49 @@ impl FrozenBlock {
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Memory that every process that has it reads and writes.
+#[derive(Debug)]
+pub(crate) struct CommonBlock {
+    segment: Segment,
+    range: Range,
+    length: NonZeroUsize,
+}
+
+impl CommonBlock {
+    /// All its memory is taken here, and it's zero. `name` is for people who look at `/proc/<pid>/maps`.
+    pub(crate) fn new(name: &str, length: usize) -> Result<Self, SegmentError> {
+        Self::map(Segment::memfd(name, length as u64)?, length as u64)
+    }
+
+    /// Takes what somebody passed: only a memfd whose size nobody can change, and all of whose memory is there: whoever made it has
+    /// paid for it. Moves the position of the open file, which nothing here depends on.
+    pub(crate) fn take(fd: OwnedFd) -> Result<Self, SegmentError> {
+        let segment = Segment::from_fd(fd)?;
+        let length = segment.length_without_holes()?;
+        Self::map(segment, length)
+    }
+
+    fn map(segment: Segment, found: u64) -> Result<Self, SegmentError> {
+        let Some(length) = usize::try_from(found).ok().and_then(NonZeroUsize::new) else {
+            return Err(SegmentError::TooShort { found, needed: 1 });
+        };
+        let range = Range::whole(&segment.file, length, Access::Own)?;
+        Ok(Self { segment, range, length })
+    }
+
+    /// Start of the memory, at a page boundary.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.range.base()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length.get()
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.segment.fd()
     }
 }
