@@ -181,3 +181,23 @@ fn act(words: &[&str], line: Line) {
         _ => panic!("no such role: {words:?}"),
     }
 }
+
+#[test]
+fn the_most_cells_that_were_in_use_are_known_roughly_and_a_full_mailbox_exactly() {
+    let office = office(8, |builder| builder);
+    let mut mailbox = office.ring.mailbox().unwrap();
+    let most = || office.ring.statistics().high_water_bytes();
+    let keep = 3;
+    (0..keep).for_each(|number| send(&mut mailbox, number));
+    for number in keep..200 {
+        send(&mut mailbox, number);
+        drop(mailbox.recv(Pick::Any).unwrap());
+    }
+    let some = most();
+    while mailbox.try_send(0, b"").is_ok() {}
+    let full = most();
+    // A new one is in a cell when they are counted.
+    assert_eq!((full % 8, some), (0, full / 8 * (keep + 1)));
+    while mailbox.try_recv(Pick::Any).is_ok() {}
+    assert_eq!(most(), full);
+}

@@ -45,7 +45,7 @@ impl Statistics {
     }
 
     /// Most bytes seen in use, headers included. Sampled whenever a sender looks up the receiver's position, at least once
-    /// a lap. 0 of a mailbox.
+    /// a lap. Of a mailbox: whole cells, whenever a sender finds none that is free, and by each in one of 16 laps over them.
     pub fn high_water_bytes(&self) -> u64 {
         self.senders.iter().map(|sender| sender.high_water_bytes).max().unwrap_or(0)
     }
@@ -130,7 +130,7 @@ pub struct ParticipantStatistics {
     pub sleeps: u64,
     /// Times that the other side was woken by a system call.
     pub wakes: u64,
-    /// Most bytes seen in use (senders only; 0 at a mailbox, which says by `refused` how often it was found full).
+    /// Most bytes seen in use (senders only).
     pub high_water_bytes: u64,
 }
 

@@ -59,6 +59,9 @@ pub(crate) struct Held {
     pub(crate) state: State,
 }
 
+/// One lap in so many counts the cells that are in use.
+const LAPS: u32 = 16;
+
 /// What one seat does at the mailbox.
 pub(crate) struct Clerk {
     pub(crate) seat: Seat,
@@ -68,6 +71,8 @@ pub(crate) struct Clerk {
     next: u16,
     /// For each level: before this ticket all entries were stale; a message that was given back since lies aside.
     from: Vec<u64>,
+    /// Times that it has begun again at the first cell.
+    laps: u32,
 }
 
 impl Clerk {
@@ -76,14 +81,15 @@ impl Clerk {
         let seat = Seat::new(number, claim);
         // Seats begin far from each other, so that they don't meet in each cell.
         let next = (area.shape().cells / u32::from(MOST_SEATS + 1) * u32::from(number)) as u16;
-        Self { seat, claim: claim.word(), next, from: vec![0; area.shape().levels.into()] }
+        Self { seat, claim: claim.word(), next, from: vec![0; area.shape().levels.into()], laps: 0 }
     }
 
     /// A free cell to be filled; `None` when there is none.
     pub(crate) fn fill(&mut self, area: &Area) -> Option<Held> {
         let cells = area.shape().cells;
         for tried in 0..cells {
-            let cell = ((u32::from(self.next) + tried) & (cells - 1)) as u16;
+            let at = u32::from(self.next) + tried;
+            let cell = (at & (cells - 1)) as u16;
             let free = area.cell(cell).state();
             let state = State::filling(self.seat);
             if free.phase() == Phase::Free && area.cell(cell).change(free, state) {
@@ -91,10 +97,30 @@ impl Clerk {
                 fence(Release);
                 self.next = cell.wrapping_add(1);
                 area.prefetch(cell, PREFETCH_AHEAD);
+                if at >= cells {
+                    self.take_stock(area);
+                }
                 return Some(Held { cell, state });
             }
         }
+        self.note_in_use(area, cells);
         None
+    }
+
+    /// Counts the cells that are in use, now and then: each is a line that another process has written.
+    #[cold]
+    fn take_stock(&mut self, area: &Area) {
+        if self.laps.is_multiple_of(LAPS) {
+            let in_use = area.cells().filter(|&cell| area.state(cell).phase() != Phase::Free);
+            self.note_in_use(area, in_use.count() as u32);
+        }
+        self.laps = self.laps.wrapping_add(1);
+    }
+
+    fn note_in_use(&self, area: &Area, cells: u32) {
+        if let Some(slot) = area.memory().slot(self.seat.number) {
+            slot.counts.high_water.raise_to(u64::from(cells) * area.shape().stride());
+        }
     }
 
     /// Sends the message in a cell that was filled, and gives its state. `None` only when memory is damaged.

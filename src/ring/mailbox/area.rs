@@ -42,7 +42,7 @@ impl Shape {
     }
 
     /// Bytes from one cell to the next.
-    fn stride(self) -> u64 {
+    pub(crate) fn stride(self) -> u64 {
         (Self::CELL_WORDS + u64::from(self.longest)).next_multiple_of(64)
     }
 
