@@ -1,39 +1,15 @@
 //! The page of `ringpost bench`, from a recorded run: what is drawn is what was measured, in a real browser too.
 
+mod recorded;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run.jsonl");
-
-/// A directory of this process and test, gone with the value.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringpost.test-{test}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().into()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn bench(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
-    command.arg("bench").args(arguments).stdin(Stdio::null()).output().unwrap()
-}
+use recorded::{RUN, Scratch, bench};
 
 #[track_caller]
 fn draw(arguments: &[&str]) {

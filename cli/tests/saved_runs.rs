@@ -1,42 +1,17 @@
 //! Saved runs that are not as they should be, and files that can't be written: `ringpost bench --from` and `--compare`.
 
+mod recorded;
+
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run.jsonl");
+use recorded::{RUN, Scratch, bench};
 
-/// A directory of this process and test, gone with the value.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringpost.test-{test}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().into()
-    }
-
-    /// The recorded run with its text changed.
-    fn changed(&self, change: impl Fn(String) -> String) -> String {
-        let path = self.path("changed.jsonl");
-        fs::write(&path, change(fs::read_to_string(RUN).unwrap())).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn bench(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
-    command.arg("bench").args(arguments).stdin(Stdio::null()).output().unwrap()
+/// The recorded run with its text changed.
+fn changed(scratch: &Scratch, change: impl Fn(String) -> String) -> String {
+    let path = scratch.path("changed.jsonl");
+    fs::write(&path, change(fs::read_to_string(RUN).unwrap())).unwrap();
+    path
 }
 
 fn said(output: &Output) -> (String, String) {
@@ -46,7 +21,7 @@ fn said(output: &Output) -> (String, String) {
 
 /// The recorded run with one figure of each row replaced.
 fn with_figure(scratch: &Scratch, field: &str, figure: &str) -> String {
-    scratch.changed(|run| {
+    changed(scratch, |run| {
         let begin = format!("\"{field}\":");
         let change = |line: &str| match line.split_once(&begin) {
             Some((before, rest)) if !rest.starts_with("null") => {
@@ -86,7 +61,7 @@ fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() 
 fn no_file_is_written_over_another_one_of_the_same_run() {
     let scratch = Scratch::new("twice");
     let (one, dotted) = (scratch.path("one"), scratch.path("./one"));
-    let run = scratch.changed(|run| run);
+    let run = changed(&scratch, |run| run);
     let before = fs::read(&run).unwrap();
     for arguments in [
         ["--from", RUN, "--report", &one, "--save", &dotted],
@@ -153,7 +128,7 @@ fn of_almost_nothing_and_of_nothing_pictures_and_ratios_are_still_made() {
 fn the_run_of_an_unoptimised_build_is_called_that_and_not_held_against_another_one() {
     let scratch = Scratch::new("build");
     let page = scratch.path("page.html");
-    let run = scratch.changed(|run| run.replacen("\"run\":{", "\"run\":{\"unoptimised\":true,", 1));
+    let run = changed(&scratch, |run| run.replacen("\"run\":{", "\"run\":{\"unoptimised\":true,", 1));
     for (run, warned) in [(RUN, false), (&*run, true)] {
         let (shown, _) = said(&bench(&["--from", run, "--report", &page]));
         for text in [shown, fs::read_to_string(&page).unwrap()] {
@@ -167,7 +142,7 @@ fn the_run_of_an_unoptimised_build_is_called_that_and_not_held_against_another_o
 #[test]
 fn names_from_a_file_do_nothing_to_the_terminal() {
     let scratch = Scratch::new("escape");
-    let run = scratch.changed(|run| {
+    let run = changed(&scratch, |run| {
         let run = run.replacen("\"command\":\"", "\"command\":\"\\u001b[2J", 1);
         run.replace("\"mechanism\":\"tcp\"", "\"mechanism\":\"\\u001b]0;tcp\\u0007\"")
     });
@@ -195,7 +170,7 @@ fn what_is_no_text_is_refused_with_advice() {
 fn each_entry_of_the_pages_contents_leads_to_a_section_and_each_section_is_in_them() {
     let scratch = Scratch::new("contents");
     let page = scratch.path("page.html");
-    let limits = scratch.changed(|run| {
+    let limits = changed(&scratch, |run| {
         let limits =
             run.lines().filter(|line| line.contains("\"run\":") || line.contains("\"measure\":\"limit\""));
         limits.map(|line| format!("{line}\n")).collect()

@@ -68,7 +68,7 @@ impl SharedMemory {
     /// Memory of so many bytes, at least one. It has a descriptor, and no name.
     ///
     /// # Errors
-    /// [`SegmentError::TooShort`] for none, [`SegmentError::NoMemory`], [`SegmentError::NoDescriptor`], ….
+    /// [`SegmentError::TooShort`] for none, [`SegmentError::NoMemory`], [`SegmentError::NoDescriptor`].
     pub fn new(bytes: usize) -> Result<Self, SegmentError> {
         CommonBlock::new(NAME, bytes).map(Self)
     }
@@ -77,7 +77,8 @@ impl SharedMemory {
     ///
     /// # Errors
     /// [`SegmentError::NotRegular`] and [`SegmentError::NotSealed`] when somebody could cut it off while it is used;
-    /// [`SegmentError::Holes`] when not all its memory is there.
+    /// [`SegmentError::Holes`] when not all its memory is there; [`SegmentError::TooShort`] when it has none;
+    /// [`SegmentError::NoMemory`] when it can't be mapped.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, SegmentError> {
         CommonBlock::take(fd).map(Self)
     }
