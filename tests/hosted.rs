@@ -132,8 +132,5 @@ fn what_is_no_ring_or_another_ring_is_refused() {
     let _ring = unnamed().host_in(empty).unwrap();
     let refused = unnamed().many_senders(3).open_hosted(map(&os_id));
     let Err(OpenError::Mismatch { what, found, expected }) = refused else { panic!("{refused:?}") };
-    assert_eq!(
-        (what, found.as_str(), expected.as_str()),
-        ("number of senders", "one sender", "up to 3 senders")
-    );
+    assert_eq!((what, found.as_str(), expected.as_str()), ("kind of ring", "one sender", "up to 3 senders"));
 }

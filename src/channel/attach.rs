@@ -253,7 +253,7 @@ pub(super) fn wrong_kind(found: Kind, expected: &str) -> OpenError {
         Kind::Broadcast(_) => "one sender, many readers",
         Kind::Mailbox { .. } => "a mailbox",
     };
-    OpenError::Mismatch { what: "number of senders", found: found.into(), expected: expected.into() }
+    OpenError::Mismatch { what: "kind of ring", found: found.into(), expected: expected.into() }
 }
 
 impl Drop for Attachment {

@@ -455,7 +455,7 @@ impl Builder {
         }
         let asked = self.kind();
         if asked != Kind::Single && asked != found.kind {
-            return Err(mismatch("number of senders", kind(found.kind), kind(asked)));
+            return Err(mismatch("kind of ring", kind(found.kind), kind(asked)));
         }
         if self.rendezvous && !found.rendezvous {
             return Err(mismatch("how messages are handed over", "through a buffer", "in a rendezvous"));

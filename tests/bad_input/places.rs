@@ -57,3 +57,14 @@ fn one_sender_too_many_is_told_how_many_there_can_be() {
     let received: Vec<_> = receiver.try_iter().map(|message| message.to_vec()).collect();
     assert_eq!(received, [b"x", b"y"]);
 }
+
+#[test]
+fn who_comes_to_another_kind_of_ring_is_told_which_kind_it_is() {
+    let scene = Scene::new();
+    let place = builder("ring").directory(&scene.directory);
+    let mailbox = place.clone().mailbox(4).create().unwrap();
+    let found = "kind of ring: the ring has a mailbox";
+    assert_error!(scene.refused(|| mailbox.receiver()), OpenError::Mismatch { .. }, found, "one receiver");
+    let broadcast = place.broadcast(2);
+    assert_error!(scene.refused(|| broadcast.open()), OpenError::Mismatch { .. }, found, "up to 2 readers");
+}
