@@ -21,8 +21,8 @@ use crate::{ending::Ending, input::CHUNK};
 
 /// Join two programs by a ring, as `first | second` does by a pipe: ringpost pipe -- ls -l -- more
 ///
-/// Ends when both have ended, with the exit code of the second (128 and the signal's number if a signal ended it); with 1 when that
-/// is 0 and the first could not be started. When the second closes its input, the first gets a broken pipe.
+/// Ends when both have ended, with the exit code of the second (128 and the signal's number if a signal ended it). When that is 0:
+/// with 1 if the first could not be started, with 5 if a process in between died and the output may not be whole. When the second closes its input, the first gets a broken pipe.
 #[derive(Args, Debug)]
 pub struct PipeArguments {
     /// The first program with its arguments, then `--`, then the second with its own

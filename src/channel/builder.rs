@@ -216,8 +216,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`OpenError::Segment`] with [`SegmentError::AlreadyExists`] when the name is taken, with
-    /// [`SegmentError::NoSpace`] when the file system is too full; [`OpenError::Name`], [`OpenError::Setting`],
-    /// [`OpenError::Mode`].
+    /// [`SegmentError::NoSpace`] when the file system is too full; [`OpenError::Name`], [`OpenError::Mode`];
+    /// [`OpenError::Setting`], [`OpenError::Mismatch`] when the builder's settings are out of bounds, or contradict each other.
     pub fn create(&self) -> Result<Ring, OpenError> {
         let path = self.path()?;
         if self.mode & !0o775 != 0 || self.mode & 0o600 != 0o600 {
@@ -232,7 +232,8 @@ impl Builder {
         Ok(Ring::new(Arc::new(inner)))
     }
 
-    /// Opens the named ring. What this builder says of capacity, longest message, senders and type must be so.
+    /// Opens the named ring. What this builder says of the ring itself, such as its capacity, longest message, senders and type, must be
+    /// so.
     ///
     /// # Errors
     /// [`OpenError::Segment`] with [`SegmentError::NotFound`] when there is none, and when it is not safe to use: another
@@ -271,7 +272,8 @@ impl Builder {
     /// with [`Ring::inheritable_fd`] or over a Unix socket; the other side calls [`Builder::from_fd`].
     ///
     /// # Errors
-    /// [`OpenError::Segment`] when memory or descriptors are used up; [`OpenError::Setting`].
+    /// [`OpenError::Segment`] when memory or descriptors are used up; [`OpenError::Setting`], [`OpenError::Mismatch`] as of
+    /// [`create`](Builder::create).
     pub fn memfd(&self) -> Result<Ring, OpenError> {
         let header = self.header(true)?;
         let label = if self.name.is_empty() { "ringpost" } else { &self.name };
@@ -294,7 +296,8 @@ impl Builder {
     /// Makes a ring in memory of this process, for its threads. Nobody else can write to it: it is trusted.
     ///
     /// # Errors
-    /// [`OpenError::Setting`]; [`OpenError::Segment`] when there is not so much memory.
+    /// [`OpenError::Setting`], [`OpenError::Mismatch`] as of [`create`](Builder::create); [`OpenError::Segment`] when there is not so much
+    /// memory.
     pub fn in_process(&self) -> Result<Ring<Trusted>, OpenError> {
         let header = self.header(false)?;
         let bytes = header.segment_length();

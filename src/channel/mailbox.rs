@@ -147,8 +147,8 @@ impl<P: Trust> Mailbox<P> {
     /// Sends a copy of `message`; waits while the mailbox is full. A system call only when a receiver sleeps, or to wait.
     ///
     /// # Errors
-    /// [`SendError::TooLong`], [`SendError::NoSuchPriority`], [`SendError::Forked`]; [`SendError::Disconnected`] when the mailbox was
-    /// [closed for all](Mailbox::close_for_all).
+    /// [`SendError::TooLong`], [`SendError::NoSuchPriority`], [`SendError::Forked`], [`SendError::Corrupt`];
+    /// [`SendError::Disconnected`] when the mailbox was [closed for all](Mailbox::close_for_all).
     pub fn send(&mut self, envelope: impl Into<Envelope>, message: &[u8]) -> Result<Sent, SendError> {
         self.send_by(envelope.into(), message, Patience::Until(None))
     }

@@ -65,7 +65,8 @@ impl<P: Trust> Receiver<P> {
     ///
     /// # Errors
     /// [`RecvError::Disconnected`] when all senders have closed and all their messages were received;
-    /// [`RecvError::PeerDied`] when the last one died instead; [`RecvError::Corrupt`].
+    /// [`RecvError::PeerDied`] when the last one died instead; [`RecvError::Corrupt`], [`RecvError::Forked`]; in a ring
+    /// [with checksums](crate::Builder::checksummed) [`RecvError::Damaged`], behind which the next call goes on.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
         self.recv_within(Patience::Until(None))

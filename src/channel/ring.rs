@@ -103,7 +103,7 @@ impl Drop for Inner {
 /// A ring that is mapped into this process. Cheap to clone; the mapping lives until the last handle is dropped.
 ///
 /// Made or opened by a [`Builder`](crate::Builder). Attach to it as [`sender`](Ring::sender),
-/// [`multi_sender`](Ring::multi_sender) or [`receiver`](Ring::receiver).
+/// [`multi_sender`](Ring::multi_sender) or [`receiver`](Ring::receiver); or by the methods for the other kinds of ring.
 pub struct Ring<P: Trust = Untrusted> {
     inner: Arc<Inner>,
     trust: PhantomData<P>,
@@ -183,7 +183,7 @@ impl<P: Trust> Ring<P> {
     /// Attaches as the only sender. Goes on behind the last message when an earlier sender has closed or died.
     ///
     /// # Errors
-    /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on a ring for many.
+    /// [`OpenError::SenderAttached`] when another one lives, [`OpenError::Mismatch`] on any other ring than one for one sender.
     pub fn sender(&self) -> Result<Sender<P>, OpenError> {
         self.buffers()?;
         Sender::attach(Arc::clone(&self.inner))
@@ -192,7 +192,7 @@ impl<P: Trust> Ring<P> {
     /// Attaches as one of many senders.
     ///
     /// # Errors
-    /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on a ring for one.
+    /// [`OpenError::TooManySenders`] when no slot is free, [`OpenError::Mismatch`] on any other ring than one for many senders.
     pub fn multi_sender(&self) -> Result<MultiSender<P>, OpenError> {
         self.buffers()?;
         Sender::attach(Arc::clone(&self.inner))
@@ -224,7 +224,7 @@ impl<P: Trust> Ring<P> {
     /// Attaches as the receiver. Goes on at the first message that an earlier receiver has not released.
     ///
     /// # Errors
-    /// [`OpenError::ReceiverAttached`] when another one lives.
+    /// [`OpenError::ReceiverAttached`] when another one lives, [`OpenError::Mismatch`] on a broadcast and on a mailbox.
     pub fn receiver(&self) -> Result<Receiver<P>, OpenError> {
         Ok(Receiver::new(Attachment::receiver(Arc::clone(&self.inner))?))
     }

@@ -71,7 +71,7 @@ impl<S> fmt::Debug for Key<S> {
     }
 }
 
-/// Waits for any of many sources at once: receivers and subscribers of whatever rings, and descriptors.
+/// Waits for any of many sources at once: receivers and subscribers of whatever rings, mailboxes, and descriptors.
 ///
 /// It tells *which* has something; what, the source itself is asked for. A source that is ready is named once in a round,
 /// and again and again until it was asked. One that has ended stays ready: take it out.
@@ -148,7 +148,7 @@ impl Select {
         Self::default()
     }
 
-    /// Adds a receiver or subscriber, at most 127 at a time.
+    /// Adds a receiver, subscriber or mailbox, at most 127 at a time.
     ///
     /// # Errors
     /// [`SelectError::TooMany`], [`SelectError::Forked`]; the source is closed then.

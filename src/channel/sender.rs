@@ -198,8 +198,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// Sends a copy of `message`; waits while the ring is full.
     ///
     /// # Errors
-    /// [`SendError::Disconnected`] or [`SendError::PeerDied`] when there is nobody to receive it any more,
-    /// [`SendError::TooLong`]; [`SendError::WrongLength`] where all messages have one type. The message was not sent then.
+    /// [`SendError::Disconnected`] when the receiver has closed, [`SendError::PeerDied`] when it has died and the ring is full,
+    /// [`SendError::TooLong`], [`SendError::Forked`]; [`SendError::WrongLength`] where all messages have one type,
+    /// [`SendError::NoMemory`] in an elastic ring, [`SendError::TooManySenders`] of a clone. The message was not sent then.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_within(0, message, Patience::Until(None))

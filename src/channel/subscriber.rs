@@ -65,7 +65,7 @@ impl<P: Trust> Subscriber<P> {
     ///
     /// # Errors
     /// [`RecvError::Disconnected`] when the sender has closed and all its messages were received;
-    /// [`RecvError::PeerDied`] when it died instead, until another one has come; [`RecvError::Corrupt`].
+    /// [`RecvError::PeerDied`] when it died instead, until another one has come; [`RecvError::Corrupt`], [`RecvError::Forked`].
     #[inline]
     pub fn recv(&mut self) -> Result<Delivery<'_, P>, RecvError> {
         self.recv_within(Patience::Until(None))

@@ -1,5 +1,5 @@
-//! A mailbox in the shape of System V message queues: `msgget`, `msgsnd`, `msgrcv`, `msgctl`, so that a program moves over
-//! line by line.
+//! A mailbox in the shape of System V message queues: `msgget`, `msgsnd`, `msgrcv`, and `msgctl` as [`stat`] and [`remove`], so that a
+//! program moves over line by line.
 //!
 //! What is different: types go up to 65535; up to 63 processes have a queue open at a time; errors are named by kind, not by number;
 //! a message whose receiver is stopped just as it is woken for it waits for the next one that looks; the key is looked up in

@@ -20,8 +20,8 @@ use std::{
     sync::Arc,
 };
 
-/// A [`Receiver`](crate::Receiver) or [`Subscriber`](crate::Subscriber) with a descriptor that becomes readable when there is
-/// something for it: for `poll`, `epoll`, and what is built on them (mio, Tokio's `AsyncFd`).
+/// A [`Receiver`](crate::Receiver), [`Subscriber`](crate::Subscriber) or [`Mailbox`](crate::Mailbox) with a descriptor that becomes
+/// readable when there is something for it: for `poll`, `epoll`, and what is built on them (mio, Tokio's `AsyncFd`).
 ///
 /// Only once, and only after [`arm`](Readiness::arm). Whoever sends knows nothing of descriptors: a thread of this process, one for all
 /// values of this type, sleeps for those that are armed. While this is not armed, it costs nothing.
