@@ -332,7 +332,7 @@ impl Wake<'_> {
                     step("is woken by a death", Ok(noticed()));
                 }
                 if who != RECEIVER && !eager && !self.has(Mutant::NeverEager) {
-                    step("has waited a millisecond", Ok(to(Doing::ReadGranted { eager: true })));
+                    step("has waited a while", Ok(to(Doing::ReadGranted { eager: true })));
                 }
             }
             Doing::ComeBack => {
