@@ -83,6 +83,35 @@ fn every_label_in_the_sources_is_documented_and_every_documented_one_is_used() {
     assert_eq!(used, documented(), "left: in src, right: in docs/ORDERING.md");
 }
 
+/// Whether a function of this name has the label in one of its comments.
+fn has_label(function: &str, label: &str) -> bool {
+    sources().iter().any(|(_, text)| {
+        let bodies = text.split("fn ").skip(1);
+        bodies
+            .filter(|body| body.starts_with(&format!("{function}(")))
+            .any(|body| comments(body).iter().any(|comment| labels(comment).contains(label)))
+    })
+}
+
+#[test]
+fn every_site_of_the_table_has_its_label() {
+    let text = fs::read_to_string(root().join("docs/ORDERING.md")).unwrap();
+    let mut found = 0;
+    for row in text.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, label, site, _, ..] = cells[..] else { continue };
+        let Some(label) = labels(label).pop_first().filter(|_| label.len() == 2) else { continue };
+        for code in site.split('`').skip(1).step_by(2) {
+            let function = code.rsplit("::").next().unwrap();
+            if code.contains("::") {
+                assert!(has_label(function, &label), "{label} is not in {code}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 40, "only {found} sites are named");
+}
+
 #[test]
 fn both_ends_of_every_pair_are_in_the_sources() {
     for (path, text) in sources() {
