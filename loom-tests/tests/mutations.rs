@@ -93,6 +93,7 @@ const WEAKENED: &[Mutation] = &[
     mutation("R1, many readers", BROADCAST, "slot.position.store(end.with_low_byte(self.takes), Release)", "slot.position.store(end.with_low_byte(self.takes), Relaxed)", "broadcast::a_record_is_written_over_only_after_every_reader_has_read_it"),
     mutation("S1, many readers", BROADCAST, "slot.position.load(Acquire)", "slot.position.load(Relaxed)", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("J1, O1", BROADCAST, "written over.\n        fence(SeqCst);\n", "written over.\n", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("O1, J1", BROADCAST, "written over.\n        fence(SeqCst);\n", "written over.\n", "broadcast::who_looks_on_gets_it_whole_or_is_told_exactly_what_it_missed"),
     mutation("J2, tail", BROADCAST, "writes over nothing behind it.\n        fence(SeqCst);\n", "writes over nothing behind it.\n", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("J2, floor", BROADCAST, "how far it writes over records.\n            fence(SeqCst);\n", "how far it writes over records.\n", "broadcast::who_joins_at_the_oldest_gets_all_from_there_on"),
     mutation("L1", FLOOR, "words.index.store(index, Release)", "words.index.store(index, Relaxed)", "broadcast::the_floor_is_a_record_with_its_number"),
@@ -205,6 +206,12 @@ fn the_table_of_orderings_names_the_model_of_each_label() {
         let label = &name[..2];
         let told = table.lines().any(|line| line.starts_with(&format!("| {label} ")) && line.contains(model));
         assert!(told, "{label}: {model}");
+    }
+    for row in table.lines().filter(|line| line.starts_with('|') && line.ends_with("` |")) {
+        let (label, model) = (&row[2..4], row.rsplit('`').nth(1).unwrap());
+        let tried =
+            WEAKENED.iter().any(|mutation| mutation.name.starts_with(label) && mutation.model == model);
+        assert!(tried, "nobody weakens {label} for {model}");
     }
 }
 
