@@ -199,8 +199,8 @@ impl<P: Trust> Receiver<P> {
         TryIter { receiver: self }
     }
 
-    /// After [`RecvError::Disconnected`]: waits for another sender from now on, instead of giving that error until one
-    /// has come.
+    /// After [`RecvError::Disconnected`] or [`RecvError::PeerDied`]: waits for another sender from now on, instead of giving
+    /// that error until one has come. Of no use at a link, to which no other sender comes.
     pub fn reopen(&mut self) {
         self.ring.ended = None;
     }
