@@ -104,10 +104,6 @@ fn pair<K: Kind, S: Style>(there: &Rc<Home>, back: &Rc<Home>) -> Pair<RingLink<K
 }
 
 impl<K: Kind> Mechanism for Rings<K> {
-    fn refuses(&self, _size: usize) -> Option<String> {
-        None
-    }
-
     fn run(&self, measure: Measure, setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>> {
         match setup.variant {
             Variant::Copy => self.copying.run(measure, setup, bench),
