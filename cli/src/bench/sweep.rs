@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
-use ringpost::{Receiver, Ring, Trusted, WaitStrategy};
+use ringpost::{Receiver, Ring, Trusted, WaitStrategy, record_size};
 
 use super::cores;
 use super::memory::{Shareable, Shared};
@@ -186,7 +186,7 @@ impl Setting {
         let mut number = 0;
         while number < messages {
             let step = (messages - number).min(self.batch as u64);
-            let mut batch = sender.batch(step as usize * (self.size + 16).next_multiple_of(8))?;
+            let mut batch = sender.batch(step as usize * record_size(self.size))?;
             for _ in 0..step {
                 batch.push_with(0, self.size, |room| fill(number, room))?;
                 number += 1;
