@@ -348,7 +348,7 @@ fn bands(id: &str, title: &str, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> 
     if let Some(before) = series.get_mut(..=reference) {
         before.rotate_right(1);
     }
-    Chart::Panels(Panels { id, title, fields: "p50_ns p999_ns", steps, unit, series, reference: 0 })
+    Chart::Panels(Panels { id, title, fields: "p50_ns p999_ns", steps, unit, series })
 }
 
 /// One series for each `name`, over the steps that `step` counts in bytes.
