@@ -138,10 +138,7 @@ pub fn answers<'b>(
 }
 
 /// Runs phases of as many messages as the leader announces.
-fn follow<'b>(
-    bench: &mut Bench<'b>,
-    mut phase: impl FnMut(&mut Bench<'b>, u64) -> Result<()>,
-) -> Result<()> {
+fn follow<'b>(bench: &mut Bench<'b>, mut phase: impl FnMut(&mut Bench<'b>, u64) -> Result<()>) -> Result<()> {
     let start = Usage::now();
     loop {
         let count = bench.station.hear();

@@ -127,8 +127,8 @@ fn in_short(rows: &[Row], ladders: &[Ladder]) -> Markup {
 /// The limits that are anchors themselves, where they are far from those around them.
 fn disturbed(rows: &[Row]) -> impl Iterator<Item = &Row> {
     let anchor = |row: &&Row| match &*row.mechanism {
-        "line" => row.class != Some(Class::SameCore),
-        "futex" => row.class == Some(Class::SameCore),
+        "line" => !row.on_one_core(),
+        "futex" => row.on_one_core(),
         _ => false,
     };
     rows.iter().filter(anchor).filter(|row| row.ratio.is_some_and(|ratio| !(0.5..=2.0).contains(&ratio)))
