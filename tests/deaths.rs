@@ -9,7 +9,7 @@ use common::{
     Child, FAR, Line,
     rings::{
         Shared, Way, acknowledging, all_acknowledged, attach_when_free, child_at, open, received_number,
-        small_rings,
+        small_rings, until_it_sleeps,
     },
     stream::scatter,
 };
@@ -377,17 +377,6 @@ fn a_dead_reservation_with_nothing_behind_ends_in_the_news_of_the_death() {
     assert_eq!(next_number(&mut receiver), Err(RecvError::PeerDied { pid: child.id(), unfinished }));
     ring.ring.multi_sender().unwrap().send(&payload(5)).unwrap();
     assert_eq!(next_number(&mut receiver), Ok(5));
-}
-
-/// Waits until somebody at the ring has gone to sleep, and a little longer: it has found everybody alive.
-fn until_it_sleeps(ring: &Ring) {
-    let sleeps = |statistics: Statistics| {
-        statistics.receiver.sleeps + statistics.senders.iter().map(|sender| sender.sleeps).sum::<u64>()
-    };
-    while sleeps(ring.statistics()) == 0 {
-        thread::yield_now();
-    }
-    thread::sleep(Duration::from_millis(10));
 }
 
 #[test]

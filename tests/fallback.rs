@@ -6,11 +6,11 @@ mod common;
 use common::{
     Child, Line,
     filter::refuse,
-    rings::{Shared, Way, child_at, open},
+    rings::{Shared, Way, child_at, open, until_it_sleeps},
 };
 use ringpost::{RecvError, SendError};
 use rustix::io::Errno;
-use std::{thread, time::Duration};
+use std::thread;
 
 /// What is refused, and how: as by Linux 5.10, by a limit on threads, by a container's filter.
 const REFUSALS: [(libc::c_long, Errno); 5] = [
@@ -115,14 +115,7 @@ fn is_told(waiting: (&str, Option<usize>), dying: (&str, Option<usize>)) {
     let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16));
     let mut dying = started(&ring, dying);
     let waiting = started(&ring, waiting);
-    let sleeps = || {
-        let statistics = ring.ring.statistics();
-        statistics.receiver.sleeps + statistics.senders.iter().map(|sender| sender.sleeps).sum::<u64>()
-    };
-    while sleeps() == 0 {
-        thread::yield_now();
-    }
-    thread::sleep(Duration::from_millis(10));
+    until_it_sleeps(&ring.ring);
     dying.kill();
     assert_eq!(waiting.hear_before_the_end(), Some(u64::from(dying.id())));
     waiting.finish();

@@ -82,10 +82,14 @@ fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
     assert_eq!(posix::mq_receive(&mut reader, &mut text).unwrap(), (1, 9));
     (0..15).for_each(|_| posix::mq_send(&mut queue, b"full", 0).unwrap_or(()));
     assert_eq!(posix::mq_send(&mut queue, b"", 0).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let mut writer = posix::mq_open(&name, posix::O_WRONLY, 0, None).unwrap();
+    let timed_out = posix::mq_timedsend(&mut writer, b"", 0, Duration::from_millis(1)).unwrap_err();
+    assert_eq!(timed_out.kind(), ErrorKind::TimedOut);
     posix::mq_unlink(&name).unwrap();
     assert_eq!(posix::mq_unlink(&name).unwrap_err().kind(), ErrorKind::NotFound);
     let far = posix::mq_timedreceive(&mut reader, &mut text, FAR).unwrap();
     assert_eq!(far, (1, 3));
+    posix::mq_timedsend(&mut writer, b"later", 0, FAR).unwrap();
     while posix::mq_timedreceive(&mut reader, &mut text, Duration::from_millis(1)).is_ok() {}
     let timed_out = posix::mq_timedreceive(&mut reader, &mut text, Duration::from_millis(1)).unwrap_err();
     assert_eq!(timed_out.kind(), ErrorKind::TimedOut);

@@ -4,9 +4,9 @@ mod common;
 
 use common::{
     FAR, Line,
-    rings::{Shared, Way, child_at, open, small_rings},
+    rings::{Shared, Way, child_at, local, open, small_rings},
 };
-use ringpost::{Callbacks, NotTaken, Receipt, Receiver, Ring, WaitStrategy};
+use ringpost::{Callbacks, NotTaken, Receipt, Receiver, Ring, SendError, WaitStrategy};
 use std::{
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -58,6 +58,18 @@ fn send(ring: &Ring, kind: &str, count: u8) -> Vec<Receipt> {
 #[track_caller]
 fn assert_taken(receipt: &Receipt) {
     assert_eq!(receipt.wait_timeout(FAR), Ok(()));
+    assert!(receipt.is_taken());
+}
+
+#[test]
+fn a_receipt_is_had_without_waiting_for_room_or_not_at_all() {
+    let (ring, mut sender) = local();
+    let receipt = sender.try_send_acknowledged(b"first").unwrap();
+    while sender.try_send(&[0; 1000]).is_ok() {}
+    assert_eq!(sender.try_send_acknowledged(&[0; 1000]).unwrap_err(), SendError::Full);
+    assert!(!receipt.is_taken());
+    let mut receiver = ring.receiver().unwrap();
+    assert_eq!(receiver.recv().unwrap().to_vec(), b"first");
     assert!(receipt.is_taken());
 }
 

@@ -28,6 +28,11 @@ impl Directory {
         Ok(ringpost::builder(name).directory(self.there()?))
     }
 
+    /// Where the ring `name` would lie, for people.
+    pub fn place(&self, name: &str) -> String {
+        self.path.join(format!("ringpost.{name}")).display().to_string()
+    }
+
     /// A verb as one would type it for a ring in here.
     pub fn advice(&self, verb: &str) -> String {
         match &*self.path.to_string_lossy() {

@@ -11,7 +11,7 @@ use crate::{
     channel::{self, Directory},
     ending,
     output::{self, visible},
-    report::{Found, LeftoverReport, lines, table},
+    report::{Found, LeftoverReport, json, sections, table},
 };
 
 /// Find rings that nobody uses any more, and remove them
@@ -39,27 +39,18 @@ pub fn run(arguments: &CleanArguments) -> Result<()> {
     for name in &channel::names(&arguments.directory)? {
         let (report, removed) = look(arguments, name)?;
         found.extend(report);
-        // What is returned is told at the end.
-        if let Err(error) = removed
-            && let Err(earlier) =
-                std::mem::replace(&mut result, Err(arguments.directory.about(&name.to_string_lossy(), error)))
-        {
-            ending::complain(&earlier);
+        if let Err(error) = removed {
+            ending::fail_at_the_end(&mut result, arguments.directory.about(&name.to_string_lossy(), error));
         }
     }
-    let text = if arguments.json {
-        found.iter().map(|report| Ok(serde_json::to_string(report)? + "\n")).collect::<Result<String>>()?
-    } else {
-        show(&found)
-    };
-    output::print(&text)?;
+    output::print(&if arguments.json { json(&found)? } else { show(&found) })?;
     result
 }
 
 /// What stands under a name, unless somebody uses it. Looked at and removed while nobody can open it.
 fn look(arguments: &CleanArguments, name: &OsStr) -> Result<(Option<LeftoverReport>, Result<(), OpenError>)> {
     let shown = name.to_string_lossy().into_owned();
-    let path = arguments.directory.path.join(format!("ringpost.{shown}")).display().to_string();
+    let path = arguments.directory.place(&shown);
     let Some(name) = name.to_str() else {
         return Ok((Some(LeftoverReport::kept(shown, path, "its name is not UTF-8".into())), Ok(())));
     };
@@ -99,10 +90,5 @@ fn show(found: &[LeftoverReport]) -> String {
             visible(&report.why),
         ]);
     }
-    let kept = if kept.is_empty() { kept } else { format!("Kept:\n{kept}") };
-    match (left.is_empty(), kept.is_empty()) {
-        (true, _) => kept,
-        (_, true) => lines(&left),
-        _ => format!("{}\n{kept}", lines(&left)),
-    }
+    sections(&left, "Kept", &kept)
 }

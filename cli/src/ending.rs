@@ -57,8 +57,15 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Goes on, and ends with this error; one that was to end it before is told now.
+pub fn fail_at_the_end(result: &mut anyhow::Result<()>, error: anyhow::Error) {
+    if let Err(earlier) = std::mem::replace(result, Err(error)) {
+        complain(&earlier);
+    }
+}
+
 /// Tells on standard error what went wrong.
-pub fn complain(error: &anyhow::Error) {
+fn complain(error: &anyhow::Error) {
     eprintln!("ringpost: {}", visible(&format!("{error:#}")));
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     channel::Directory,
     output::{self, visible},
-    report::{lines, table},
+    report::{json, lines, table},
 };
 
 /// Raised when a field changes its meaning or goes away.
@@ -38,8 +38,7 @@ pub struct LimitsArguments {
 /// Prints them.
 pub fn run(arguments: &LimitsArguments) -> Result<()> {
     let limits = Limits::here(arguments.directory.there()?)?;
-    let text = if arguments.json { serde_json::to_string(&limits)? + "\n" } else { show(&limits) };
-    output::print(&text)
+    output::print(&if arguments.json { json([&limits])? } else { show(&limits) })
 }
 
 /// One line of JSON. What is without limit, or not known, is `null`. Sizes are bytes.

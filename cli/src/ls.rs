@@ -11,7 +11,7 @@ use ringpost::OpenError;
 use crate::{
     channel::{self, Directory},
     output::{self, visible},
-    report::{JunkReport, Participant, Report, RingReport, State, lines, table},
+    report::{JunkReport, Participant, Report, RingReport, State, json, sections, table},
 };
 
 /// List the rings that there are
@@ -37,22 +37,13 @@ pub fn run(arguments: &LsArguments) -> Result<()> {
     for name in &names {
         found.extend(look(&arguments.directory, name)?);
     }
-    let mut text = String::new();
-    if arguments.json {
-        for report in &found {
-            text.push_str(&serde_json::to_string(report)?);
-            text.push('\n');
-        }
-    } else if !found.is_empty() {
-        text = show(&found);
-    }
-    output::print(&text)
+    output::print(&if arguments.json { json(&found)? } else { show(&found) })
 }
 
 /// What stands under a name; nothing when it was just removed.
 fn look(directory: &Directory, name: &OsStr) -> Result<Option<Report>> {
     let shown = name.to_string_lossy().into_owned();
-    let path = directory.path.join(format!("ringpost.{shown}")).display().to_string();
+    let path = directory.place(&shown);
     let builder = name.to_str().map(|name| directory.builder(name)).transpose()?;
     let why = match builder.map(|builder| builder.open()) {
         Some(Ok(ring)) => return Ok(Some(Report::Ring(Box::new(RingReport::new(&shown, &ring))))),
@@ -90,11 +81,7 @@ fn show(found: &[Report]) -> String {
             }
         }
     }
-    match (rings.is_empty(), junk.is_empty()) {
-        (true, _) => format!("Not usable:\n{junk}"),
-        (_, true) => lines(&rings),
-        _ => format!("{}\nNot usable:\n{junk}", lines(&rings)),
-    }
+    sections(&rings, "Not usable", &junk)
 }
 
 /// How many are attached, of how many places there may be, and who died.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
 use ringpost::{Leftover, ParticipantStatistics, Ring, Statistics};
 use serde::Serialize;
 
@@ -258,6 +259,11 @@ impl State {
     }
 }
 
+/// As JSON, a line each.
+pub fn json<'a, T: Serialize + 'a>(all: impl IntoIterator<Item = &'a T>) -> Result<String> {
+    all.into_iter().map(|one| Ok(serde_json::to_string(one)? + "\n")).collect()
+}
+
 /// A table without lines.
 pub fn table<const N: usize>(header: [&str; N]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
@@ -272,4 +278,14 @@ pub fn table<const N: usize>(header: [&str; N]) -> comfy_table::Table {
 /// The table as lines without blanks at their ends.
 pub fn lines(table: &comfy_table::Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// The table, and below it what has no place in it, under a heading of its own; each only where there is any.
+pub fn sections(table: &comfy_table::Table, heading: &str, others: &str) -> String {
+    let others = if others.is_empty() { String::new() } else { format!("{heading}:\n{others}") };
+    match (table.is_empty(), others.is_empty()) {
+        (true, _) => others,
+        (_, true) => lines(table),
+        _ => format!("{}\n{others}", lines(table)),
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     channel::{self, Directory},
     ending, ls,
     output::{self, visible},
-    report::{Participant, RingReport, lines, table},
+    report::{Participant, RingReport, json, lines, table},
 };
 
 /// Show everything about one ring
@@ -32,8 +32,7 @@ pub struct StatArguments {
 pub fn run(arguments: &StatArguments) -> Result<()> {
     let ring = channel::open(&arguments.directory, &arguments.name)?;
     let report = RingReport::new(&arguments.name, &ring);
-    let text = if arguments.json { serde_json::to_string(&report)? + "\n" } else { show(&report) };
-    output::print(&text)
+    output::print(&if arguments.json { json([&report])? } else { show(&report) })
 }
 
 fn show(ring: &RingReport) -> String {

@@ -24,11 +24,7 @@ pub fn run(arguments: &UnlinkArguments) -> Result<()> {
     let mut result = Ok(());
     for name in &arguments.names {
         if let Err(error) = arguments.directory.builder(name)?.unlink() {
-            // What is returned is told at the end.
-            if let Err(earlier) = std::mem::replace(&mut result, Err(arguments.directory.about(name, error)))
-            {
-                ending::complain(&earlier);
-            }
+            ending::fail_at_the_end(&mut result, arguments.directory.about(name, error));
         }
     }
     result

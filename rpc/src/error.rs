@@ -74,9 +74,7 @@ impl Refusal {
         Self::Shortage,
         Self::Forgotten,
     ];
-}
 
-impl Refusal {
     /// As [`CallError::done`].
     fn done(self) -> Done {
         match self {
@@ -269,14 +267,13 @@ impl fmt::Display for BindError {
 impl BindError {
     /// Whether the server may be there, and just too busy, or this side too slow for it: then it is tried again.
     pub(crate) fn is_haste(&self) -> bool {
-        let of_link = |error: &LinkError| {
-            matches!(error, LinkError::TooSlow | LinkError::TimedOut { .. } | LinkError::HungUp { .. })
-        };
-        match self {
-            Self::Lost => true,
-            Self::Open(OpenError::Link(error)) => of_link(error),
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Lost
+                | Self::Open(OpenError::Link(
+                    LinkError::TooSlow | LinkError::TimedOut { .. } | LinkError::HungUp { .. }
+                ))
+        )
     }
 }
 

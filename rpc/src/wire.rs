@@ -46,12 +46,6 @@ pub(crate) struct Hello {
     pub(crate) session: [u8; 16],
 }
 
-impl Again {
-    pub(crate) fn age(&self) -> Duration {
-        Duration::from_nanos(self.age_ns)
-    }
-}
-
 impl Hello {
     pub(crate) fn asks_for(&self) -> Option<Semantics> {
         [Semantics::AtMostOnce, Semantics::AtLeastOnce, Semantics::ExactlyOnce]
@@ -87,6 +81,12 @@ pub(crate) struct Again {
     /// How long ago it was sent for the first time, at most, in nanoseconds; the most there can be when a call of the session was
     /// answered before, so that the server must know it. It is no point of time: the clock of another time namespace may be ahead.
     pub(crate) age_ns: u64,
+}
+
+impl Again {
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_nanos(self.age_ns)
+    }
 }
 
 /// What precedes the result.

@@ -371,18 +371,13 @@ impl<P: Trust> Mailbox<P> {
     }
 
     fn allowed(&self) -> Result<(), RecvError> {
-        match mailbox::only_receiver(&self.desk.area) {
-            Some(other) if other != self.desk.seat => {
-                self.desk.hear();
-                match mailbox::only_receiver(&self.desk.area) {
-                    Some(other) if other != self.desk.seat => {
-                        Err(RecvError::NotTheReceiver { pid: self.desk.process_at(other) })
-                    }
-                    _ => Ok(()),
-                }
-            }
-            _ => Ok(()),
+        let other = || mailbox::only_receiver(&self.desk.area).filter(|&only| only != self.desk.seat);
+        if other().is_none() {
+            return Ok(());
         }
+        // It may have died.
+        self.desk.hear();
+        other().map_or(Ok(()), |only| Err(RecvError::NotTheReceiver { pid: self.desk.process_at(only) }))
     }
 
     #[cold]

@@ -199,8 +199,7 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
         let slot = self.producer.as_ref().map_or(0, |producer| producer.slot());
         let Some(counts) = K::counts(&inner.memory, slot) else { return Err(NotTaken::Disconnected) };
         let receiver = &inner.memory.receiver().claim;
-        let (bell, news) = (inner.bell_of_senders(), vigil.news());
-        let sleeper = Sleeper { call: bell.into(), news, counts, eager_after: None, slice: vigil.slice() };
+        let sleeper = vigil.sleeper(inner.bell_of_senders(), counts);
         let found = sleeper.until_release(&mut self.spin, deadline, |look| {
             let died = || vigil.died_in(receiver).map(|dead| NotTaken::PeerDied { pid: dead.pid() });
             let gone = if look == Look::Spinning { None } else { gone(inner, before).or_else(died) };

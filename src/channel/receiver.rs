@@ -24,7 +24,7 @@ use crate::{
         record::Info,
     },
     sys::clock::Deadline,
-    wait::{Look, Sleeper, Spin, WaitStrategy},
+    wait::{Look, Spin, WaitStrategy},
 };
 use std::{
     cell::Cell,
@@ -343,18 +343,20 @@ impl<P: Trust> Receiver<P> {
 
     fn wait_for_message(&mut self, patience: Patience) -> Result<Record, RecvError> {
         let Self { ring, attachment, spin, .. } = self;
-        let counts = &attachment.inner.memory.receiver().counts;
+        let attachment = &*attachment;
+        let Attachment { inner, vigil, .. } = attachment;
+        let counts = &inner.memory.receiver().counts;
         counts.refused.add(1);
         match patience {
             Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
                 spin.step_back_from_stream(counts.messages.get());
-                sleeper(attachment)
-                    .until(spin, deadline, |why| {
-                        ring.note_where_it_stands(attachment.inner.header.kind, why);
-                        ring.look(attachment, why)
-                    })
-                    .unwrap_or(Err(RecvError::TimedOut))
+                let sleeper = vigil.sleeper(inner.bell_of_receiver(), counts);
+                let found = sleeper.until(spin, deadline, |why| {
+                    ring.note_where_it_stands(inner.header.kind, why);
+                    ring.look(attachment, why)
+                });
+                found.unwrap_or(Err(RecvError::TimedOut))
             }
         }
     }
@@ -370,17 +372,6 @@ impl<P: Trust> Receiver<P> {
         counts.messages.add(messages);
         counts.bytes.add(bytes);
         self.ring.offer_room(false);
-    }
-}
-
-/// How a receiver waits for a message.
-fn sleeper(Attachment { inner, vigil, .. }: &Attachment) -> Sleeper<'_> {
-    Sleeper {
-        call: inner.bell_of_receiver().into(),
-        news: vigil.news(),
-        counts: &inner.memory.receiver().counts,
-        eager_after: None,
-        slice: vigil.slice(),
     }
 }
 

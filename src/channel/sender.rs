@@ -480,11 +480,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         };
         self.spin.step_back_from_backlog(memory.geometry().capacity());
         let sleeper = Sleeper {
-            call: K::bell_of_givers(memory, inner.scope).into(),
-            news: vigil.news(),
-            counts,
             eager_after: Some(PATIENCE),
-            slice: vigil.slice(),
+            ..vigil.sleeper(K::bell_of_givers(memory, inner.scope), counts)
         };
         let found = sleeper.until(&mut self.spin, deadline, |look| {
             if K::is_disconnected(memory, inner.scope, before) {

@@ -19,7 +19,7 @@ use crate::{
         receive::{Record, Violation},
     },
     sys::{clock::Deadline, fork::Generation, futex::Scope},
-    wait::{Bell, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
+    wait::{Bell, Due, Look, Spin, WaitStrategy, Waker},
 };
 use std::{
     cell::Cell,
@@ -161,13 +161,7 @@ impl<P: Trust> Subscriber<P> {
         let found = match patience {
             Patience::None => look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {
-                let sleeper = Sleeper {
-                    call: inner.bell_of_senders().into(),
-                    news: vigil.news(),
-                    counts: &slot.counts,
-                    eager_after: None,
-                    slice: vigil.slice(),
-                };
+                let sleeper = vigil.sleeper(inner.bell_of_senders(), &slot.counts);
                 spin.step_back_from_stream(slot.counts.messages.get());
                 sleeper.until(spin, deadline, look).unwrap_or(Err(RecvError::TimedOut))
             }

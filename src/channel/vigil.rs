@@ -10,7 +10,7 @@ use super::{
     ring::Inner,
 };
 use crate::{
-    layout::AlarmWord,
+    layout::{AlarmWord, Counts},
     ring::{
         claim::{self, Claim, Owner},
         memory::Memory,
@@ -23,7 +23,7 @@ use crate::{
         pidfd::Knell,
         watch::{self, Alarm, Bed, Hint},
     },
-    wait::{Look, News},
+    wait::{Call, Look, News, Sleeper},
 };
 use core::{
     ptr::NonNull,
@@ -225,9 +225,14 @@ impl Vigil {
     }
 
     /// News for the handle, which is about to sleep.
-    pub(crate) fn news(&self) -> &News {
+    fn news(&self) -> &News {
         self.deaths.take_back();
         &self.deaths.news
+    }
+
+    /// Who sleeps until it is called so, and hears the news.
+    pub(crate) fn sleeper<'a>(&'a self, call: impl Into<Call<'a>>, counts: &'a Counts) -> Sleeper<'a> {
+        Sleeper { call: call.into(), news: self.news(), counts, eager_after: None, slice: self.slice() }
     }
 
     /// How long a sleep lasts at most, because nobody would tell of a death.

@@ -151,7 +151,7 @@ impl Watcher {
     ) -> Result<T, RecvError> {
         let Self { onlooker, inner, before, asked, spin, .. } = self;
         let memory = &inner.memory;
-        let next = |onlooker: &mut Onlooker| {
+        let mut next = |onlooker: &mut Onlooker| {
             let found = onlooker.next(|record| copy(View::of(memory, inner, record), record));
             match found {
                 Ok(message) => Some(Ok(message)),
@@ -161,7 +161,6 @@ impl Watcher {
                 Err(NoMessage::Damaged(violation)) => Some(Err(corrupt(violation))),
             }
         };
-        let mut next = next;
         if let Some(found) = next(onlooker) {
             return found;
         }

@@ -195,10 +195,7 @@ impl Segment {
     /// Takes a descriptor that somebody passed. Only a memfd that is sealed against shrinking and growing
     /// will do.
     pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, SegmentError> {
-        let segment = Self { file: fd.into() };
-        if !segment.metadata()?.is_file() {
-            return Err(SegmentError::NotRegular { path: None });
-        }
+        let segment = Self::passed(fd)?;
         let seals = segment.seals()?;
         match (seals.contains(SealFlags::SHRINK), seals.contains(SealFlags::GROW)) {
             (true, true) => Ok(segment),
@@ -303,6 +300,21 @@ impl Segment {
     #[cfg(test)]
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.file.into()
+    }
+
+    /// A file that somebody passed.
+    fn passed(fd: OwnedFd) -> Result<Self, SegmentError> {
+        let segment = Self { file: fd.into() };
+        if segment.metadata()?.is_file() { Ok(segment) } else { Err(SegmentError::NotRegular { path: None }) }
+    }
+
+    /// Names the first of these seals that it has not.
+    fn check_seals(&self, needed: &[(SealFlags, &'static str)]) -> Result<(), SegmentError> {
+        let seals = self.seals()?;
+        match needed.iter().find(|(seal, _)| !seals.contains(*seal)) {
+            Some(&(_, missing)) => Err(SegmentError::NotSealed { missing }),
+            None => Ok(()),
+        }
     }
 
     fn seals(&self) -> Result<SealFlags, SegmentError> {

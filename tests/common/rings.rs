@@ -2,14 +2,15 @@
 
 use super::{Child, FAR, Line, Name};
 use ringpost::{
-    Builder, Many, OpenError, Receiver, RecvError, Ring, Sender, SenderKind, Single, Trust, Trusted,
-    Untrusted,
+    Builder, Many, OpenError, Receiver, RecvError, Ring, Sender, SenderKind, Single, Statistics, Trust,
+    Trusted, Untrusted,
 };
 use std::{
     fs::File,
     io::{Read, pipe},
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     thread,
+    time::Duration,
 };
 
 /// How a process gets at a ring.
@@ -149,4 +150,15 @@ pub fn attach_when_free<K: Attach>(ring: &Ring) -> Sender<Untrusted, K> {
             other => break other.unwrap(),
         }
     }
+}
+
+/// Waits until somebody at the ring has gone to sleep, and a little longer: it has found everybody alive.
+pub fn until_it_sleeps(ring: &Ring) {
+    let sleeps = |statistics: Statistics| {
+        statistics.receiver.sleeps + statistics.senders.iter().map(|sender| sender.sleeps).sum::<u64>()
+    };
+    while sleeps(ring.statistics()) == 0 {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(10));
 }

@@ -2,8 +2,7 @@
 
 use comfy_table::Table;
 
-use super::anchor::Class;
-use super::row::Row;
+use super::row::{Row, mechanisms};
 use super::shape::{Measure, Wait};
 use super::table::{Section, plain};
 use super::units;
@@ -19,11 +18,11 @@ pub fn render(rows: &[Row]) -> String {
         return text;
     }
     let parts: [Section; 5] = [
-        ("latency, spinning", |row| is(row, Measure::Latency, Wait::Spin)),
-        ("latency, sleeping, two cores", |row| is(row, Measure::Latency, Wait::Sleep) && !one_core(row)),
-        ("latency, sleeping, one core", |row| is(row, Measure::Latency, Wait::Sleep) && one_core(row)),
-        ("throughput, spinning", |row| is(row, Measure::Throughput, Wait::Spin)),
-        ("throughput, sleeping", |row| is(row, Measure::Throughput, Wait::Sleep)),
+        ("latency, spinning", |row| row.is(Measure::Latency, Wait::Spin)),
+        ("latency, sleeping, two cores", |row| row.is(Measure::Latency, Wait::Sleep) && !row.on_one_core()),
+        ("latency, sleeping, one core", |row| row.is(Measure::Latency, Wait::Sleep) && row.on_one_core()),
+        ("throughput, spinning", |row| row.is(Measure::Throughput, Wait::Spin)),
+        ("throughput, sleeping", |row| row.is(Measure::Throughput, Wait::Sleep)),
     ];
     for (title, belongs) in parts {
         let chosen: Vec<&Row> = rows.iter().filter(|row| row.error.is_none() && belongs(row)).collect();
@@ -34,28 +33,13 @@ pub fn render(rows: &[Row]) -> String {
     text
 }
 
-fn is(row: &Row, measure: Measure, wait: Wait) -> bool {
-    row.measure == measure && row.wait == Some(wait)
-}
-
-fn one_core(row: &Row) -> bool {
-    row.class == Some(Class::SameCore)
-}
-
 fn table(rows: &[&Row], sizes: &[usize]) -> Table {
     let sizes: Vec<usize> =
         sizes.iter().copied().filter(|size| rows.iter().any(|row| row.size == *size)).collect();
     let mut header = vec!["mechanism".to_string()];
     header.extend(sizes.iter().map(|size| units::size(*size)));
     let mut table = plain(&header.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut names: Vec<&str> = rows.iter().map(|row| &*row.mechanism).collect();
-    names.dedup();
-    let mut seen = Vec::new();
-    for name in names {
-        if seen.contains(&name) {
-            continue;
-        }
-        seen.push(name);
+    for name in mechanisms(rows.iter().copied()) {
         let mut line = vec![name.to_string()];
         line.extend(sizes.iter().map(|size| {
             let here = rows.iter().filter(|row| row.mechanism == name && row.size == *size);

@@ -141,7 +141,9 @@ impl std::error::Error for Unavailable {}
 /// A mechanism as the harness sees it: one dynamic call a sample, everything inside is monomorphised.
 pub trait Mechanism {
     /// Why messages of `size` bytes can't pass, naming the limit; `None` when they can.
-    fn refuses(&self, size: usize) -> Option<String>;
+    fn refuses(&self, _size: usize) -> Option<String> {
+        None
+    }
 
     /// Runs one sample in the calling process. The leader gets the figures, the follower `None`.
     fn run(&self, measure: Measure, setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>>;

@@ -134,6 +134,11 @@ pub fn answers<'b>(
     bench: &mut Bench<'b>,
     mut answer: impl FnMut(&mut Bench<'b>) -> Result<()>,
 ) -> Result<()> {
+    follow(bench, |bench, count| (0..count).try_for_each(|_| answer(bench)))
+}
+
+/// Runs phases of as many messages as the leader announces.
+fn follow<'b>(bench: &mut Bench<'b>, mut phase: impl FnMut(&mut Bench<'b>, u64) -> Result<()>) -> Result<()> {
     let start = Usage::now();
     loop {
         let count = bench.station.hear();
@@ -141,7 +146,7 @@ pub fn answers<'b>(
             bench.usage = Usage::since(start, 0);
             return Ok(());
         }
-        bench.phase(|bench| (0..count).try_for_each(|_| answer(bench)))?;
+        bench.phase(|bench| phase(bench, count))?;
     }
 }
 
@@ -161,15 +166,7 @@ pub fn drain(bench: &mut Bench<'_>, size: usize, receiver: &mut impl RecvHalf) -
 /// The follower's part of a throughput sample.
 pub fn pour(bench: &mut Bench<'_>, size: usize, sender: &mut impl SendHalf) -> Result<()> {
     let mut filler = bench.window.filler();
-    let start = Usage::now();
-    loop {
-        let count = bench.station.hear();
-        if count == 0 {
-            bench.usage = Usage::since(start, 0);
-            return Ok(());
-        }
-        bench.phase(|_| sender.send_many(count + 1, size, |message| filler.fill(message)))?;
-    }
+    follow(bench, |_, count| sender.send_many(count + 1, size, |message| filler.fill(message)))
 }
 
 /// Runs phases of growing length until one has lasted for a good part of the budget; that one counts. Each passes

@@ -70,7 +70,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     // What was measured is shown, whatever comes of the files and of the comparison.
     let (written, differences) = outputs.write(&recorded);
     if arguments.json {
-        crate::output::print(&report::lines(&recorded.rows)?)?;
+        crate::output::print(&crate::report::json(&recorded.rows)?)?;
         return written.and(differences.map(drop));
     }
     let shown: Vec<_> = recorded.rows.iter().filter(|row| row.sweep.is_none()).cloned().collect();

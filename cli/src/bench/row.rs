@@ -150,9 +150,17 @@ impl Row {
             error: None,
         }
     }
-}
 
-impl Row {
+    /// Whether it is of such a measurement, with both sides waiting so.
+    pub fn is(&self, measure: Measure, wait: Wait) -> bool {
+        self.measure == measure && self.wait == Some(wait)
+    }
+
+    /// Whether both processes took turns on one core.
+    pub fn on_one_core(&self) -> bool {
+        self.class == Some(Class::SameCore)
+    }
+
     /// System calls for a million messages of one that sleeps on a futex, as far as they are known of the samples that
     /// nobody traced: each time that it slept there it was one call to sleep and one to be woken. Tracing makes these calls
     /// so dear that the other side is done meanwhile, and it sleeps for almost every message.
@@ -162,6 +170,17 @@ impl Row {
         let sleeps = futex && self.wait == Some(Wait::Sleep);
         Some((2.0 * self.waits_per_million?).min(self.calls_per_million?)).filter(|_| sleeps)
     }
+}
+
+/// The mechanisms of the rows, each once, in their order.
+pub fn mechanisms<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for row in rows {
+        if !names.contains(&&*row.mechanism) {
+            names.push(&*row.mechanism);
+        }
+    }
+    names
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The words in which a cell of the table is described.
 
+use ringpost::WaitStrategy;
 use serde::{Deserialize, Serialize};
 
 /// What is measured.
@@ -34,6 +35,16 @@ pub enum Wait {
     Spin,
     /// Sleeps in the kernel.
     Sleep,
+}
+
+impl From<Wait> for WaitStrategy {
+    /// How a ring does that.
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Spin => Self::Spin,
+            Wait::Sleep => Self::Sleep,
+        }
+    }
 }
 
 /// Where the two processes are to run.

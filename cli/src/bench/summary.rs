@@ -85,9 +85,7 @@ fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
         Figures::Latency { .. } => None,
     };
     let p50 = |sample: &Sample| times!(p50_ns)(&sample.figures);
-    let used = |pick: fn(&Usage) -> f64| {
-        median_of(&|sample| sample.usage.per_million(pick(&sample.usage))).map(|value| to_places(value, 4))
-    };
+    let used = |pick| used(samples.iter().map(|sample| &sample.usage), pick);
     let calls = findings.calls.as_ref();
     let main: Vec<f64> = samples.iter().filter_map(|sample| p50(sample).or(rate(sample))).collect();
     Row {
@@ -118,14 +116,20 @@ fn row(cell: &Cell, findings: &Findings, class: Class) -> Row {
     }
 }
 
+/// The median of a figure for a million messages.
+pub fn used<'a>(usages: impl Iterator<Item = &'a Usage>, pick: fn(&Usage) -> f64) -> Option<f64> {
+    median(usages.filter_map(|usage| usage.per_million(pick(usage))).collect())
+        .map(|value| to_places(value, 4))
+}
+
 /// Rounded to so many digits behind the point.
-pub fn to_places(value: f64, places: i32) -> f64 {
+fn to_places(value: f64, places: i32) -> f64 {
     (value * 10f64.powi(places)).round() / 10f64.powi(places)
 }
 
 /// To a tenth: more digits are not measured.
 fn rounded(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
+    to_places(value, 1)
 }
 
 /// The middle one; of an even number the mean of the two in the middle.

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
-use ringpost::{Receiver, Ring, Trusted, WaitStrategy};
+use ringpost::{Receiver, Ring, Trusted, WaitStrategy, record_size};
 
 use super::cores;
 use super::memory::{Shareable, Shared};
 use super::row::{Row, Strategy, Sweep};
 use super::shape::{Measure, Variant};
-use super::summary::{median, to_places};
+use super::summary::{median, used};
 use super::usage::Usage;
 
 const SIZE: usize = 64;
@@ -92,10 +92,7 @@ impl Setting {
 
     fn row(&self, samples: &[(f64, Usage)], error: Option<String>, cores: usize) -> Row {
         let rates = || samples.iter().map(|(rate, _)| *rate);
-        let used = |pick: fn(&Usage) -> f64| {
-            median(samples.iter().filter_map(|(_, usage)| usage.per_million(pick(usage))).collect())
-                .map(|value| to_places(value, 4))
-        };
+        let used = |pick| used(samples.iter().map(|(_, usage)| usage), pick);
         let rate = median(rates().collect()).filter(|_| error.is_none());
         Row {
             variant: Some(if self.batch > 1 { Variant::Batch } else { Variant::InPlace }),
@@ -186,7 +183,7 @@ impl Setting {
         let mut number = 0;
         while number < messages {
             let step = (messages - number).min(self.batch as u64);
-            let mut batch = sender.batch(step as usize * (self.size + 16).next_multiple_of(8))?;
+            let mut batch = sender.batch(step as usize * record_size(self.size))?;
             for _ in 0..step {
                 batch.push_with(0, self.size, |room| fill(number, room))?;
                 number += 1;

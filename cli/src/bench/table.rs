@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::anchor::Class;
 use super::glance;
 use super::row::Row;
 use super::shape::{Measure, Wait};
@@ -18,15 +17,15 @@ pub fn render(rows: &[Row]) -> String {
     let mut text = String::new();
     let sections: [Section; 6] = [
         ("Limits: what the hardware and the kernel allow", |row| row.measure == Measure::Limit),
-        ("Latency, both sides spinning", |row| latency(row, Wait::Spin)),
+        ("Latency, both sides spinning", |row| row.is(Measure::Latency, Wait::Spin)),
         ("Latency, both sides sleeping, two cores", |row| {
-            latency(row, Wait::Sleep) && row.class != Some(Class::SameCore)
+            row.is(Measure::Latency, Wait::Sleep) && !row.on_one_core()
         }),
         ("Latency, both sides sleeping, one core (anchor: raw futex)", |row| {
-            latency(row, Wait::Sleep) && row.class == Some(Class::SameCore)
+            row.is(Measure::Latency, Wait::Sleep) && row.on_one_core()
         }),
-        ("Throughput, both sides spinning", |row| throughput(row, Wait::Spin)),
-        ("Throughput, both sides sleeping", |row| throughput(row, Wait::Sleep)),
+        ("Throughput, both sides spinning", |row| row.is(Measure::Throughput, Wait::Spin)),
+        ("Throughput, both sides sleeping", |row| row.is(Measure::Throughput, Wait::Sleep)),
     ];
     for (title, belongs) in sections {
         let mut chosen: Vec<&Row> = rows.iter().filter(|row| row.error.is_none() && belongs(row)).collect();
@@ -52,14 +51,6 @@ p50, p99, p99.9: half of the round trip. anchor: one way of a ping-pong between 
 sample (a cache line; on one core a futex). x anchor: p50 divided by it. class: smt below 35 ns, ccx below 110 ns, far
 above. Values are medians over the samples; n + d: samples that count + dropped because the class changed.
 ";
-
-fn latency(row: &Row, wait: Wait) -> bool {
-    row.measure == Measure::Latency && row.wait == Some(wait)
-}
-
-fn throughput(row: &Row, wait: Wait) -> bool {
-    row.measure == Measure::Throughput && row.wait == Some(wait)
-}
 
 fn cost(row: &Row) -> f64 {
     row.p50_ns.unwrap_or_else(|| -row.messages_per_s.unwrap_or(0.0))
@@ -200,6 +191,7 @@ fn not_measured(rows: &[Row]) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::bench::anchor::Class;
     use crate::bench::shape::Variant;
 
     /// A measured row.

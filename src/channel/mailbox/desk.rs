@@ -175,9 +175,8 @@ impl Desk {
         counts: &'a Counts,
         (pick, eager_pick): (u64, u64),
     ) -> Sleeper<'a> {
-        let vigil = &self.attachment.vigil;
-        let call = Call::Bed(Bed { dormitory, slot, bit: self.seat.bit(), pick, eager_pick });
-        Sleeper { call, news: vigil.news(), counts, eager_after: None, slice: vigil.slice() }
+        let bed = Bed { dormitory, slot, bit: self.seat.bit(), pick, eager_pick };
+        self.attachment.vigil.sleeper(Call::Bed(bed), counts)
     }
 
     /// For another sender, when this one was called for room and leaves: it may have been called for more than it took.

@@ -20,18 +20,22 @@ use core::{
 };
 use std::sync::Arc;
 
+/// Panics unless `count` bytes from byte `offset` on lie in the first `length`.
+fn check(offset: usize, count: usize, length: usize) {
+    let end = offset.checked_add(count);
+    assert!(end.is_some_and(|end| end <= length), "{count} bytes at {offset} of {length}");
+}
+
 /// Copies `bytes` into a cell that is being filled, from byte `offset` on.
 pub(super) fn write(area: &Area, held: Held, offset: usize, bytes: &[u8]) {
-    let (longest, end) = (area.shape().longest as usize, offset.checked_add(bytes.len()));
-    assert!(end.is_some_and(|end| end <= longest), "{} bytes at {offset} of {longest}", bytes.len());
+    check(offset, bytes.len(), area.shape().longest as usize);
     // SAFETY: each cell has room for the longest message, and lies in the mailbox, which no slice of ours overlaps.
     unsafe { copy::into_shared(bytes, area.payload(held.cell).as_ptr().add(offset)) };
 }
 
 /// Copies bytes out of a cell, from byte `offset` on.
 fn read(area: &Area, cell: u16, offset: usize, to: &mut [u8]) {
-    let (longest, end) = (area.shape().longest as usize, offset.checked_add(to.len()));
-    assert!(end.is_some_and(|end| end <= longest), "{} bytes at {offset} of {longest}", to.len());
+    check(offset, to.len(), area.shape().longest as usize);
     // SAFETY: as in `write`.
     unsafe { copy::out_of_shared(area.payload(cell).as_ptr().add(offset), to) };
 }
@@ -83,13 +87,7 @@ impl<P: Trust> Blank<P> {
     /// # Panics
     /// When they don't fit into the message.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset.checked_add(bytes.len());
-        assert!(
-            end.is_some_and(|end| end <= self.length),
-            "{} bytes at {offset} of {}",
-            bytes.len(),
-            self.length
-        );
+        check(offset, bytes.len(), self.length);
         write(&self.desk.area, self.held, offset, bytes);
     }
 }
@@ -179,13 +177,7 @@ impl<P: Trust> Letter<P> {
     /// # Panics
     /// When the message has not so many.
     pub fn read_at(&self, offset: usize, to: &mut [u8]) {
-        let end = offset.checked_add(to.len());
-        assert!(
-            end.is_some_and(|end| end <= self.len()),
-            "{} bytes at {offset} of {}",
-            to.len(),
-            self.length
-        );
+        check(offset, to.len(), self.len());
         read(&self.desk.area, self.held.cell, offset, to);
     }
 

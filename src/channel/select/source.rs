@@ -55,7 +55,10 @@ pub trait Source: Find + 'static {
     ///
     /// # Errors
     /// [`RecvError::Empty`]; [`RecvError::Damaged`], behind which it goes on; any other is its end.
-    fn try_next(&mut self) -> Result<Self::Given<'_>, RecvError>;
+    fn try_next(&mut self) -> Result<Self::Given<'_>, RecvError> {
+        let found = self.find()?;
+        Ok(self.give(found))
+    }
 
     /// The next one, as a future of whatever runtime; see [`Receiving`].
     fn received(&mut self) -> Receiving<'_, Self>
@@ -83,10 +86,6 @@ impl<P: Trust> Wait for Receiver<P> {
 impl<P: Trust> Source for Receiver<P> {
     type Given<'a> = Message<'a, P>;
 
-    fn try_next(&mut self) -> Result<Message<'_, P>, RecvError> {
-        self.try_recv()
-    }
-
     fn give(&mut self, found: Record) -> Message<'_, P> {
         Message::new(self, found)
     }
@@ -112,10 +111,6 @@ impl<P: Trust> Wait for Subscriber<P> {
 
 impl<P: Trust> Source for Subscriber<P> {
     type Given<'a> = Delivery<'a, P>;
-
-    fn try_next(&mut self) -> Result<Delivery<'_, P>, RecvError> {
-        self.try_recv()
-    }
 
     fn give(&mut self, found: Record) -> Delivery<'_, P> {
         Delivery::new(self, found)
@@ -147,10 +142,6 @@ impl<P: Trust> Wait for Mailbox<P> {
 impl<P: Trust> Source for Mailbox<P> {
     type Given<'a> = Letter<P>;
 
-    fn try_next(&mut self) -> Result<Letter<P>, RecvError> {
-        self.try_recv(Pick::Any)
-    }
-
     fn give(&mut self, found: Letter<P>) -> Letter<P> {
         found
     }
@@ -180,10 +171,6 @@ impl<P: Trust> Wait for Picking<P> {
 
 impl<P: Trust> Source for Picking<P> {
     type Given<'a> = Letter<P>;
-
-    fn try_next(&mut self) -> Result<Letter<P>, RecvError> {
-        self.try_recv()
-    }
 
     fn give(&mut self, found: Letter<P>) -> Letter<P> {
         found

@@ -10,14 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{SealFlags, fcntl_add_seals, fstatfs};
 
 use super::mapping::{Access, Range};
-use super::{FIXED_SIZE, Segment, SegmentError, from_io};
+use super::{FIXED_SIZE, Segment, SegmentError, TMPFS, from_io};
 use crate::sys::fork::Generation;
 
 /// Nobody writes to such a file, and no mapping is left through which somebody could: the kernel refuses the seal else.
 const FROZEN: SealFlags = FIXED_SIZE.union(SealFlags::WRITE);
-
-/// What the kernel calls the file system of memfds; those of huge pages, which are mapped otherwise, have another.
-const TMPFS: i64 = 0x0102_1994;
 
 /// Memory that this process fills.
 #[derive(Debug)]
@@ -91,22 +88,18 @@ impl FrozenBlock {
     /// Takes what somebody passed: only a memfd that is sealed against writing and any change of size, and has no holes.
     /// Moves the position of the open file, which nothing here depends on.
     pub(crate) fn take(fd: OwnedFd) -> Result<Self, SegmentError> {
-        let segment = Segment { file: fd.into() };
-        let is_memory = fstatfs(&segment.file).is_ok_and(|system| system.f_type == TMPFS);
-        if !segment.metadata()?.is_file() || !is_memory {
+        let segment = Segment::passed(fd)?;
+        // Memfds of huge pages, which are mapped otherwise, are of another file system.
+        if !fstatfs(&segment.file).is_ok_and(|system| system.f_type == TMPFS) {
             return Err(SegmentError::NotRegular { path: None });
         }
-        let seals = segment.seals()?;
-        let needed =
-            [(SealFlags::WRITE, "writing"), (SealFlags::SHRINK, "shrinking"), (SealFlags::GROW, "growing")];
-        if let Some(&(_, missing)) = needed.iter().find(|(seal, _)| !seals.contains(*seal)) {
-            return Err(SegmentError::NotSealed { missing });
-        }
+        segment.check_seals(&[
+            (SealFlags::WRITE, "writing"),
+            (SealFlags::SHRINK, "shrinking"),
+            (SealFlags::GROW, "growing"),
+        ])?;
         // Only now: before it was sealed its owner could still change it.
-        let found = segment.length_without_holes()?;
-        let Some(length) = usize::try_from(found).ok().and_then(NonZeroUsize::new) else {
-            return Err(SegmentError::TooShort { found, needed: 1 });
-        };
+        let length = block_length(segment.length_without_holes()?)?;
         let range = Range::whole(&segment.file, length, Access::Frozen)?;
         Ok(Self { file: segment.file, length, range })
     }
@@ -147,10 +140,8 @@ impl CommonBlock {
         Self::map(segment, length)
     }
 
-    fn map(segment: Segment, found: u64) -> Result<Self, SegmentError> {
-        let Some(length) = usize::try_from(found).ok().and_then(NonZeroUsize::new) else {
-            return Err(SegmentError::TooShort { found, needed: 1 });
-        };
+    fn map(segment: Segment, length: u64) -> Result<Self, SegmentError> {
+        let length = block_length(length)?;
         let range = Range::whole(&segment.file, length, Access::Own)?;
         Ok(Self { segment, range, length })
     }
@@ -167,4 +158,10 @@ impl CommonBlock {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.segment.fd()
     }
+}
+
+/// Bytes of a block, which has at least one.
+fn block_length(found: u64) -> Result<NonZeroUsize, SegmentError> {
+    let length = usize::try_from(found).ok().and_then(NonZeroUsize::new);
+    length.ok_or(SegmentError::TooShort { found, needed: 1 })
 }

@@ -131,20 +131,13 @@ pub(crate) struct OtherHalf(Segment);
 impl OtherHalf {
     /// Checks what was passed.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, SegmentError> {
-        let segment = Segment { file: fd.into() };
-        if !segment.metadata()?.is_file() {
-            return Err(SegmentError::NotRegular { path: None });
-        }
-        let seals = segment.seals()?;
-        let missing = [
+        let segment = Segment::passed(fd)?;
+        segment.check_seals(&[
             (SealFlags::FUTURE_WRITE, "writing"),
             (SealFlags::SHRINK, "shrinking"),
             (SealFlags::GROW, "growing"),
             (SealFlags::SEAL, "further seals"),
-        ];
-        if let Some(&(_, missing)) = missing.iter().find(|(seal, _)| !seals.contains(*seal)) {
-            return Err(SegmentError::NotSealed { missing });
-        }
+        ])?;
         segment.length_without_holes()?;
         Ok(Self(segment))
     }

@@ -44,10 +44,6 @@ struct Turns<P, W> {
 }
 
 impl<P: Fn(&mut Station<'_>), W: Fn(&Station<'_>)> Mechanism for Turns<P, W> {
-    fn refuses(&self, _size: usize) -> Option<String> {
-        None
-    }
-
     fn run(&self, _measure: Measure, _setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>> {
         match bench.station.role {
             Role::Leader => measure::round_trips(
@@ -81,10 +77,6 @@ struct Burst {
 const TIMES: u32 = 64;
 
 impl Mechanism for Burst {
-    fn refuses(&self, _size: usize) -> Option<String> {
-        None
-    }
-
     /// Bursts in the leader; the percentiles are over the bursts, since a clock costs as much as what is measured.
     fn run(&self, _measure: Measure, _setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>> {
         let mut figures = None;

@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, ensure};
-use ringpost::{Envelope, Mailbox, Pick, Trusted, WaitStrategy};
+use ringpost::{Envelope, Mailbox, Pick, Trusted};
 
 use crate::bench::link::{Link, Mechanism, Pair, RecvHalf, SendHalf, Setup};
-use crate::bench::shape::Wait;
 
 /// Messages that a mailbox holds, and their longest length: for short messages, and for longer ones.
 const SHORT: (u32, usize) = (1024, 256);
@@ -43,10 +42,7 @@ impl MailboxLink {
         // SAFETY: the memfd has no name, and its only holders are forks of this program, which write to it through
         // ringpost alone.
         let mut mailbox = unsafe { ring.trust_peers() }.mailbox().context("cannot take a seat")?;
-        mailbox.set_wait(match setup.wait {
-            Wait::Spin => WaitStrategy::Spin,
-            Wait::Sleep => WaitStrategy::Sleep,
-        });
+        mailbox.set_wait(setup.wait.into());
         Ok(mailbox)
     }
 }

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
-use ringpost::{Receiver, RendezvousSender, Ring, Trusted, WaitStrategy};
+use ringpost::{Receiver, RendezvousSender, Ring, Trusted};
 
 use crate::bench::link::{Link, Mechanism, Pair, RecvHalf, SendHalf, Setup};
 use crate::bench::shape::Wait;
@@ -29,12 +29,8 @@ impl RendezvousLink {
     }
 
     fn open(&self, wait: Wait) -> Result<Ring<Trusted>> {
-        let strategy = match wait {
-            Wait::Spin => WaitStrategy::Spin,
-            Wait::Sleep => WaitStrategy::Sleep,
-        };
         let descriptor = self.descriptor.try_clone().context("no descriptor is left")?;
-        let builder = ringpost::unnamed().rendezvous().wait(strategy);
+        let builder = ringpost::unnamed().rendezvous().wait(wait.into());
         let ring = builder.from_fd(descriptor).context("cannot open the rendezvous")?;
         // SAFETY: the memfd has no name, and its only holders are forks of this program, which write to it through
         // ringpost alone.

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use ringpost::{Builder, Many, OpenError, Receiver, Ring, Sender, SenderKind, Single, Trusted, WaitStrategy};
+use ringpost::{Builder, Many, OpenError, Receiver, Ring, Sender, SenderKind, Single, Trusted, record_size};
 
 use crate::bench::link::{Figures, Link, Mechanism, Pair, RecvHalf, SendHalf, Setup};
 use crate::bench::shape::{Measure, Variant, Wait};
@@ -104,10 +104,6 @@ fn pair<K: Kind, S: Style>(there: &Rc<Home>, back: &Rc<Home>) -> Pair<RingLink<K
 }
 
 impl<K: Kind> Mechanism for Rings<K> {
-    fn refuses(&self, _size: usize) -> Option<String> {
-        None
-    }
-
     fn run(&self, measure: Measure, setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>> {
         match setup.variant {
             Variant::Copy => self.copying.run(measure, setup, bench),
@@ -132,15 +128,15 @@ impl Home {
     }
 
     fn ring<K: Kind>(&self, wait: Wait) -> Result<&Ring<Trusted>> {
-        let (opened, strategy) = match wait {
-            Wait::Spin => (&self.spinning, WaitStrategy::Spin),
-            Wait::Sleep => (&self.sleeping, WaitStrategy::Sleep),
+        let opened = match wait {
+            Wait::Spin => &self.spinning,
+            Wait::Sleep => &self.sleeping,
         };
         if let Some(ring) = opened.get() {
             return Ok(ring);
         }
         let descriptor = self.descriptor.try_clone().context("no descriptor is left")?;
-        let ring = K::builder().wait(strategy).from_fd(descriptor).context("cannot open the ring")?;
+        let ring = K::builder().wait(wait.into()).from_fd(descriptor).context("cannot open the ring")?;
         // SAFETY: the memfd has no name, and its only holders are forks of this program, which write to it through
         // ringpost alone.
         let ring = unsafe { ring.trust_peers() };
@@ -184,11 +180,6 @@ struct RingSender<K: Kind, S> {
 /// Messages of a batch, each so long.
 pub fn batch_of(size: usize) -> usize {
     (BATCH_BYTES / size.max(1)).clamp(1, BATCH)
-}
-
-/// What a message takes of a batch's room, as the builder's documentation says.
-fn record_size(size: usize) -> usize {
-    (size + 16).next_multiple_of(8)
 }
 
 impl<K: Kind, S: Style> SendHalf for RingSender<K, S> {

@@ -24,10 +24,6 @@ pub fn memcpy() -> Result<Box<dyn Mechanism>> {
 struct Stream(Pair<StreamLink>);
 
 impl Mechanism for Stream {
-    fn refuses(&self, _size: usize) -> Option<String> {
-        None
-    }
-
     fn run(&self, _limit: Measure, setup: &Setup, bench: &mut Bench<'_>) -> Result<Option<Figures>> {
         self.0.run(Measure::Throughput, setup, bench)
     }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::anchor::Class;
 use super::super::plan::USUAL;
 use super::super::row::{Row, Sweep};
 use super::super::shape::{Measure, Variant, Wait};
@@ -73,7 +72,7 @@ pub struct Section {
 pub fn sections(rows: &[Row]) -> Vec<Section> {
     let size = usual_size(rows);
     let latency = move |wait: Wait, shared: bool| {
-        move |row: &Row| is(row, Measure::Latency, wait) && one_core(row) == shared
+        move |row: &Row| is(row, Measure::Latency, wait) && row.on_one_core() == shared
     };
     let mut sections = vec![
         Section {
@@ -204,11 +203,7 @@ pub fn usual_size(rows: &[Row]) -> usize {
 }
 
 fn is(row: &Row, measure: Measure, wait: Wait) -> bool {
-    row.measure == measure && row.wait == Some(wait) && row.sweep.is_none()
-}
-
-fn one_core(row: &Row) -> bool {
-    row.class == Some(Class::SameCore)
+    row.is(measure, wait) && row.sweep.is_none()
 }
 
 /// The style's class of a mechanism: its family, and a dash for its variant.
@@ -307,7 +302,7 @@ fn limit_of(chart: &str, row: &Row) -> bool {
         _ => &[],
     };
     let here =
-        matches!(&*row.mechanism, "syscall" | "memcpy") || one_core(row) == chart.ends_with("one-core");
+        matches!(&*row.mechanism, "syscall" | "memcpy") || row.on_one_core() == chart.ends_with("one-core");
     row.measure == Measure::Limit && asked.contains(&&*row.mechanism) && here
 }
 
@@ -322,7 +317,7 @@ fn limit_name(row: &Row, rows: &[Row]) -> String {
     };
     let same = |other: &Row| {
         (other.measure, &other.mechanism, other.size) == (row.measure, &row.mechanism, row.size)
-            && one_core(other) == one_core(row)
+            && other.on_one_core() == row.on_one_core()
     };
     let several = rows.iter().any(|other| same(other) && other.class != row.class);
     match row.class.filter(|_| several) {
@@ -348,7 +343,7 @@ fn bands(id: &str, title: &str, rows: &[Row], chosen: impl Fn(&Row) -> bool) -> 
     if let Some(before) = series.get_mut(..=reference) {
         before.rotate_right(1);
     }
-    Chart::Panels(Panels { id, title, fields: "p50_ns p999_ns", steps, unit, series, reference: 0 })
+    Chart::Panels(Panels { id, title, fields: "p50_ns p999_ns", steps, unit, series })
 }
 
 /// One series for each `name`, over the steps that `step` counts in bytes.

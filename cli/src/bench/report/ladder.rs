@@ -193,7 +193,7 @@ const NOT_STREAMING: [Barred; 1] = [(
 pub fn ladders(rows: &[Row]) -> Vec<Ladder> {
     let prices = Prices::of(rows);
     let size = usual_size(rows);
-    let latency = |row: &Row| row.measure == Measure::Latency && row.class == Some(Class::SameCore);
+    let latency = |row: &Row| row.measure == Measure::Latency && row.on_one_core();
     // Rungs of two classes would differ by where the processes were.
     let class = stream_class(rows);
     let throughput = |row: &Row| row.measure == Measure::Throughput && row.class == class;

@@ -20,7 +20,7 @@ use super::arguments::ReportArguments;
 use super::row::Row;
 use compare::Older;
 
-pub use saved::{Recorded, lines};
+pub use saved::Recorded;
 
 /// The files that were asked for, opened before anything is measured.
 pub struct Outputs {

@@ -11,10 +11,11 @@ use super::super::{registry, table, units};
 use super::charts::{Section, sections};
 use super::compare::{Comparison, Pair, Spreads};
 use super::ladder::{Ladder, Part, Prices, explained, ladders};
-use super::saved::{Recorded, lines};
+use super::saved::Recorded;
 use super::short::{answers, overview};
 use super::svg::Chart;
 use super::words::{cell, count, figure, seconds as as_seconds, several, signed, unit};
+use crate::report::json;
 
 const SHORT: &str = "In short";
 const SURE: &str = "How sure this is";
@@ -58,7 +59,7 @@ pub fn page(recorded: &Recorded, comparison: Option<&Comparison>) -> Result<Stri
     let (ladders, sections) = (ladders(rows), sections(rows));
     let is_message = |row: &Row| row.measure != Measure::Limit && row.sweep.is_none();
     let short = rows.iter().any(|row| is_message(row) && figure(row).is_some());
-    let json = lines(rows)?.trim_end().replace('\n', ",\n").replace('<', "\\u003c");
+    let json = json(rows)?.trim_end().replace('\n', ",\n").replace('<', "\\u003c");
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -127,8 +128,8 @@ fn in_short(rows: &[Row], ladders: &[Ladder]) -> Markup {
 /// The limits that are anchors themselves, where they are far from those around them.
 fn disturbed(rows: &[Row]) -> impl Iterator<Item = &Row> {
     let anchor = |row: &&Row| match &*row.mechanism {
-        "line" => row.class != Some(Class::SameCore),
-        "futex" => row.class == Some(Class::SameCore),
+        "line" => !row.on_one_core(),
+        "futex" => row.on_one_core(),
         _ => false,
     };
     rows.iter().filter(anchor).filter(|row| row.ratio.is_some_and(|ratio| !(0.5..=2.0).contains(&ratio)))

@@ -18,10 +18,8 @@ pub struct Panels {
     pub steps: Vec<String>,
     /// How a value is written.
     pub unit: fn(f64) -> String,
-    /// What is drawn.
+    /// What is drawn: the first one also thinly into each other's panel, to be held against it.
     pub series: Vec<Series>,
-    /// The series that is drawn thinly into each panel, to be held against it.
-    pub reference: usize,
 }
 
 const COLUMNS: usize = 3;
@@ -58,9 +56,9 @@ impl Panels {
                         text class="quiet small" x=(px(x(step))) y=(top + HEIGHT + 14.0) text-anchor="middle" { (name) }
                     }
                 }
-                @if index != self.reference {
-                    g class=(self.series[self.reference].tone) {
-                        polyline class="reference" points=(path(&self.series[self.reference].points, &x, &scale)) {}
+                @if index > 0 {
+                    g class=(self.series[0].tone) {
+                        polyline class="reference" points=(path(&self.series[0].points, &x, &scale)) {}
                     }
                 }
                 g class=(format!("panel {}", series.tone)) data-series=(series.name) {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::super::environment::Run;
 use super::super::row::{Row, SCHEMA};
+use crate::report::json;
 
 /// A run that was measured, now or before.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,11 +77,8 @@ impl Recorded {
 
     /// As it is saved.
     pub fn text(&self) -> Result<String> {
-        let mut text = String::new();
-        if let Some(run) = &self.run {
-            text = serde_json::to_string(&Head { schema: SCHEMA, run: run.clone() })? + "\n";
-        }
-        Ok(text + &lines(&self.rows)?)
+        let head = self.run.clone().map(|run| Head { schema: SCHEMA, run });
+        Ok(json(&head)? + &json(&self.rows)?)
     }
 }
 
@@ -89,12 +87,6 @@ fn beyond_all(row: &Value) -> Option<(&str, f64)> {
     let figures =
         row.as_object()?.iter().filter_map(|(field, value)| Some((field.as_str(), value.as_f64()?)));
     figures.into_iter().find(|(_, figure)| figure.abs() > 1e15)
-}
-
-/// The rows, a line each.
-pub fn lines(rows: &[Row]) -> Result<String> {
-    let lines: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
-    Ok(lines?.iter().map(|line| format!("{line}\n")).collect())
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::super::anchor::Class;
-use super::super::row::Row;
+use super::super::row::{Row, mechanisms};
 use super::super::shape::{Measure, Wait};
 use super::super::units;
 use super::charts::usual_size;
@@ -58,12 +57,7 @@ fn answer(ladder: &Ladder) -> Option<String> {
 /// A line for each mechanism: the best of its variants, in the placement class that it was met in most.
 pub fn overview(rows: &[Row]) -> Markup {
     let columns = columns(rows);
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|row| row.measure != Measure::Limit && row.sweep.is_none()) {
-        if !names.contains(&&*row.mechanism) {
-            names.push(&row.mechanism);
-        }
-    }
+    let names = mechanisms(rows.iter().filter(|row| row.measure != Measure::Limit && row.sweep.is_none()));
     let lines = names.into_iter().map(|name| {
         let best = |column: &Column| {
             let here = |row: &&Row| {
@@ -103,7 +97,7 @@ fn columns(rows: &[Row]) -> Vec<Column> {
     let latency = |what, wait, one_core| {
         let chosen = move |row: &Row| {
             (row.measure, row.wait, row.size) == (Measure::Latency, Some(wait), size)
-                && (row.class == Some(Class::SameCore)) == one_core
+                && row.on_one_core() == one_core
         };
         column(size, what, TIME, Box::new(chosen))
     };
@@ -134,6 +128,7 @@ fn best<'a>(rows: impl Iterator<Item = &'a Row> + Clone, kind: Kind) -> Option<S
 mod tests {
     use super::super::ladder::ladders;
     use super::*;
+    use crate::bench::anchor::Class;
     use crate::bench::shape::Variant;
 
     fn stream(mechanism: &'static str, variant: Variant, rate: f64) -> Row {
