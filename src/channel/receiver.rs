@@ -198,8 +198,8 @@ impl<P: Trust> Receiver<P> {
         TryIter { receiver: self }
     }
 
-    /// After [`RecvError::Disconnected`]: waits for another sender from now on, instead of giving that error until one
-    /// has come.
+    /// After [`RecvError::Disconnected`] or [`RecvError::PeerDied`]: waits for another sender from now on, instead of giving that
+    /// error until one has come.
     pub fn reopen(&mut self) {
         self.ring.ended = None;
     }
