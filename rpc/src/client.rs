@@ -120,10 +120,11 @@ impl From<CallError> for Failure {
 
 impl Client {
     /// Binds to a server of interface `I`: connects, and checks that the interface is the same on both sides. Waits up to
-    /// the binding's timeout, or 5 s. Binding again after the server was lost happens by itself, within a call.
+    /// the binding's timeout, or 5 s, for a server that is there, and not for one that is still to come, whatever the semantics: who
+    /// may be started before its server tries again. Binding again after the server was lost happens by itself, within a call.
     ///
     /// # Errors
-    /// [`BindError`].
+    /// [`BindError`]: [`BindError::Open`] with [`LinkError::NotListening`] at once when there is no server.
     pub fn bind<I: Interface>(binding: impl Into<Binding>) -> Result<Self, BindError> {
         let binding = binding.into();
         let deadline = Deadline::after(binding.timeout);

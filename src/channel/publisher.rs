@@ -1,7 +1,7 @@
 //! One sender whose messages every reader gets.
 
 use super::{
-    attach::Attachment,
+    attach::{self, Attachment},
     ring::Inner,
     sender::{Sender, SenderKind, sealed::Sealed},
     trust::{Trust, Untrusted},
@@ -53,7 +53,10 @@ impl Sealed for Broadcast {
     fn join(inner: Arc<Inner>) -> Result<(Attachment, Producer), OpenError> {
         let memory = Arc::clone(&inner.memory);
         let (attachment, crashed) = Attachment::publisher(inner)?;
-        Ok((attachment, Producer::attach(memory, crashed)))
+        let mut producer = Producer::attach(memory, crashed);
+        // Of those who died before it came it need not be told: the first message must not find their places full.
+        producer.pass_over(attach::is_dead);
+        Ok((attachment, producer))
     }
 
     fn go_on(attachment: &Attachment) -> Producer {

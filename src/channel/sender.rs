@@ -206,7 +206,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         self.send_within(0, message, Patience::Until(None))
     }
 
-    /// Sends a copy of `message` with the user's `kind`; waits while the ring is full.
+    /// Sends a copy of `message` with the user's `kind`; waits while the ring is full. Without waiting, or with a time-out:
+    /// [`try_reserve`](Sender::try_reserve) or [`reserve_timeout`](Sender::reserve_timeout), then
+    /// [`set_kind`](Reservation::set_kind).
     ///
     /// # Errors
     /// As for [`send`](Sender::send).

@@ -6,7 +6,6 @@ use super::{
     receiver::{Patience, corrupt},
     ring::Inner,
     select::Berth,
-    sender::has_closed,
     trust::{Trust, Untrusted},
 };
 use crate::{
@@ -42,7 +41,7 @@ pub struct Subscriber<P: Trust = Untrusted> {
 /// The reader without its way of waiting.
 struct Subscribed {
     reader: Reader,
-    /// The sender's claim when this reader came, if an end before that is of no interest.
+    /// An end that is of no interest, as the sender's claim says it.
     before: claim::Seen,
     waker: Waker,
     scope: Scope,
@@ -111,6 +110,15 @@ impl<P: Trust> Subscriber<P> {
     /// Bytes of the ring, headers included, that were sent and that this reader has not released.
     pub fn lag(&self) -> u64 {
         self.ring.reader.behind() * UNIT
+    }
+
+    /// After [`RecvError::Disconnected`] or [`RecvError::PeerDied`]: waits for another sender from now on, instead of giving that
+    /// error until one has come. What that one sends is received from its first message on.
+    pub fn reopen(&mut self) {
+        let Self { ring, attachment, .. } = self;
+        if let Some(end) = present_end(ring.reader.memory(), |owner| attachment.vigil.is_dead(owner)) {
+            ring.before = end;
+        }
     }
 
     /// How this handle waits from now on, instead of what its ring was built with.
@@ -243,25 +251,33 @@ impl Drop for Subscribed {
 /// sender has closed.
 pub(super) fn end_of_no_interest(memory: &Memory, start: Start) -> claim::Seen {
     match start {
-        Start::Now => claim::seen(&memory.receiver().claim),
+        Start::Now => present_end(memory, |_| false).unwrap_or(claim::Seen::NEVER),
         _ => claim::Seen::NEVER,
     }
 }
 
-/// Why no message will come, unless another sender does.
+/// The sender's claim, if the sender has closed or is dead.
+pub(super) fn present_end(memory: &Memory, is_dead: impl Fn(claim::Owner) -> bool) -> Option<claim::Seen> {
+    let seen = claim::seen(&memory.receiver().claim);
+    let has_ended = match seen.claim() {
+        Claim::Attached(owner) => is_dead(owner),
+        Claim::Closed(_) => true,
+        Claim::Never => false,
+    };
+    has_ended.then_some(seen)
+}
+
+/// Why no message will come, unless another sender does; nothing when it is the end that was there `before`.
 pub(super) fn end(
     memory: &Memory,
     before: claim::Seen,
     is_dead: impl Fn(claim::Owner) -> bool,
 ) -> Option<RecvError> {
-    let claim = &memory.receiver().claim;
-    match claim::read(claim) {
-        Claim::Attached(owner) if is_dead(owner) => {
-            Some(RecvError::PeerDied { pid: owner.pid(), unfinished: 0 })
-        }
-        Claim::Closed(_) if has_closed(claim, before) => Some(RecvError::Disconnected),
-        _ => None,
-    }
+    let seen = present_end(memory, is_dead).filter(|&seen| seen != before)?;
+    Some(match seen.claim() {
+        Claim::Attached(owner) => RecvError::PeerDied { pid: owner.pid(), unfinished: 0 },
+        Claim::Closed(_) | Claim::Never => RecvError::Disconnected,
+    })
 }
 
 /// Copies of the messages until the end. From [`Subscriber::iter`].

@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(1);
 pub struct Watcher {
     onlooker: Onlooker,
     inner: Arc<Inner>,
-    /// The sender's claim when this reader came, if an end before that is of no interest.
+    /// An end that is of no interest, as the sender's claim says it.
     before: claim::Seen,
     /// Whether it can tell that it sleeps.
     can_write: bool,
@@ -138,6 +138,15 @@ impl Watcher {
     /// it was overtaken.
     pub fn lag(&self) -> u64 {
         self.onlooker.behind() * UNIT
+    }
+
+    /// After [`RecvError::Disconnected`] or [`RecvError::PeerDied`]: waits for another sender from now on, instead of giving that
+    /// error until one has come. What that one sends counts as what this reader missed or gets.
+    pub fn reopen(&mut self) {
+        let is_dead = |owner| self.asked.is_dead(owner, || attach::is_dead(owner));
+        if let Some(end) = subscriber::present_end(&self.inner.memory, is_dead) {
+            self.before = end;
+        }
     }
 
     fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {

@@ -74,12 +74,16 @@ impl Producer {
         producer
     }
 
-    /// From now on readers that died, and only these, hold nobody back.
+    /// From now on readers that died hold nobody back: those of whom it is said now, and those of whom it was said before.
     pub(crate) fn pass_over(&mut self, is_dead: impl Fn(Owner) -> bool) {
-        let claims = self.memory.all_slots().map(|(_, slot)| claim::seen(&slot.claim));
-        let is_fallen = |seen: &Seen| matches!(seen.claim(), Claim::Attached(owner) if is_dead(owner));
-        self.fallen.clear();
-        self.fallen.extend(claims.filter(is_fallen));
+        let Self { memory, fallen, .. } = self;
+        let claims = || memory.all_slots().map(|(_, slot)| claim::seen(&slot.claim));
+        fallen.retain(|before| claims().any(|seen| seen == *before));
+        for seen in claims() {
+            if !fallen.contains(&seen) && matches!(seen.claim(), Claim::Attached(owner) if is_dead(owner)) {
+                fallen.push(seen);
+            }
+        }
     }
 
     /// Number of the slot of the reader who is farthest behind and not dead, who it is, and by how many bytes.

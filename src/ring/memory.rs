@@ -293,7 +293,7 @@ impl Memory {
     }
 
     /// Slots with their numbers.
-    pub(crate) fn all_slots(&self) -> impl Iterator<Item = (u8, &Slot)> {
+    pub(crate) fn all_slots(&self) -> impl Iterator<Item = (u8, &Slot)> + Clone {
         (1..=self.slots).filter_map(|number| Some((number, self.slot(number)?)))
     }
 

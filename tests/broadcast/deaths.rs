@@ -72,6 +72,72 @@ fn a_stopped_reader_that_is_killed_is_not_named_any_more() {
 }
 
 #[test]
+fn readers_that_were_killed_before_a_sender_came_hold_not_even_its_first_message_up() {
+    for _ in 0..10 {
+        let (shared, stream) = (ring(2), stream());
+        let mut readers = [(); 2].map(|()| child_at(&shared, "idle", ""));
+        readers.iter().for_each(|reader| assert_eq!(reader.hear(), 0));
+        let mut publisher = shared.ring.publisher().unwrap();
+        let sent = fill(&mut publisher, &stream, 0, |_| {});
+        drop(publisher);
+        readers.iter_mut().for_each(Child::kill);
+        let mut publisher = shared.ring.publisher().unwrap();
+        assert_eq!(publisher.slowest(), None);
+        (sent..sent + 1000).for_each(|number| publisher.try_send(&letter(&stream, number)).unwrap());
+    }
+}
+
+#[test]
+fn who_goes_on_behind_a_death_waits_for_the_next_sender_and_gets_all_of_it() {
+    const SHORT: Duration = Duration::from_millis(20);
+    let (shared, stream) = (ring(1), stream());
+    let mut subscriber = shared.ring.subscriber().unwrap();
+    let mut watcher = shared.ring.watcher(Start::Now).unwrap();
+    let mut sent = 0;
+    for round in 0..3 {
+        let mut sender = child_at(&shared, "publish-on", &format!("{sent} {round}"));
+        let pid = sender.id();
+        while sender.hear() < sent + 100 {
+            let _ = subscriber.try_recv();
+        }
+        sender.kill();
+        let died = Err(RecvError::PeerDied { pid, unfinished: 0 });
+        let end = loop {
+            match next(&mut subscriber, &stream) {
+                Ok(number) => sent = number + 1,
+                end => break end,
+            }
+        };
+        assert_eq!(end, died);
+        assert_eq!(next(&mut subscriber, &stream), died, "again, until another one has come");
+        subscriber.reopen();
+        assert_eq!(subscriber.recv_timeout(SHORT).map(drop), Err(RecvError::TimedOut));
+        while !matches!(seen(&mut watcher, &stream), Err(RecvError::PeerDied { pid: who, .. }) if who == pid)
+        {
+        }
+        watcher.reopen();
+        assert_eq!(watcher.recv_timeout(SHORT).map(drop), Err(RecvError::TimedOut));
+
+        let mut publisher = shared.ring.publisher().unwrap();
+        // There is a sender: what is said now is about no end.
+        subscriber.reopen();
+        watcher.reopen();
+        publisher.send(&letter(&stream, sent)).unwrap();
+        assert_eq!((next(&mut subscriber, &stream), seen(&mut watcher, &stream)), (Ok(sent), Ok(sent)));
+        drop(publisher);
+        for _ in 0..2 {
+            assert_eq!(next(&mut subscriber, &stream), Err(RecvError::Disconnected));
+            assert_eq!(seen(&mut watcher, &stream), Err(RecvError::Disconnected));
+        }
+        subscriber.reopen();
+        watcher.reopen();
+        assert_eq!(subscriber.recv_timeout(SHORT).map(drop), Err(RecvError::TimedOut));
+        assert_eq!(watcher.recv_timeout(SHORT).map(drop), Err(RecvError::TimedOut));
+        sent += 1;
+    }
+}
+
+#[test]
 fn what_killed_senders_had_sent_reaches_every_reader_once_and_in_order() {
     let kills = if common::long() { 2000 } else { 110 };
     let (shared, stream) = (ring(3), stream());

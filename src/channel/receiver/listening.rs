@@ -58,7 +58,8 @@ impl Listening {
             usher: Usher::new(Waker::new(inner.header.asymmetric), inner.scope),
             generation: Generation::current(),
             trailer: checksum::trailer(&inner.header),
-            fallen: Vec::new(),
+            // So that a death is told of without allocating.
+            fallen: Vec::with_capacity(inner.memory.slots().into()),
             end_is_owed: false,
             ended: None,
             standing: None,
