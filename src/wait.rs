@@ -156,17 +156,26 @@ impl<'m> Bell<'m> {
         self.attention.load(Relaxed)
     }
 
-    /// Waker: call after publishing. One load and one comparison while nobody sleeps. `due` is asked when somebody
-    /// sleeps, with true when it wants to be woken as soon as anything changes. True when somebody was woken.
+    /// Waker: whether [`Bell::ring`] would do nothing, after publishing. For who publishes all the time: one load and two
+    /// comparisons, and the rest is called only where there is something to do.
     #[inline(always)]
+    pub(crate) fn may_be_left(&self, waker: &Waker) -> bool {
+        barrier::light();
+        // ORDERING: Relaxed; for a bare waker, the sleeper's `membarrier` orders it after the publication.
+        waker.bare && self.attention.load(Relaxed) == waker.quiet
+    }
+
+    /// Waker: call after publishing. `due` is asked when somebody sleeps, with true when it wants to be woken as soon as
+    /// anything changes. True when somebody was woken.
     pub(crate) fn ring(&self, waker: &mut Waker, due: impl FnOnce(bool) -> Due) -> bool {
-        if waker.bare {
-            barrier::light();
-        } else {
+        if self.may_be_left(waker) {
+            return false;
+        }
+        if !waker.bare {
             // ORDERING: F2, SeqCst fence; pairs with F1 in `Call::announce`.
             fence(SeqCst);
         }
-        // ORDERING: Relaxed; ordered after the publication by F2.
+        // ORDERING: Relaxed; ordered after the publication by F2, or as in `may_be_left`.
         let attention = self.attention.load(Relaxed);
         if attention != waker.quiet {
             return self.ring_for(attention, waker, due);

@@ -234,7 +234,7 @@ impl<'a, P: Trust> Message<'a, P> {
 }
 
 impl<P: Trust> Drop for Message<'_, P> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let record = self.record();
         self.receiver.release(record.end, 1, record.length() as u64);

@@ -371,7 +371,7 @@ impl<P: Trust> Receiver<P> {
         let counts = &self.ring.consumer.memory().receiver().counts;
         counts.messages.add(messages);
         counts.bytes.add(bytes);
-        self.ring.offer_room(false);
+        self.ring.offer_released();
     }
 }
 

@@ -520,18 +520,25 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     pub(super) fn published(&mut self, messages: u64, bytes: u64) {
+        self.count(messages, bytes);
+        let Some(producer) = &self.producer else { return };
+        if !K::bell_of_takers(producer.memory(), self.scope).may_be_left(&self.waker) {
+            self.wake_takers();
+        }
+    }
+
+    #[cold]
+    fn wake_takers(&mut self) {
         let Some(producer) = &self.producer else { return };
         let memory = producer.memory();
         let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| Due::All);
-        let Some(counts) = K::counts(memory, producer.slot()) else { return };
-        counts.messages.add(messages);
-        counts.bytes.add(bytes);
-        if woken {
+        if let Some(counts) = K::counts(memory, producer.slot()).filter(|_| woken) {
             counts.wakes.add(1);
         }
     }
 
-    /// Counts messages that were published before it was known whether they count.
+    /// Counts messages that were published.
+    #[inline]
     pub(super) fn count(&self, messages: u64, bytes: u64) {
         let Some(producer) = &self.producer else { return };
         let Some(counts) = K::counts(producer.memory(), producer.slot()) else { return };

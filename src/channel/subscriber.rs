@@ -190,7 +190,9 @@ impl<P: Trust> Subscriber<P> {
             slot.counts.messages.add(1);
             slot.counts.bytes.add(record.length().into());
         }
-        ring.offer_room(false);
+        if !Bell::of_receiver(ring.reader.memory(), ring.scope).may_be_left(&ring.waker) {
+            ring.offer_room(false);
+        }
     }
 }
 
@@ -226,7 +228,7 @@ impl Subscribed {
 
     /// Wakes the sender if it waits for room: when half of the ring is free, when it asked for any, or when this reader has
     /// read all.
-    #[inline]
+    #[cold]
     fn offer_room(&mut self, empty: bool) {
         let (reader, memory) = (&self.reader, self.reader.memory());
         let woken = Bell::of_receiver(memory, self.scope).ring(&mut self.waker, |eager| {

@@ -200,7 +200,7 @@ impl Produce for Producer {
     fn publish(&mut self, reserved: Reserved, used: Position) {
         reserved.publish(&self.memory);
         self.tail = used;
-        self.open = Reserved::NONE;
+        self.open.units = 0;
         self.store_tail();
     }
 
@@ -211,7 +211,7 @@ impl Produce for Producer {
         // A batch may have placed valid tags: pass over them rather than write over them.
         self.open.abandon(&self.memory);
         self.tail = self.open.end();
-        self.open = Reserved::NONE;
+        self.open.units = 0;
         self.store_tail();
         true
     }

@@ -118,7 +118,7 @@ impl Produce for Producer {
             reserved.leave_out(&self.memory, used);
         }
         reserved.publish(&self.memory);
-        self.open = Reserved::NONE;
+        self.open.units = 0;
     }
 
     fn abandon(&mut self) -> bool {
@@ -126,7 +126,7 @@ impl Produce for Producer {
             return false;
         }
         self.open.abandon(&self.memory);
-        self.open = Reserved::NONE;
+        self.open.units = 0;
         true
     }
 
@@ -149,6 +149,6 @@ impl Produce for Producer {
 impl Offer for Producer {
     fn offer(&mut self, reserved: Reserved) {
         self.memory.set_state(reserved.start, State::Offered);
-        self.open = Reserved::NONE;
+        self.open.units = 0;
     }
 }

@@ -66,6 +66,9 @@ impl Position {
 pub(crate) struct Geometry {
     capacity: u64,
     mirrored: bool,
+    // What follows from the two.
+    mask: u64,
+    longest_payload: u64,
 }
 
 /// Units of a record's header.
@@ -75,7 +78,11 @@ impl Geometry {
     /// `capacity` bytes, a power of two; `mirrored` when the area is mapped twice back to back.
     pub(crate) const fn new(capacity: u64, mirrored: bool) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 64);
-        Self { capacity, mirrored }
+        let room = capacity - HEADER_UNITS * UNIT;
+        // Without the mirror a payload may have to leave out nearly its own length before the end of the area.
+        let longest = if mirrored { room } else { (room / 2) & !(UNIT - 1) };
+        let longest_payload = if longest < u32::MAX as u64 { longest } else { u32::MAX as u64 };
+        Self { capacity, mirrored, mask: capacity - 1, longest_payload }
     }
 
     /// Bytes of the data area.
@@ -97,15 +104,13 @@ impl Geometry {
     /// Byte offset of a position in the data area.
     #[inline]
     pub(crate) const fn offset(self, position: Position) -> u64 {
-        (position.0 >> (LOW_BITS - UNIT.ilog2())) & (self.capacity - 1)
+        (position.0 >> (LOW_BITS - UNIT.ilog2())) & self.mask
     }
 
     /// The longest payload that fits at every position, in bytes.
+    #[inline]
     pub(crate) const fn longest_payload(self) -> u64 {
-        let room = self.capacity - HEADER_UNITS * UNIT;
-        // Without the mirror a payload may have to leave out nearly its own length before the end of the area.
-        let longest = if self.mirrored { room } else { (room / 2) & !(UNIT - 1) };
-        if longest < u32::MAX as u64 { longest } else { u32::MAX as u64 }
+        self.longest_payload
     }
 
     /// Units between the header and the payload of a record at `position`: left out before the end of the area.

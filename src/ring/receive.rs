@@ -126,8 +126,8 @@ pub(crate) struct Consumer {
     memory: Arc<Memory>,
     /// Position of the first record that is not released.
     head: Position,
-    /// Units that were released last.
-    last: u64,
+    /// Position of what was released last.
+    last: Position,
     offers: Offers,
     /// `None` in a ring whose memory stays.
     given_back: Option<GivenBack>,
@@ -140,7 +140,7 @@ impl Consumer {
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
         let given_back = GivenBack::attach(&memory, head);
-        Self { memory, head, last: 0, offers: Offers::Damage, given_back }
+        Self { memory, head, last: head, offers: Offers::Damage, given_back }
     }
 
     /// From now on it accepts what is offered. Only where this process can write to the data area; elsewhere an offer looks like
@@ -209,7 +209,7 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn ask_for_one_more(&self) {
         self.memory.prefetch_to_read(self.head.plus(LINE));
-        let last_unit = self.last.saturating_sub(1);
+        let last_unit = self.head.since(self.last).saturating_sub(1);
         if (LINE..=FEW_LINES).contains(&last_unit) {
             self.memory.prefetch_to_read(self.head.plus(last_unit));
         }
@@ -247,7 +247,7 @@ impl Consumer {
     /// Gives everything before `end` back to the senders.
     #[inline(always)]
     pub(crate) fn release(&mut self, end: Position) {
-        self.last = end.since(self.head);
+        self.last = self.head;
         self.head = end;
         // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.
         self.memory.receiver().position.store(end.units(), Release);

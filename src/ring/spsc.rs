@@ -106,7 +106,7 @@ impl Produce for Producer {
         // The end of the stretch was never anybody else's: the tail goes back to what was used.
         reserved.publish(&self.memory);
         self.tail = used;
-        self.open = Reserved::NONE;
+        self.open.units = 0;
     }
 
     fn abandon(&mut self) -> bool {
@@ -116,7 +116,7 @@ impl Produce for Producer {
         // A batch may have placed valid tags: pass over them rather than write over them.
         self.open.abandon(&self.memory);
         self.tail = self.open.end();
-        self.open = Reserved::NONE;
+        self.open.units = 0;
         true
     }
 
@@ -143,6 +143,6 @@ impl Offer for Producer {
     fn offer(&mut self, reserved: Reserved) {
         self.memory.set_state(reserved.start, State::Offered);
         self.tail = reserved.end();
-        self.open = Reserved::NONE;
+        self.open.units = 0;
     }
 }

@@ -20,12 +20,18 @@ impl Usher {
         Self { waker, scope, half_free_at: None }
     }
 
+    /// Whether [`Usher::offer_room`] would do nothing, where the ring may not be empty.
+    #[inline(always)]
+    pub(crate) fn may_be_left(&self, memory: &Memory, head: Position) -> bool {
+        let enough = self.half_free_at.is_some_and(|then| head.has_reached(then));
+        !enough && Bell::of_senders(memory, self.scope).may_be_left(&self.waker)
+    }
+
     /// Wakes senders that wait for room when one of them asked for any, when half of the ring is free, or when it is `empty`. One
     /// of them, unless one asked for any: several that send at once take the lines from each other, and the processors from the
     /// receiver. Whom that has left asleep is woken, one at a time, whenever the ring is empty. True when somebody was woken.
     ///
     /// `head` is the receiver's, who has released all before it.
-    #[inline(always)]
     pub(crate) fn offer_room(&mut self, memory: &Memory, head: Position, empty: bool) -> bool {
         let Self { waker, scope, half_free_at } = self;
         if half_free_at.is_some_and(|then| empty || head.has_reached(then)) {

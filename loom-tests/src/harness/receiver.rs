@@ -97,7 +97,9 @@ impl Receiver {
 
     pub(crate) fn release(&mut self, end: Position) {
         self.consumer.release(end);
-        self.offer_room(false);
+        if !self.usher.may_be_left(&self.ring.memory, self.consumer.head()) {
+            self.offer_room(false);
+        }
     }
 
     /// Goes bare, where it may: as after many releases that had to wake nobody.

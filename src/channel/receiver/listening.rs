@@ -131,8 +131,16 @@ impl Listening {
         matches!(found, Ok(Some(_)))
     }
 
-    /// Wakes senders that wait for room, where that is due.
+    /// After a release: as [`Listening::offer_room`], if anybody may wait.
     #[inline(always)]
+    pub(super) fn offer_released(&mut self) {
+        if !self.usher.may_be_left(self.consumer.memory(), self.consumer.head()) {
+            self.offer_room(false);
+        }
+    }
+
+    /// Wakes senders that wait for room, where that is due.
+    #[cold]
     pub(super) fn offer_room(&mut self, empty: bool) {
         let (memory, head) = (self.consumer.memory(), self.consumer.head());
         if self.usher.offer_room(memory, head, empty) {
