@@ -284,10 +284,13 @@ impl<P: Trust> Receiver<P> {
     fn first_soon(&mut self, patience: Patience) -> Option<Record> {
         let Self { ring, attachment, spin, .. } = self;
         let found = ring.consumer.first();
+        if found.is_some() {
+            ring.consumer.ask_ahead();
+        }
         if found.is_some() || matches!(patience, Patience::None) || !ring.consumer.stands_before_nothing() {
             return found;
         }
-        let (consumer, counts) = (&ring.consumer, &attachment.inner.memory.receiver().counts);
+        let (consumer, counts) = (&mut ring.consumer, &attachment.inner.memory.receiver().counts);
         spin.briefly(counts, || match consumer.first() {
             None if consumer.stands_before_nothing() => {
                 consumer.ask_for_one_more();
@@ -347,6 +350,7 @@ impl<P: Trust> Receiver<P> {
         let Attachment { inner, vigil, .. } = attachment;
         let counts = &inner.memory.receiver().counts;
         counts.refused.add(1);
+        ring.consumer.has_caught_up();
         match patience {
             Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {

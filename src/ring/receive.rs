@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Units of a cache line.
 const LINE: u64 = 8;
+/// Units from a message to the line that a receiver asks for that is far behind the senders.
+const ASK_AHEAD: u64 = 8 * LINE;
 /// Units of the lines that are asked for one by one.
 const FEW_LINES: u64 = 4 * LINE;
 
@@ -128,6 +130,8 @@ pub(crate) struct Consumer {
     head: Position,
     /// Position of what was released last.
     last: Position,
+    /// From here on it is far behind: it has found a message each time for as long as the ring is.
+    far_from: Position,
     offers: Offers,
     /// `None` in a ring whose memory stays.
     given_back: Option<GivenBack>,
@@ -140,7 +144,8 @@ impl Consumer {
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
         let given_back = GivenBack::attach(&memory, head);
-        Self { memory, head, last: head, offers: Offers::Damage, given_back }
+        let far_from = head.plus(memory.geometry().capacity_units());
+        Self { memory, head, last: head, far_from, offers: Offers::Damage, given_back }
     }
 
     /// From now on it accepts what is offered. Only where this process can write to the data area; elsewhere an offer looks like
@@ -204,10 +209,26 @@ impl Consumer {
         self.memory.state(self.head).is_none()
     }
 
-    /// Asks for what a message as long as the last one has behind its first line. Of a long one only the next line: then the
+    /// Asks for a line that is still to come, when it is far behind. What senders have just written lies in a cache that is near; what
+    /// they wrote a ring ago does not. Whoever is near them would take from them the lines to which they write.
+    #[inline(always)]
+    pub(crate) fn ask_ahead(&self) {
+        if self.head.has_reached(self.far_from) {
+            self.memory.prefetch_to_read(self.head.plus(ASK_AHEAD));
+        }
+    }
+
+    /// There is nothing: it is not far behind.
+    #[inline]
+    pub(crate) fn has_caught_up(&mut self) {
+        self.far_from = self.head.plus(self.memory.geometry().capacity_units());
+    }
+
+    /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next line: then the
     /// processor sees the pattern by itself.
     #[inline(always)]
-    pub(crate) fn ask_for_one_more(&self) {
+    pub(crate) fn ask_for_one_more(&mut self) {
+        self.has_caught_up();
         self.memory.prefetch_to_read(self.head.plus(LINE));
         let last_unit = self.head.since(self.last).saturating_sub(1);
         if (LINE..=FEW_LINES).contains(&last_unit) {
