@@ -10,13 +10,15 @@ use ringpost::{
     },
 };
 use std::{
+    fs::File,
     future::Future,
     io::ErrorKind,
+    os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
     task::{Context, Waker},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const DONE: u64 = 100;
@@ -205,6 +207,47 @@ fn a_message_is_told_of_when_the_receiver_that_was_called_for_it_is_killed_befor
     scene.send(&[1]);
     scene.expect_nothing();
     receiver.kill();
+    assert_eq!(scene.hear(), TOLD + 1);
+    scene.receive(&[1]);
+}
+
+/// Whoever frees a cell would look at all cells for it.
+#[test]
+fn who_is_killed_while_it_is_registered_is_not_registered_any_more() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.register(), DONE);
+    let file = File::open(format!("/dev/shm/ringpost.mq.{}", &scene.name[1..])).unwrap();
+    // The lowest bits of the word of the third seat, as `docs/LAYOUT.md` has it.
+    let step = || {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, 8704 + 2 * 256 + 64).unwrap();
+        u64::from_ne_bytes(word) & 3
+    };
+    assert_eq!(step(), 2);
+    scene.told.kill();
+    let begun = Instant::now();
+    while step() != 0 {
+        mq_getattr(&scene.queue);
+        assert!(begun.elapsed() < FAR);
+    }
+}
+
+#[test]
+fn a_message_is_told_of_although_somebody_comes_before_the_death_of_who_was_called_is_known() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.register(), DONE);
+    scene.sleeps_at(3);
+    let mut receiver = Child::start(&format!("receive {} 1", scene.name));
+    receiver.hear();
+    scene.sleeps_at(4);
+    receiver.stop();
+    scene.send(&[1]);
+    scene.expect_nothing();
+    // Nobody hears of it but who comes now, and closes the seat of the dead.
+    scene.told.stop();
+    receiver.kill();
+    drop(scene.ring().mailbox().unwrap());
+    scene.told.resume();
     assert_eq!(scene.hear(), TOLD + 1);
     scene.receive(&[1]);
 }

@@ -28,10 +28,11 @@ use crate::{
         },
     },
     sys::clock::Deadline,
-    wait::{Look, Sleeper, Spin, WaitStrategy},
+    wait::{Dormitory, Look, Sleeper, Spin, WaitStrategy},
 };
 use desk::{ANY_ROOM, Desk, IS_TOLD, MUCH_ROOM};
 use std::{
+    cell::Cell,
     fmt,
     marker::PhantomData,
     sync::Arc,
@@ -122,17 +123,19 @@ impl<P: Trust> Mailbox<P> {
             return Err(attach::wrong_kind(inner.header.kind, "a mailbox"));
         };
         let area = Area::new(Arc::clone(&inner.memory), shape);
-        let spin = inner.spin();
-        let recover = |number, claim: &_, seen| mailbox::recover(&area, number, claim, seen);
+        let (spin, scope, called) = (inner.spin(), inner.scope, Cell::new(false));
+        let recover = |number, claim: &_, seen| {
+            let receivers = Dormitory { memory: area.memory(), mask: &area.common().receivers, scope };
+            called.set(called.get() || desk::died_called(receivers, number));
+            mailbox::recover(&area, number, claim, seen);
+        };
         let attachment = Attachment::seat(inner, recover)?;
         let number = attachment.slot();
         let claim = attachment.inner.memory.slot(number).map_or(Seen::NEVER, |slot| claim::seen(&slot.claim));
         let clerk = Clerk::new(&area, number, claim);
         let desk = Desk::new(attachment, area, clerk.seat);
         mailbox::get_up(&desk.area, desk.seat);
-        // What dead holders of seats have left may be wanted.
-        desk.receivers().wake_all();
-        desk.senders().wake_all();
+        desk.call_for_the_dead(called.get());
         Ok(Self { desk: Arc::new(desk), clerk, spin, is_slept_for: false, trust: PhantomData })
     }
 

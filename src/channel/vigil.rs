@@ -351,6 +351,7 @@ fn keep(
                     ended.push(owner);
                     if !rounds.ended.contains(&owner) {
                         deaths.news.tell();
+                        wake_other_watchers(place, word);
                     }
                 }
                 continue;
@@ -371,10 +372,7 @@ fn keep(
         if (!armed || link.is_some_and(Link::may_be_over)) && is_dead() {
             deaths.report(owner, others(memory, place).filter_map(|(other, _)| other.claim(memory)));
             rounds.hinted = 0;
-            if let Place::Seat(_) = place {
-                // The kernel has woken one of those who watch it.
-                futex::wake_all(word, Scope::Shared);
-            }
+            wake_other_watchers(place, word);
         } else if !armed {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
             let soon = hint == Hint::Died && rounds.hinted <= IMPATIENT;
@@ -399,6 +397,13 @@ fn keep(
         slice = Some(HINTED);
     }
     bed.sleep(&words, slice);
+}
+
+/// Of those who watch a seat the kernel has woken one, which is due to wake the others.
+fn wake_other_watchers(place: Place, word: &AtomicU32) {
+    if let Place::Seat(_) = place {
+        futex::wake_all(word, Scope::Shared);
+    }
 }
 
 /// The futex word on which the one at `place` sleeps.

@@ -411,6 +411,7 @@ pub(crate) fn recover(area: &Area, number: u8, claim: &AtomicU64, seen: Seen) {
     }
     // Also what it had laid aside itself, and not told of.
     tell_of_asides(area);
+    notice::end_for_the_dead(area, dead, || claim::seen(claim) == seen);
     open_to_all(area, dead);
 }
 

@@ -148,7 +148,7 @@ impl Desk {
         let (mut buried, mut called) = (false, false);
         for (number, slot) in memory.all_slots().filter(|(number, _)| *number != self.seat.number) {
             let recover = |seen| {
-                called |= self.receivers().has(number) && was_called(slot);
+                called |= died_called(self.receivers(), number);
                 mailbox::recover(&self.area, number, &slot.claim, seen);
                 buried = true;
             };
@@ -156,14 +156,19 @@ impl Desk {
         }
         vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
         if buried {
-            self.receivers().wake_all();
-            self.senders().wake_all();
-            // It may have died before it called anybody for what it had sent.
-            if called {
-                self.call_again();
-            } else if let Some(message) = notice::first_for_the_armed(&self.area) {
-                self.call_for(message);
-            }
+            self.call_for_the_dead(called);
+        }
+    }
+
+    /// For what dead holders of seats have left, of whom one was `called` for a message, or none.
+    pub(super) fn call_for_the_dead(&self, called: bool) {
+        self.receivers().wake_all();
+        self.senders().wake_all();
+        // It may have died before it called anybody for what it had sent.
+        if called {
+            self.call_again();
+        } else if let Some(message) = notice::first_for_the_armed(&self.area) {
+            self.call_for(message);
         }
     }
 
@@ -199,6 +204,11 @@ impl Desk {
     pub(super) fn label(&self, cell: u16) -> Label {
         self.area.label(cell)
     }
+}
+
+/// Whether the one at this seat, who is dead, was called for a message and had not come back.
+pub(super) fn died_called(receivers: Dormitory<'_>, number: u8) -> bool {
+    receivers.has(number) && receivers.memory.slot(number).is_some_and(was_called)
 }
 
 /// Whether the one at this seat was called since it last lay down to sleep.
