@@ -95,9 +95,9 @@ impl Clerk {
             if free.phase() == Phase::Free && area.cell(cell).change(free, state) {
                 // ORDERING: Release N1; pairs with Acquire N2 in `Area::is_still`: the state comes before what is written now.
                 fence(Release);
-                self.next = cell.wrapping_add(1);
+                self.next = ((at + 1) & (cells - 1)) as u16;
                 area.prefetch(cell, PREFETCH_AHEAD);
-                if at >= cells {
+                if at + 1 >= cells {
                     self.take_stock(area);
                 }
                 return Some(Held { cell, state });
