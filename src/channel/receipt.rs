@@ -322,7 +322,7 @@ mod tests {
     use crate::channel::builder;
 
     #[test]
-    fn a_receipt_is_waited_for_although_somebody_was_at_what_receipts_have_learned_when_this_process_was_forked() {
+    fn a_receipt_waits_for_no_lock_that_a_fork_has_left_taken() {
         let ring = builder::unnamed().memfd().unwrap();
         let receipt = ring.sender().unwrap().send_acknowledged(b"hi").unwrap();
         let inner = Arc::clone(&receipt.inner);
