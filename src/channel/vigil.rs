@@ -347,7 +347,12 @@ fn keep(
             Claim::Closed(owner) => {
                 // It may have died before it rang.
                 // ORDERING: Acquire; as below.
-                if watch::hint(word.load(Acquire)) == Hint::Died {
+                let value = word.load(Acquire);
+                if watch::hint(value) == Hint::Armed && words.len() < Bed::MOST {
+                    // It may die yet.
+                    words.push((word, value));
+                }
+                if watch::hint(value) == Hint::Died {
                     ended.push(owner);
                     if !rounds.ended.contains(&owner) {
                         deaths.news.tell();
