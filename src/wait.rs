@@ -239,7 +239,8 @@ impl<'m> Bell<'m> {
     /// Goes bare when nobody had to be woken for long enough.
     #[cold]
     fn stay_calm(&self, waker: &mut Waker) {
-        waker.calm += 1;
+        // Where nobody may go bare it is never set back.
+        waker.calm = waker.calm.wrapping_add(1);
         if waker.calm > Waker::CALM && waker.may_go_bare {
             waker.bare = true;
             // ORDERING: Relaxed; the fence below orders it before everything that is published bare.
@@ -512,5 +513,18 @@ impl Sleeper<'_> {
             idle = word.load(Relaxed) == ticket;
             eager |= idle;
         }
+    }
+}
+
+#[cfg(all(test, not(ringpost_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waker_that_never_goes_bare_counts_on_beyond_the_largest_number() {
+        let (attention, granted, bare) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let bell = Bell::over(&attention, &granted, &bare, Scope::Private);
+        let mut waker = Waker { calm: u32::MAX, quiet: 0, ..Waker::new(false) };
+        assert!(!bell.ring(&mut waker, |_| Due::All));
     }
 }

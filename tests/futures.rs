@@ -25,6 +25,7 @@ use static_assertions::assert_impl_all;
 use std::{
     future::Future,
     mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Condvar, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
@@ -64,7 +65,8 @@ fn child_process() {
             line.tell(0);
             line.tell(number_of(&mailbox.recv(Pick::Any).unwrap().to_vec()));
         }
-        ["leak", ring] => leak_while_waiting(&open(ring, &line), &line),
+        ["leak", ring] => leak_while_waiting(&open(ring, &line), &line, false),
+        ["leak-and-leave", ring] => leak_while_waiting(&open(ring, &line), &line, true),
         ["fork", ring] => fork_while_waiting(open(ring, &line).receiver().unwrap(), &line),
         ["no-thread", ring] => {
             let mut receiver = open(ring, &line).receiver().unwrap();

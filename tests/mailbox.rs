@@ -201,3 +201,14 @@ fn the_most_cells_that_were_in_use_are_known_roughly_and_a_full_mailbox_exactly(
     while mailbox.try_recv(Pick::Any).is_ok() {}
     assert_eq!(most(), full);
 }
+
+#[test]
+fn the_cells_of_the_largest_mailbox_are_counted_too() {
+    let ring = ringpost::unnamed().mailbox(1 << 16).longest_message(8).memfd().unwrap();
+    let mut mailbox = ring.mailbox().unwrap();
+    for number in 0..1_u64 << 16 {
+        mailbox.send(1, &number.to_ne_bytes()).unwrap();
+        drop(mailbox.recv(Pick::Any).unwrap());
+    }
+    assert_ne!(ring.statistics().high_water_bytes(), 0);
+}

@@ -10,13 +10,15 @@ use ringpost::{
     },
 };
 use std::{
+    fs::File,
     future::Future,
     io::ErrorKind,
+    os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
     task::{Context, Waker},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const DONE: u64 = 100;
@@ -118,6 +120,10 @@ impl Scene {
         builder(format!("mq.{}", &self.name[1..])).open().unwrap()
     }
 
+    fn path(&self) -> String {
+        format!("/dev/shm/ringpost.mq.{}", &self.name[1..])
+    }
+
     /// Waits until the one at this seat has gone to sleep: as a receiver, or to be told.
     fn sleeps_at(&self, seat: u8) {
         let ring = self.ring();
@@ -205,6 +211,74 @@ fn a_message_is_told_of_when_the_receiver_that_was_called_for_it_is_killed_befor
     scene.send(&[1]);
     scene.expect_nothing();
     receiver.kill();
+    assert_eq!(scene.hear(), TOLD + 1);
+    scene.receive(&[1]);
+}
+
+/// Its time had run out: it sleeps no more, and has not called anybody in its stead yet.
+#[test]
+fn a_message_is_told_of_when_the_receiver_that_was_called_for_it_is_killed_as_it_leaves() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.register(), DONE);
+    scene.sleeps_at(3);
+    let mut receiver = Child::start(&format!("receive {} 1", scene.name));
+    receiver.hear();
+    scene.sleeps_at(4);
+    receiver.stop();
+    scene.send(&[1]);
+    scene.expect_nothing();
+    // The first thing that it does: it takes its bit out of those who sleep for a message, the first word of the data area.
+    let file = File::options().read(true).write(true).open(scene.path()).unwrap();
+    let word = |at| {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, at).unwrap();
+        u64::from_ne_bytes(word)
+    };
+    let data = word(32) & 0xffff_ffff;
+    assert_eq!(word(data), 1 << 3 | 1 << 4);
+    file.write_all_at(&(1_u64 << 3).to_ne_bytes(), data).unwrap();
+    receiver.kill();
+    assert_eq!(scene.hear(), TOLD + 1);
+    scene.receive(&[1]);
+}
+
+/// Whoever frees a cell would look at all cells for it.
+#[test]
+fn who_is_killed_while_it_is_registered_is_not_registered_any_more() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.register(), DONE);
+    let file = File::open(scene.path()).unwrap();
+    // The lowest bits of the word of the third seat, as `docs/LAYOUT.md` has it.
+    let step = || {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, 8704 + 2 * 256 + 64).unwrap();
+        u64::from_ne_bytes(word) & 3
+    };
+    assert_eq!(step(), 2);
+    scene.told.kill();
+    let begun = Instant::now();
+    while step() != 0 {
+        mq_getattr(&scene.queue);
+        assert!(begun.elapsed() < FAR);
+    }
+}
+
+#[test]
+fn a_message_is_told_of_although_somebody_comes_before_the_death_of_who_was_called_is_known() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.register(), DONE);
+    scene.sleeps_at(3);
+    let mut receiver = Child::start(&format!("receive {} 1", scene.name));
+    receiver.hear();
+    scene.sleeps_at(4);
+    receiver.stop();
+    scene.send(&[1]);
+    scene.expect_nothing();
+    // Nobody hears of it but who comes now, and closes the seat of the dead.
+    scene.told.stop();
+    receiver.kill();
+    drop(scene.ring().mailbox().unwrap());
+    scene.told.resume();
     assert_eq!(scene.hear(), TOLD + 1);
     scene.receive(&[1]);
 }

@@ -174,6 +174,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("messages may come while it is looked whether there are any", NOTICE, "if arrivals(area) == before {", "if true {", "notice::nobody_is_told_while_there_always_was_a_message"),
     mutation("who has armed looks for no message", NOTICE, "fence(SeqCst);\n    first(area)", "fence(SeqCst);\n    None", "notice::a_message_that_comes_while_the_last_one_goes_is_told_of_or_the_next_is"),
     mutation("who sends late tells of what has gone", NOTICE, "Step::Armed if is_still(area, message) =>", "Step::Armed =>", "notice::a_late_look_of_a_sender_tells_of_nothing_that_has_gone_before_the_mailbox_was_empty"),
+    mutation("who buries late ends the registration of who has the seat since", NOTICE, "Step::Over || !still_its() ||", "Step::Over ||", "notice::who_takes_the_seat_of_one_that_died_registered_is_told_although_that_one_is_buried_by_two"),
     mutation("recovery does not count what lies aside", MAILBOX, "not told of.\n    tell_of_asides(area);\n", "not told of.\n", "mailbox::the_death_of_a_holder_wakes_who_sleeps_for_what_it_held"),
     mutation("the head passes what lies aside and was not counted", MAILBOX, "found by its entry.\n            tell_of_asides(area);\n", "found by its entry.\n", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::a_message_that_lies_aside_is_picked_by_its_own_kind"),

@@ -261,6 +261,8 @@ impl Drop for Attachment {
         if !self.generation.lasts() {
             return;
         }
+        // The sleep of a future that was leaked may end later: it would end that of who has the place then.
+        self.vigil.deaths.take_back();
         let memory = &self.inner.memory;
         let mut waker = Waker::new(false);
         match self.place {

@@ -68,7 +68,14 @@ impl Sleep {
     }
 
     fn end(&mut self) {
-        self.0 = None;
+        let Some((armed, task)) = self.0.take() else { return };
+        // A forked child drops nothing of its parent's executor.
+        let is_own = armed.is_own();
+        drop(armed);
+        if is_own {
+            // Its waker goes here: whatever that does, it does not do it in the thread that sleeps for all, which still has the task.
+            drop(task.raise());
+        }
     }
 
     /// Looks, and if there is nothing has the task woken as soon as it is worth looking again. `eager_after` is as of a
@@ -104,6 +111,12 @@ impl Sleep {
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
 };
 use desk::{ANY_ROOM, Desk, IS_TOLD, MUCH_ROOM};
 use std::{
+    cell::Cell,
     fmt,
     marker::PhantomData,
     sync::Arc,
@@ -122,17 +123,18 @@ impl<P: Trust> Mailbox<P> {
             return Err(attach::wrong_kind(inner.header.kind, "a mailbox"));
         };
         let area = Area::new(Arc::clone(&inner.memory), shape);
-        let spin = inner.spin();
-        let recover = |number, claim: &_, seen| mailbox::recover(&area, number, claim, seen);
+        let (spin, called) = (inner.spin(), Cell::new(false));
+        let recover = |number, claim: &_, seen| {
+            called.set(called.get() || area.memory().slot(number).is_some_and(desk::was_called));
+            mailbox::recover(&area, number, claim, seen);
+        };
         let attachment = Attachment::seat(inner, recover)?;
         let number = attachment.slot();
         let claim = attachment.inner.memory.slot(number).map_or(Seen::NEVER, |slot| claim::seen(&slot.claim));
         let clerk = Clerk::new(&area, number, claim);
         let desk = Desk::new(attachment, area, clerk.seat);
         mailbox::get_up(&desk.area, desk.seat);
-        // What dead holders of seats have left may be wanted.
-        desk.receivers().wake_all();
-        desk.senders().wake_all();
+        desk.call_for_the_dead(called.get());
         Ok(Self { desk: Arc::new(desk), clerk, spin, is_slept_for: false, trust: PhantomData })
     }
 
@@ -360,6 +362,9 @@ impl<P: Trust> Mailbox<P> {
         if self.is_slept_for {
             // It may have been called for what it does not ask for here, or may not receive.
             pass_on(&self.desk, &mut self.clerk);
+            if taken.is_err() {
+                leave_in_vain(&self.desk, &mut self.clerk, pick);
+            }
         }
         let held = taken?;
         let letter = Letter::new(Arc::clone(&self.desk), held);
@@ -409,7 +414,7 @@ impl<P: Trust> Mailbox<P> {
             pass_on(desk, clerk);
         }
         if slept && !matches!(found, Some(Ok(_))) {
-            desk.leave_in_vain();
+            leave_in_vain(desk, clerk, pick);
         }
         found.unwrap_or(Err(RecvError::TimedOut))
     }
@@ -486,6 +491,15 @@ fn pass_on(desk: &Desk, clerk: &mut Clerk) {
     desk.receivers().wake_each(|pick| pick & IS_TOLD == 0 && is_there(pick));
 }
 
+/// Due from who was, or may have been, called for what `pick` takes, does not sleep any more, and has taken nothing: whatever is there is
+/// another's, or told of. Who has called it late, having seen it asleep, had sent before [`pass_on`] has looked.
+#[cold]
+fn leave_in_vain(desk: &Desk, clerk: &mut Clerk, pick: Pick) {
+    if notice::is_anybody_registered(&desk.area) && clerk.find(&desk.area, pick).is_some() {
+        desk.call_again();
+    }
+}
+
 /// Takes what `pick` takes first.
 #[inline]
 fn take(clerk: &mut Clerk, desk: &Desk, pick: Pick) -> Option<Held> {
@@ -506,7 +520,7 @@ impl<P: Trust> Drop for Mailbox<P> {
         mailbox::open_to_all(&self.desk.area, self.desk.seat);
         if self.is_slept_for {
             // It may have been called for a message that it has not asked for.
-            self.pass_on();
+            self.pass_on(Pick::Any);
         }
     }
 }

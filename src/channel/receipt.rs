@@ -107,11 +107,11 @@ impl Receipt {
         let sleeper =
             Sleeper { call: inner.bell_of_senders().into(), news, counts, eager_after: None, slice };
         let mut looks = Looks::after(LOOK_AFTER / 2);
-        let mut spin = *inner.spin_of_receipts();
+        let mut spin = inner.spin_of_receipts();
         let found = sleeper.until_release(&mut spin, deadline, |look| {
             self.look(if looks.is_due(look) { Look::Idle } else { look })
         });
-        *inner.spin_of_receipts() = spin;
+        inner.keep_spin_of_receipts(spin);
         // Whoever asks again and again, and never waits for long, learns of a death, too.
         found.or_else(|| self.look(Look::Idle)).unwrap_or(Err(NotTaken::TimedOut))
     }
@@ -312,5 +312,23 @@ impl Drop for Callbacks {
 impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callbacks").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::channel::builder;
+
+    #[test]
+    fn a_receipt_waits_for_no_lock_that_a_fork_has_left_taken() {
+        let ring = builder::unnamed().memfd().unwrap();
+        let receipt = ring.sender().unwrap().send_acknowledged(b"hi").unwrap();
+        let inner = Arc::clone(&receipt.inner);
+        // As it is in the child for ever.
+        let _held = inner.spin_of_receipts.lock().unwrap();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(receipt.wait_timeout(Duration::ZERO)));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(Err(NotTaken::TimedOut)));
     }
 }

@@ -24,7 +24,7 @@ use std::{
     marker::PhantomData,
     os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Where a ring's memory comes from.
@@ -77,8 +77,16 @@ impl Inner {
         self.header.item.map(|item| item.size as usize)
     }
 
-    pub(super) fn spin_of_receipts(&self) -> MutexGuard<'_, Spin> {
-        self.spin_of_receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What receipts have learned of polling; nothing, where another thread is at it: in a forked child for ever.
+    pub(super) fn spin_of_receipts(&self) -> Spin {
+        self.spin_of_receipts.try_lock().map_or_else(|_| self.spin(), |spin| *spin)
+    }
+
+    /// What one more has learned, unless another thread is at it.
+    pub(super) fn keep_spin_of_receipts(&self, spin: Spin) {
+        if let Ok(mut kept) = self.spin_of_receipts.try_lock() {
+            *kept = spin;
+        }
     }
 
     pub(super) fn spin(&self) -> Spin {

@@ -352,10 +352,16 @@ fn keep(
             Claim::Closed(owner) => {
                 // It may have died before it rang.
                 // ORDERING: Acquire; as below.
-                if watch::hint(word.load(Acquire)) == Hint::Died {
+                let value = word.load(Acquire);
+                if watch::hint(value) == Hint::Armed && words.len() < Bed::MOST {
+                    // It may die yet.
+                    words.push((word, value));
+                }
+                if watch::hint(value) == Hint::Died {
                     ended.push(owner);
                     if !rounds.ended.contains(&owner) {
                         deaths.news.tell();
+                        wake_other_watchers(place, word);
                     }
                 }
                 continue;
@@ -376,10 +382,7 @@ fn keep(
         if (!armed || link.is_some_and(Link::may_be_over)) && is_dead() {
             deaths.report(owner, others(memory, place).filter_map(|(other, _)| other.claim(memory)));
             rounds.hinted = 0;
-            if let Place::Seat(_) = place {
-                // The kernel has woken one of those who watch it.
-                futex::wake_all(word, Scope::Shared);
-            }
+            wake_other_watchers(place, word);
         } else if !armed {
             rounds.hinted = rounds.hinted.saturating_add(u32::from(hint == Hint::Died));
             let soon = hint == Hint::Died && rounds.hinted <= IMPATIENT;
@@ -404,6 +407,13 @@ fn keep(
         slice = Some(HINTED);
     }
     bed.sleep(&words, slice);
+}
+
+/// Of those who watch a seat the kernel has woken one, which is due to wake the others.
+fn wake_other_watchers(place: Place, word: &AtomicU32) {
+    if let Place::Seat(_) = place {
+        futex::wake_all(word, Scope::Shared);
+    }
 }
 
 /// The futex word on which the one at `place` sleeps.

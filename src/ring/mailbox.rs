@@ -95,9 +95,9 @@ impl Clerk {
             if free.phase() == Phase::Free && area.cell(cell).change(free, state) {
                 // ORDERING: Release N1; pairs with Acquire N2 in `Area::is_still`: the state comes before what is written now.
                 fence(Release);
-                self.next = cell.wrapping_add(1);
+                self.next = ((at + 1) & (cells - 1)) as u16;
                 area.prefetch(cell, PREFETCH_AHEAD);
-                if at >= cells {
+                if at + 1 >= cells {
                     self.take_stock(area);
                 }
                 return Some(Held { cell, state });
@@ -411,6 +411,7 @@ pub(crate) fn recover(area: &Area, number: u8, claim: &AtomicU64, seen: Seen) {
     }
     // Also what it had laid aside itself, and not told of.
     tell_of_asides(area);
+    notice::end_for_the_dead(area, dead, || claim::seen(claim) == seen);
     open_to_all(area, dead);
 }
 

@@ -232,10 +232,17 @@ pub(crate) struct Armed {
     generation: Generation,
 }
 
+impl Armed {
+    /// Whether this process has the thread, and not the one from which it was forked.
+    pub(crate) fn is_own(&self) -> bool {
+        self.generation.lasts()
+    }
+}
+
 impl Drop for Armed {
     fn drop(&mut self) {
         // A forked child has neither the thread nor a descriptor of its own.
-        if !self.generation.lasts() {
+        if !self.is_own() {
             return;
         }
         if self.porter.let_go(&self.watch) {

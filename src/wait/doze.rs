@@ -80,12 +80,6 @@ impl Dormitory<'_> {
         }
     }
 
-    /// Whether the holder of a seat sleeps, or has not risen yet; or has died so.
-    pub(crate) fn has(&self, number: u8) -> bool {
-        // ORDERING: Relaxed; of one that is dead by proof.
-        self.mask.load(Relaxed) >> (number & 0x3f) & 1 != 0
-    }
-
     /// The slot of a seat whose holder sleeps. The bit of a holder who died stays until another takes the seat, which wakes all
     /// then; and so does whoever closes the seat for the dead.
     fn asleep_at(&self, mask: u64, number: u8) -> Option<&Slot> {

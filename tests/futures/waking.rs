@@ -95,6 +95,41 @@ fn a_waker_that_drops_another_future_or_panics_holds_up_nobody() {
     assert_eq!(block_on(receiving).unwrap().to_vec(), b"still there");
 }
 
+/// A waker that fails when it goes.
+struct Brittle;
+
+impl Wake for Brittle {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        panic!("a waker that panics when it is dropped");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_does_so_where_its_future_is_dropped_and_holds_up_nobody() {
+    let (ring, other) = (ringpost::unnamed().memfd().unwrap(), ringpost::unnamed().memfd().unwrap());
+    let (_sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let (mut sender, mut beside) = (other.sender().unwrap(), other.receiver().unwrap());
+    let mut receiving = receiver.received();
+    assert_waits(Pin::new(&mut receiving), &Waker::from(Arc::new(Brittle)));
+    let mut is_called = || {
+        let (alarm, waker) = Alarm::new();
+        let mut receiving = beside.received();
+        assert_waits(Pin::new(&mut receiving), &waker);
+        sender.send(b"hi").unwrap();
+        alarm.wait(0);
+        drop(block_on(receiving).unwrap());
+    };
+    // By then the thread that sleeps for futures sleeps for the first one, too.
+    is_called();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(receiving)));
+    is_called();
+    assert!(dropped.is_err());
+}
+
 /// A waker that holds up who calls it, until the door is opened.
 struct Doorkeeper {
     arrives: mpsc::Sender<()>,
@@ -110,8 +145,17 @@ impl Wake for Doorkeeper {
 
 #[test]
 fn a_future_that_was_leaked_while_it_waited_takes_no_wake_from_its_handle() {
+    is_called_although_a_future_was_leaked("leak");
+}
+
+#[test]
+fn a_future_that_was_leaked_while_it_waited_takes_no_wake_from_who_has_its_handles_seat_now() {
+    is_called_although_a_future_was_leaked("leak-and-leave");
+}
+
+fn is_called_although_a_future_was_leaked(role: &str) {
     let ring = Shared::new(Way::Inherit, |builder| builder.mailbox(4));
-    let child = started(&ring, "leak");
+    let child = started(&ring, role);
     let mut mailbox = ring.ring.mailbox().unwrap();
     for number in [1, 2] {
         assert_eq!(child.hear_before_the_end(), Some(0));
@@ -123,7 +167,9 @@ fn a_future_that_was_leaked_while_it_waited_takes_no_wake_from_its_handle() {
 
 /// Sleeps for a second message while the sleep of a future that was leaked ends by the first one, which comes late: the thread that
 /// sleeps for futures is held up meanwhile.
-pub fn leak_while_waiting(ring: &Ring, line: &Line) {
+///
+/// `leaves`: the handle is dropped after the leak, and another one takes its seat.
+pub fn leak_while_waiting(ring: &Ring, line: &Line, leaves: bool) {
     let mut mailbox = ring.mailbox().unwrap();
     line.tell(0);
     let (first, last) = (ringpost::unnamed().memfd().unwrap(), ringpost::unnamed().memfd().unwrap());
@@ -138,6 +184,10 @@ pub fn leak_while_waiting(ring: &Ring, line: &Line) {
     let mut leaked = Box::pin(mailbox.received());
     assert_waits(leaked.as_mut(), Waker::noop());
     mem::forget(leaked);
+    if leaves {
+        drop(mailbox);
+        mailbox = ring.mailbox().unwrap();
+    }
     let (alarm, waker) = Alarm::new();
     let mut behind = behind.received();
     assert_waits(Pin::new(&mut behind), &waker);

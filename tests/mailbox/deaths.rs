@@ -170,6 +170,51 @@ fn who_only_looks_learns_that_a_killed_receiver_holds_its_message_no_more() {
     }
 }
 
+/// As when somebody comes, puts in order what the dead one has left, and is killed before it has called anybody: of those who watch
+/// for the death the kernel wakes one, who wants something else.
+#[test]
+fn whoever_wants_what_a_dead_one_held_is_called_although_its_seat_was_closed_before_anybody_knew() {
+    for _ in 0..if common::long() { 30 } else { 3 } {
+        let shared = office(8, |builder| builder);
+        let mut sender = shared.ring.mailbox().unwrap();
+        sender.send(2, &letter(2, 7)).unwrap();
+        let mut holder = child_at(&shared, "hold", "1");
+        assert_eq!(holder.hear(), 1);
+        drop(sender);
+        let sleepers: Vec<Child> =
+            [1, 1, 1, 1, 2].iter().map(|kind| child_at(&shared, "receive-kind", &kind.to_string())).collect();
+        sleepers.iter().for_each(|sleeper| assert_eq!(sleeper.hear(), 0));
+        while shared.ring.statistics().readers.iter().filter(|reader| reader.sleeps > 0).count() < 5 {
+            thread::yield_now();
+        }
+        give_back_for(&shared, holder.id());
+        holder.kill();
+        assert_eq!(sleepers[4].hear_before_the_end(), Some(7));
+    }
+}
+
+/// Lays what a process holds aside, and closes its seat, word by word as `docs/LAYOUT.md` has them.
+fn give_back_for(shared: &Shared, process: u32) {
+    let file = File::options().read(true).write(true).open(shared.ring.path().unwrap()).unwrap();
+    let read = |at| {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, at).unwrap();
+        u64::from_ne_bytes(word)
+    };
+    let write = |at, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    let data = read(32) & 0xffff_ffff;
+    // One level, eight cells of 320 bytes.
+    let cells = (0..8).map(|cell| data + 128 + 256 + 16 * 8 + 320 * cell);
+    let taken: Vec<u64> = cells.filter(|&cell| read(cell) & 3 == 3).collect();
+    assert_eq!(taken.len(), 1);
+    write(taken[0], (read(taken[0]) & !3 | 2 | 4) + (1 << 15));
+    write(data + 16, read(data + 16) + (1 << 32));
+    let mut seats = (0..63).map(|seat| 8704 + 256 * seat);
+    let seat = seats.find(|&seat| read(seat) & 3 == 1 && read(seat) >> 8 & 0x3f_ffff == process.into());
+    let seat = seat.unwrap();
+    write(seat, read(seat) + 1);
+}
+
 #[test]
 fn a_receiver_that_sleeps_gets_what_a_killed_one_held() {
     let shared = office(8, |builder| builder);

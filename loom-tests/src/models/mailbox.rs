@@ -53,8 +53,16 @@ impl Office {
 
     /// What whoever learns of the death does.
     pub(super) fn bury(&self, number: u8) {
+        self.bury_as(number, self.seen(number));
+    }
+
+    pub(super) fn seen(&self, number: u8) -> claim::Seen {
+        claim::seen(&self.memory.slot(number).unwrap().claim)
+    }
+
+    /// The same, of whose death there was proof when its claim was `seen`.
+    pub(super) fn bury_as(&self, number: u8, seen: claim::Seen) {
         let claim = &self.memory.slot(number).unwrap().claim;
-        let seen = claim::seen(claim);
         if let claim::Claim::Attached(_) = seen.claim() {
             mailbox::recover(&self.area, number, claim, seen);
             claim::bury(claim, seen);

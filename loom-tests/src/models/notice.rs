@@ -8,7 +8,7 @@ use crate::{
     explore::{explore, explore_every_kill},
     mortal::killed_at,
     ring::mailbox::{
-        Pick,
+        self, Pick,
         notice::{self, There},
     },
 };
@@ -210,5 +210,26 @@ fn a_receiver_that_is_killed_at_every_access_keeps_nobody_from_being_told_of_the
         other.look_whether_empty();
         other.end(&told, &[]);
         killed
+    });
+}
+
+/// Whoever buries the dead one late takes nothing from who has its seat since.
+#[test]
+fn who_takes_the_seat_of_one_that_died_registered_is_told_although_that_one_is_buried_by_two() {
+    explore(|| {
+        let [dead, mut one, _] = parties();
+        dead.register();
+        let office = dead.office.clone();
+        let other = office.clone();
+        let seen = office.seen(1);
+        let burying = thread::spawn(move || other.bury_as(1, seen));
+        office.bury_as(1, seen);
+        assert!(dead.is_told(), "its registration is over");
+        let told = office.party(1);
+        mailbox::get_up(&office.area, told.clerk.seat);
+        told.register();
+        burying.join().unwrap();
+        assert!(!told.is_told());
+        one.end(&told, &[]);
     });
 }

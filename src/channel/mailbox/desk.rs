@@ -108,16 +108,9 @@ impl Desk {
         }
     }
 
-    /// This one does not sleep as a receiver any more, and has taken nothing. If it was called, the message is another's, or told of.
-    pub(super) fn leave_in_vain(&self) {
-        if self.slot().is_some_and(was_called) {
-            self.call_again();
-        }
-    }
-
     /// Who was called for a message has not taken it.
     #[cold]
-    fn call_again(&self) {
+    pub(super) fn call_again(&self) {
         if notice::is_anybody_registered(&self.area)
             && let Some(message) = notice::call_again(&self.area)
         {
@@ -148,7 +141,7 @@ impl Desk {
         let (mut buried, mut called) = (false, false);
         for (number, slot) in memory.all_slots().filter(|(number, _)| *number != self.seat.number) {
             let recover = |seen| {
-                called |= self.receivers().has(number) && was_called(slot);
+                called |= was_called(slot);
                 mailbox::recover(&self.area, number, &slot.claim, seen);
                 buried = true;
             };
@@ -156,14 +149,19 @@ impl Desk {
         }
         vigil.bury(memory.all_slots().map(|(_, slot)| &slot.claim));
         if buried {
-            self.receivers().wake_all();
-            self.senders().wake_all();
-            // It may have died before it called anybody for what it had sent.
-            if called {
-                self.call_again();
-            } else if let Some(message) = notice::first_for_the_armed(&self.area) {
-                self.call_for(message);
-            }
+            self.call_for_the_dead(called);
+        }
+    }
+
+    /// For what dead holders of seats have left, of whom one was `called` for a message, or none.
+    pub(super) fn call_for_the_dead(&self, called: bool) {
+        self.receivers().wake_all();
+        self.senders().wake_all();
+        // It may have died before it called anybody for what it had sent.
+        if called {
+            self.call_again();
+        } else if let Some(message) = notice::first_for_the_armed(&self.area) {
+            self.call_for(message);
         }
     }
 
@@ -200,9 +198,9 @@ impl Desk {
     }
 }
 
-/// Whether the one at this seat was called since it last lay down to sleep.
-fn was_called(slot: &Slot) -> bool {
-    // ORDERING: Relaxed; written by this one, or by one that is dead by proof, and by who has called it, which nobody waits for.
+/// Whether the one at this seat, who is dead, was called since it last lay down to sleep: it may have left since, in vain.
+pub(super) fn was_called(slot: &Slot) -> bool {
+    // ORDERING: Relaxed; written by one that is dead by proof, and by who has called it, which nobody waits for.
     let bed = slot.bed.load(Relaxed);
     bed != 0 && bed & 1 == 0
 }

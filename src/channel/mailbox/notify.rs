@@ -98,3 +98,39 @@ impl fmt::Debug for Notification {
         f.debug_struct("Notification").field("waits", &self.waits()).finish()
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::{
+            builder,
+            mailbox::{leave_in_vain, pass_on},
+        },
+        ring::mailbox::{Label, Pick, notice::There},
+        wait,
+    };
+
+    /// The sender is held up between its look at who sleeps and its call; that one's time runs out meanwhile.
+    #[test]
+    fn a_message_is_told_of_although_one_is_called_for_it_late_who_has_left() {
+        let ring = builder::unnamed().mailbox(4).memfd().unwrap();
+        let [mut sender, mut receiver, told] = [(); 3].map(|()| ring.mailbox().unwrap());
+        notice::register(&told.desk.area, told.desk.seat);
+        told.desk.look_whether_empty();
+        let desk = Arc::clone(&receiver.desk);
+        let slot = desk.slot().unwrap();
+        let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, (0, 0));
+        assert!(wait::arm(&sleeper, |_| false).is_some());
+        let area = &sender.desk.area;
+        let held = sender.clerk.fill(area).unwrap();
+        let state = sender.clerk.send(area, held, Label { length: 0, kind: 0, level: 0 }).unwrap();
+
+        sleeper.is_back();
+        pass_on(&desk, &mut receiver.clerk);
+        leave_in_vain(&desk, &mut receiver.clerk, Pick::Any);
+
+        sender.desk.tell_of(There { cell: held.cell, state }, true);
+        assert!(notice::is_over(&told.desk.area, told.desk.seat));
+    }
+}

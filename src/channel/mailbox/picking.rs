@@ -46,11 +46,11 @@ impl<P: Trust> Mailbox<P> {
         self.clerk.find(area, pick).is_some() || mailbox::is_closed(area) || !self.desk.is_ours()
     }
 
-    /// Calls others for what this handle may have been called for and has not taken.
-    pub(in crate::channel) fn pass_on(&mut self) {
-        if self.desk.is_ours() {
+    /// Calls others for what this handle, which somebody has slept for, may have been called for and has not taken.
+    pub(in crate::channel) fn pass_on(&mut self, pick: Pick) {
+        if self.is_slept_for && self.desk.is_ours() {
             super::pass_on(&self.desk, &mut self.clerk);
-            self.desk.leave_in_vain();
+            super::leave_in_vain(&self.desk, &mut self.clerk, pick);
         }
     }
 

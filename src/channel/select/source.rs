@@ -135,7 +135,7 @@ impl<P: Trust> Wait for Mailbox<P> {
     }
 
     fn leave(&mut self) {
-        self.pass_on();
+        self.pass_on(Pick::Any);
     }
 }
 
@@ -165,7 +165,7 @@ impl<P: Trust> Wait for Picking<P> {
     }
 
     fn leave(&mut self) {
-        self.mailbox.pass_on();
+        self.mailbox.pass_on(self.pick);
     }
 }
 

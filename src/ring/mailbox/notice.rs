@@ -107,6 +107,19 @@ pub(crate) fn end(area: &Area, seat: Seat) -> bool {
     ended == Some(true)
 }
 
+/// Takes back the registration of a seat whose holder is dead, as long as it is `still_its`. The bit is left to who takes the seat: taken
+/// late, it would be that one's.
+pub(super) fn end_for_the_dead(area: &Area, seat: Seat, still_its: impl Fn() -> bool) {
+    let Some(word) = word(area, seat.number) else { return };
+    for _ in 0..ROUNDS {
+        let now = read(word);
+        // Whoever takes the seat does so before it changes the word.
+        if now.step() == Step::Over || !still_its() || change(word, now, Step::Over) {
+            break;
+        }
+    }
+}
+
 /// Whether the registration of the seat has happened, or was taken back.
 pub(crate) fn is_over(area: &Area, seat: Seat) -> bool {
     word(area, seat.number).is_none_or(|word| read(word).step() == Step::Over)
