@@ -410,6 +410,8 @@ mod tests {
     use super::*;
     use rustix::net::socketpair;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     fn pair() -> (Connection, OwnedFd) {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
@@ -428,6 +430,8 @@ mod tests {
         let refused = connection.watch(&unseen, Err(Errno::NOPROTOOPT));
         assert!(matches!(refused, Err(LinkError::Unwatchable { .. })));
         drop(theirs);
+        // A child that another test is just starting has a copy of the other end until its `exec`.
+        assert!(ready(connection.0.as_fd(), PollFlags::empty(), Some(Deadline::after(PATIENCE))).unwrap());
         let gone = connection.watch(&own, Err(Errno::NOPROTOOPT));
         assert!(matches!(gone, Err(LinkError::HungUp { .. })), "its id could be another process's by now");
     }
