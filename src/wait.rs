@@ -160,8 +160,9 @@ impl<'m> Bell<'m> {
     /// comparisons, and the rest is called only where there is something to do.
     #[inline(always)]
     pub(crate) fn may_be_left(&self, waker: &Waker) -> bool {
+        // ORDERING: F2 of a bare waker, compiler fence; pairs with the `membarrier` of F1 in `Call::announce`.
         barrier::light();
-        // ORDERING: Relaxed; for a bare waker, the sleeper's `membarrier` orders it after the publication.
+        // ORDERING: Relaxed; ordered after the publication by F2.
         waker.bare && self.attention.load(Relaxed) == waker.quiet
     }
 
@@ -175,7 +176,7 @@ impl<'m> Bell<'m> {
             // ORDERING: F2, SeqCst fence; pairs with F1 in `Call::announce`.
             fence(SeqCst);
         }
-        // ORDERING: Relaxed; ordered after the publication by F2, or as in `may_be_left`.
+        // ORDERING: Relaxed; ordered after the publication by F2.
         let attention = self.attention.load(Relaxed);
         if attention != waker.quiet {
             return self.ring_for(attention, waker, due);
