@@ -143,7 +143,6 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("only who has slept longest is woken", WAIT, "due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention)", "due == Due::One", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("whoever asked eagerly is overlooked behind a later announcement", WAIT, "self.attention.load(Relaxed) != attention", "self.attention.load(Relaxed) & EAGER != 0", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_has_announced_after_it"),
     mutation("nobody becomes eager", WAIT, "if eager { EAGER } else { 0 };", "0;", "sleep::after_a_while_one_release_wakes_a_sender"),
-    mutation("a lone sender hides its tail", SPSC, "self.memory.senders().tail.store(self.tail.with_low_byte(SLOT), Release);", "", "sleep::a_release_wakes_the_sender"),
     mutation("no look at the room after the head was read", MPSC, "if used + units > capacity {", "if false {", "many::room_that_the_receiver_gives_back_is_given_to_one"),
     mutation("the intent comes after the reservation", MPSC, "mine.intent_tail.store(seen, Release);", "", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("the first tag of a batch comes first", RESERVE, "if at != self.start {\n            memory.set_state", "{\n            memory.set_state", "single::a_batch_is_seen_whole_or_not_at_all"),
