@@ -133,6 +133,19 @@ impl Scene {
         }
     }
 
+    /// Message 1 calls a receiver, in the fourth seat, that was stopped in its sleep.
+    #[track_caller]
+    fn call_one_who_stands_still(&mut self) -> Child {
+        self.sleeps_at(3);
+        let receiver = Child::start(&format!("receive {} 1", self.name));
+        receiver.hear();
+        self.sleeps_at(4);
+        receiver.stop();
+        self.send(&[1]);
+        self.expect_nothing();
+        receiver
+    }
+
     /// It stays registered, however long nobody does anything.
     #[track_caller]
     fn expect_nothing(&self) {
@@ -203,13 +216,7 @@ fn a_message_that_is_held_in_place_is_still_there_and_again_when_its_holder_dies
 fn a_message_is_told_of_when_the_receiver_that_was_called_for_it_is_killed_before_it_is_awake() {
     let mut scene = Scene::new();
     assert_eq!(scene.register(), DONE);
-    scene.sleeps_at(3);
-    let mut receiver = Child::start(&format!("receive {} 1", scene.name));
-    receiver.hear();
-    scene.sleeps_at(4);
-    receiver.stop();
-    scene.send(&[1]);
-    scene.expect_nothing();
+    let mut receiver = scene.call_one_who_stands_still();
     receiver.kill();
     assert_eq!(scene.hear(), TOLD + 1);
     scene.receive(&[1]);
@@ -220,13 +227,7 @@ fn a_message_is_told_of_when_the_receiver_that_was_called_for_it_is_killed_befor
 fn a_message_is_told_of_when_the_receiver_that_was_called_for_it_is_killed_as_it_leaves() {
     let mut scene = Scene::new();
     assert_eq!(scene.register(), DONE);
-    scene.sleeps_at(3);
-    let mut receiver = Child::start(&format!("receive {} 1", scene.name));
-    receiver.hear();
-    scene.sleeps_at(4);
-    receiver.stop();
-    scene.send(&[1]);
-    scene.expect_nothing();
+    let mut receiver = scene.call_one_who_stands_still();
     // The first thing that it does: it takes its bit out of those who sleep for a message, the first word of the data area.
     let file = File::options().read(true).write(true).open(scene.path()).unwrap();
     let word = |at| {
@@ -267,13 +268,7 @@ fn who_is_killed_while_it_is_registered_is_not_registered_any_more() {
 fn a_message_is_told_of_although_somebody_comes_before_the_death_of_who_was_called_is_known() {
     let mut scene = Scene::new();
     assert_eq!(scene.register(), DONE);
-    scene.sleeps_at(3);
-    let mut receiver = Child::start(&format!("receive {} 1", scene.name));
-    receiver.hear();
-    scene.sleeps_at(4);
-    receiver.stop();
-    scene.send(&[1]);
-    scene.expect_nothing();
+    let mut receiver = scene.call_one_who_stands_still();
     // Nobody hears of it but who comes now, and closes the seat of the dead.
     scene.told.stop();
     receiver.kill();

@@ -9,6 +9,7 @@ use common::{
 use ringpost::{Builder, Pick, RecvError, SendError};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    any::Any,
     cell::Cell,
     thread,
     time::{Duration, Instant},
@@ -57,37 +58,28 @@ fn without_allocating<T>(call: impl FnOnce() -> T) -> T {
 fn child_process() {
     common::play_role(|words, line| {
         let ring = open(words[1], &line);
-        match words[0] {
+        let _kept: Box<dyn Any> = match words[0] {
             "send" => {
                 let mut sender = ring.multi_sender().unwrap();
                 sender.send(b"one").unwrap();
-                line.tell(0);
-                line.hear();
+                Box::new(sender)
             }
-            "receive" => {
-                let _receiver = ring.receiver().unwrap();
-                line.tell(0);
-                line.hear();
-            }
-            "subscribe" => {
-                let _subscriber = ring.subscriber().unwrap();
-                line.tell(0);
-                line.hear();
-            }
+            "receive" => Box::new(ring.receiver().unwrap()),
+            "subscribe" => Box::new(ring.subscriber().unwrap()),
             "publish" => {
                 let mut publisher = ring.publisher().unwrap();
                 publisher.send(b"one").unwrap();
-                line.tell(0);
-                line.hear();
+                Box::new(publisher)
             }
             "work" => {
                 let mut mailbox = ring.mailbox().unwrap();
-                let _held = mailbox.recv(Pick::Any).unwrap();
-                line.tell(0);
-                line.hear();
+                let letter = mailbox.recv(Pick::Any).unwrap();
+                Box::new((letter, mailbox))
             }
             other => panic!("no such role: {other}"),
-        }
+        };
+        line.tell(0);
+        line.hear();
     });
 }
 

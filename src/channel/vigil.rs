@@ -274,8 +274,8 @@ impl Vigil {
 
     /// Forgets the dead whose places others have taken.
     pub(crate) fn bury<'m>(&self, places: impl Iterator<Item = &'m AtomicU64> + Clone) {
+        // Nobody takes the place of a link's dead.
         if self.peer.is_some() || !self.deaths.any() {
-            // Nobody takes the place of a link's dead.
             return;
         }
         let mut proven = self.deaths.lock();
