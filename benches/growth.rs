@@ -1,5 +1,5 @@
 //! How the cost of a message grows in a ring for many senders: with the senders that send (each in a process of its own),
-//! with those that are attached and don't, and with the number of messages. Rounds are interleaved.
+//! with those that are attached and don't (rounds are interleaved), and with the number of messages.
 //!
 //! `cargo bench --package ringpost --bench growth`
 
@@ -17,6 +17,11 @@ const RING: &str = "RINGPOST_GROWTH";
 /// So many that what the processes do first, such as touching each page of the ring, is little of it.
 const MESSAGES: u64 = 20_000_000;
 const ROUNDS: usize = 7;
+/// The longest stream, and how many there are of it.
+const LONGEST: u64 = 1_000_000_000;
+const STREAMS: usize = 3;
+/// The shortest stretch of a stream that is timed.
+const STRETCH: u64 = 1000;
 /// Slots of each ring.
 const SLOTS: u8 = 64;
 const SIZE: usize = 64;
@@ -57,8 +62,8 @@ struct Point {
     messages: u64,
 }
 
-/// Messages a second, by the receiver's clock from the first message to the last.
-fn measure(Point { senders, attached, messages }: Point) -> f64 {
+/// The receiver's clock at the first message, and then at each that ends a stretch.
+fn measure(Point { senders, attached, messages }: Point) -> Vec<Instant> {
     let ring = trusted(ringpost::unnamed().many_senders(SLOTS).memfd().unwrap());
     let mut receiver = ring.receiver().unwrap();
     let _idle: Vec<_> = (senders..attached).map(|_| ring.multi_sender().unwrap()).collect();
@@ -68,17 +73,37 @@ fn measure(Point { senders, attached, messages }: Point) -> f64 {
     }
     children.iter_mut().for_each(|child| drop(child.stdin.take()));
     let mut next = [0u64; 256];
-    let mut started = None;
-    for _ in 0..messages / senders * senders {
+    let mut clock = Vec::with_capacity((messages / STRETCH) as usize + 1);
+    for received in 0..messages / senders * senders {
         let message = receiver.recv().unwrap();
-        started.get_or_insert_with(Instant::now);
         let expected = &mut next[usize::from(message.slot())];
         assert_eq!(u64::from_ne_bytes(message[..8].try_into().unwrap()), *expected);
         *expected += 1;
+        drop(message);
+        if received % STRETCH == 0 {
+            clock.push(Instant::now());
+        }
     }
-    let took = started.unwrap().elapsed();
     children.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
-    messages as f64 / took.as_secs_f64()
+    clock
+}
+
+/// Messages a second between two readings of the clock, so many stretches apart.
+fn rate(stretches: usize, from: Instant, to: Instant) -> f64 {
+    stretches as f64 * STRETCH as f64 / (to - from).as_secs_f64()
+}
+
+fn print_title(title: &str) {
+    println!("\n{title:>12}   messages/s (median, least..most)   ratio to the first");
+}
+
+/// Prints a line, and gives the median.
+fn print_line(value: u64, mut rates: Vec<f64>, first: Option<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    let (least, median, most) = (rates[0] / 1e6, rates[rates.len() / 2], rates[rates.len() - 1] / 1e6);
+    let ratio = median / first.unwrap_or(median);
+    println!("{value:>12}   {:>6.2} M   {least:>6.2}..{most:.2} M   {ratio:>5.2}", median / 1e6);
+    median
 }
 
 /// Prints the rates at all points, and their ratio to the first one.
@@ -86,21 +111,32 @@ fn curve(title: &str, points: &[(u64, Point)]) {
     let mut results: Vec<_> = points.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
         for ((_, point), results) in points.iter().zip(&mut results) {
-            results.push(measure(*point));
+            let clock = measure(*point);
+            results.push(rate(clock.len() - 1, clock[0], clock[clock.len() - 1]));
         }
     }
-    println!("\n{title:>12}   messages/s (median, min..max of {ROUNDS})   ratio to the first");
+    print_title(title);
     let mut first = None;
-    for ((value, _), mut rates) in points.iter().zip(results) {
-        rates.sort_by(f64::total_cmp);
-        let median = rates[rates.len() / 2];
-        let first = *first.get_or_insert(median);
-        let (least, most) = (rates[0] / 1e6, rates[rates.len() - 1] / 1e6);
-        println!(
-            "{value:>12}   {:>6.2} M   {least:>6.2}..{most:.2} M   {:>5.2}",
-            median / 1e6,
-            median / first
-        );
+    for ((value, _), rates) in points.iter().zip(results) {
+        let median = print_line(*value, rates, first);
+        first.get_or_insert(median);
+    }
+}
+
+/// Prints the rates over stretches of so many messages, taken from the longest streams.
+fn stretches(lengths: impl Iterator<Item = u64>) {
+    let one = Point { senders: 1, attached: 1, messages: LONGEST + 1 };
+    let streams: Vec<_> = (0..STREAMS).map(|_| measure(one)).collect();
+    print_title("messages");
+    let mut first = None;
+    for messages in lengths {
+        let stretches = (messages / STRETCH) as usize;
+        let ends = streams.iter().flat_map(|clock| {
+            clock.iter().step_by(stretches).zip(clock[stretches..].iter().step_by(stretches))
+        });
+        let median =
+            print_line(messages, ends.map(|(from, to)| rate(stretches, *from, *to)).collect(), first);
+        first.get_or_insert(median);
     }
 }
 
@@ -115,7 +151,5 @@ fn main() {
     let one = Point { senders: 1, attached: 1, messages: MESSAGES };
     curve("senders", &[1, 2, 4, 8].map(|senders| (senders, Point { senders, attached: senders, ..one })));
     curve("attached", &[1, 4, 16, 64].map(|attached| (attached, Point { attached, ..one })));
-    // Fewer would show how a ring is filled that the receiver has not begun to read.
-    let messages = [1_000_000, 10_000_000, 50_000_000];
-    curve("messages", &messages.map(|messages| (messages, Point { messages, ..one })));
+    stretches((3..=9).map(|exponent| 10u64.pow(exponent)));
 }
