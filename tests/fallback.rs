@@ -76,8 +76,11 @@ fn act(words: &[&str], line: Line) {
             loop {
                 match publisher.try_send(&[0; 1000]) {
                     Ok(()) if refused => break,
-                    Ok(()) => {}
-                    Err(SendError::Full) => refused = true,
+                    Err(SendError::Full) if !refused => {
+                        refused = true;
+                        line.tell(0);
+                    }
+                    Ok(()) | Err(SendError::Full) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -158,9 +161,7 @@ fn who_only_tries_to_publish_passes_over_a_dead_reader() {
         let ring = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16).broadcast(2));
         let mut dying = started(&ring, ("subscribe", None));
         let trying = started(&ring, ("publish", refused));
-        while ring.ring.statistics().senders.iter().all(|sender| sender.refused == 0) {
-            thread::yield_now();
-        }
+        trying.hear();
         dying.kill();
         assert_eq!(trying.hear_before_the_end(), Some(1));
         trying.finish();
