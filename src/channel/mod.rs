@@ -5,6 +5,7 @@ mod batch;
 mod builder;
 mod checksum;
 mod copy;
+mod crowd;
 mod duplex;
 mod elastic;
 mod futures;

@@ -4,6 +4,7 @@ use super::{
     attach::Attachment,
     batch::{self, Batch},
     checksum,
+    crowd::Crowd,
     receiver::Patience,
     reservation::{self, Reservation},
     ring::Inner,
@@ -37,7 +38,7 @@ use std::{
 
 pub(super) mod sealed {
     use super::{
-        Arc, Attachment, Bell, Counts, Inner, Memory, OpenError, Position, Produce, Relaxed, Scope,
+        Arc, Attachment, Bell, Counts, Inner, Memory, OpenError, Position, Produce, Relaxed, Reserved, Scope,
         SendError, UNIT, Vigil, claim, has_closed,
     };
 
@@ -71,6 +72,12 @@ pub(super) mod sealed {
         fn is_disconnected(memory: &Memory, scope: Scope, before: claim::Seen) -> bool {
             let bell = Self::bell_of_takers(memory, scope);
             bell.attention() & super::CLOSED != 0 && has_closed(&memory.receiver().claim, before)
+        }
+
+        /// Whether another sender has reserved since this one did so before.
+        #[inline(always)]
+        fn met_another(_reserved: &Reserved) -> bool {
+            false
         }
 
         /// What the producer does on the news of a death; the error when nobody is left to send to.
@@ -128,6 +135,11 @@ impl sealed::Sealed for Many {
     fn go_on(attachment: &Attachment) -> Self::Producer {
         mpsc::Producer::attach(Arc::clone(&attachment.inner.memory), attachment.slot())
     }
+
+    #[inline(always)]
+    fn met_another(reserved: &Reserved) -> bool {
+        reserved.info.previous() != reserved.info.owner()
+    }
 }
 
 /// [`Single`] or [`Many`]: the ring has one receiver.
@@ -164,6 +176,7 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     pub(super) scope: Scope,
     pub(super) generation: Generation,
     pub(super) spin: Spin,
+    crowd: Crowd,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
@@ -191,8 +204,22 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let slack = if inner.header.item.is_some() { 0 } else { longest };
         let waker = Waker::new(inner.header.asymmetric);
         let (generation, trailer) = (Generation::current(), checksum::trailer(&inner.header));
+        let crowd = Crowd::new(inner.memory.head());
         let marker = PhantomData;
-        Self { producer, attachment, before, waker, longest, slack, trailer, scope, generation, spin, marker }
+        Self {
+            producer,
+            attachment,
+            before,
+            waker,
+            longest,
+            slack,
+            trailer,
+            scope,
+            generation,
+            spin,
+            crowd,
+            marker,
+        }
     }
 
     /// Sends a copy of `message`; waits while the ring is full.
@@ -446,9 +473,15 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if !self.generation.lasts() {
             return Err(SendError::Forked);
         }
+        if self.crowd.is_due() && matches!(patience, Patience::Until(_)) && !self.spin.never_ends() {
+            self.crowd.step_aside(self.attachment.inner.memory.head());
+        }
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
         if let Ok(reserved) = self.producer()?.reserve(need) {
+            if K::met_another(&reserved) {
+                self.crowd.meet();
+            }
             return Ok(reserved);
         }
         self.wait_for_room(patience, need)?;

@@ -1,0 +1,45 @@
+//! A sender that sends at the same time as others.
+
+use crate::ring::position::Position;
+use std::{mem, thread};
+
+/// Remembers how often it has met others, and where the receiver was.
+///
+/// Where there are fewer processors than senders and receiver, a sender may be on the receiver's, and have it for a slice of the kernel's
+/// (some milliseconds). The others don't fill the ring in that time and go to sleep, since each message costs them a transfer of the tail's
+/// line: they only keep each other busy. So who meets others all the time, and finds the receiver where it was, lets it run.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    met: u32,
+    receiver: Position,
+}
+
+impl Crowd {
+    /// Meetings from one look at the receiver to the next: some microseconds.
+    const MEETINGS: u32 = 64;
+
+    pub(super) fn new(receiver: Position) -> Self {
+        Self { met: 0, receiver }
+    }
+
+    /// Another has reserved since this one did so.
+    #[inline]
+    pub(super) fn meet(&mut self) {
+        self.met = self.met.saturating_add(1);
+    }
+
+    /// Whether it is time to look where the receiver is.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.met >= Self::MEETINGS
+    }
+
+    /// Gives the processor up for once if the receiver is where it was. Not while anything is reserved, for which others would wait.
+    #[cold]
+    pub(super) fn step_aside(&mut self, receiver: Position) {
+        self.met = 0;
+        if mem::replace(&mut self.receiver, receiver) == receiver {
+            thread::yield_now();
+        }
+    }
+}
