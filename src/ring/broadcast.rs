@@ -58,7 +58,8 @@ impl Producer {
     /// The caller must hold the claim of the only sender.
     pub(crate) fn attach(memory: Arc<Memory>, crashed: bool) -> Self {
         let capacity = memory.geometry().capacity_units();
-        let tail = receive::end_of_records(&memory, memory.head());
+        let shown = memory.head();
+        let tail = receive::end_of_records(&memory, shown, shown);
         let mut floor = Floor::read(&memory);
         if tail.since(floor.position) > capacity {
             // A reader has damaged the ring.
