@@ -139,6 +139,8 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("a successor does not see offers", RECEIVE, "|at| peek_at(memory, at)", "|at| look_at(memory, at)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("an offer that was accepted meanwhile is none", OFFER, "State::Offered | State::Withdrawn | State::Committed)", "State::Offered | State::Withdrawn)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
     mutation("who waits for half of the ring is not looked at again", USHER, "waker.ask_again();", "", "sleep::many_releases_wake_a_sender_at_half_of_the_ring"),
+    mutation("a bare receiver does not look whether half of the ring is free", USHER, "!enough && Bell", "Bell", "sleep::many_releases_of_a_bare_receiver_wake_a_sender_at_half_of_the_ring"),
+    mutation("whoever is not bare leaves its fence out as well", WAIT, "waker.bare && self.attention", "self.attention", "sleep::either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag"),
     mutation("who is left asleep is not woken", WAIT, "waker.left_asleep && futex::wake_one(self.granted, self.scope)", "false", "sleep::one_of_several::who_is_left_asleep_is_woken_after_the_one_before"),
     mutation("only who has slept longest is woken", WAIT, "due == Due::One && attention & EAGER == 0 && !self.has_changed_since(attention)", "due == Due::One", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_is_woken_first"),
     mutation("whoever asked eagerly is overlooked behind a later announcement", WAIT, "self.attention.load(Relaxed) != attention", "self.attention.load(Relaxed) & EAGER != 0", "sleep::one_of_several::an_eager_sleeper_is_woken_although_another_has_announced_after_it"),
