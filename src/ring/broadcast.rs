@@ -357,7 +357,8 @@ impl Reader {
         let tail = self.memory.head();
         let half = self.memory.geometry().capacity_units() / 2;
         self.memory.all_slots().all(|(_, slot)| {
-            // ORDERING: Relaxed; only compared, and ordered after the sleeper's announcement by F2.
+            // ORDERING: Relaxed; only compared. By an old position less is free: the next release asks again, and the sender looks
+            // itself after a while.
             let (position, _) = Position::split(slot.position.load(Relaxed));
             !matches!(claim::read(&slot.claim), Claim::Attached(_)) || tail.since(position) <= half
         })

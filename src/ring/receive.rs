@@ -225,8 +225,8 @@ impl Consumer {
         self.far_from = self.head.plus(self.memory.geometry().capacity_units());
     }
 
-    /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next line: then the
-    /// processor sees the pattern by itself.
+    /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next
+    /// line: then the processor sees the pattern by itself.
     #[inline(always)]
     pub(crate) fn ask_for_one_more(&mut self) {
         self.has_caught_up();
