@@ -161,9 +161,9 @@ impl Elastic {
     }
 }
 
-/// As [`receive::end_of_records`] from the receiver's position: that one may take the memory of records meanwhile, so none of it
-/// is touched. Where it does not hold still, or nothing can be read, the ring counts as full from here on: nothing is written
-/// over.
+/// As [`receive::end_of_records`] from the receiver's position, or from what `first` makes of it: that one may take the memory of
+/// records meanwhile, so none of it is touched. Where it does not hold still, or nothing can be read, the ring counts as full from
+/// here on: nothing is written over.
 pub(super) fn end_of_records(
     memory: &Memory,
     elastic: &Elastic,
