@@ -22,8 +22,8 @@ pub(crate) struct ReceiverArea {
     pub(crate) position: AtomicU64,
     _line_0: [u8; LINE - 8],
 
-    /// `closed << 32 | wanted`, see `wait.rs`. Read by a sender with each message, written when the receiver goes to
-    /// sleep, closes or attaches.
+    /// `asleep << 34 | eager << 33 | closed << 32 | wanted`, see `wait.rs`. Read by a sender with each message, written when the
+    /// receiver goes to sleep and comes back, closes or attaches. (Many readers: who sleeps here, and may be eager, is the sender.)
     pub(crate) attention: AtomicU64,
     /// Futex word: the last `wanted` of the senders that this receiver has granted.
     pub(crate) granted: AtomicU32,

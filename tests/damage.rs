@@ -151,6 +151,35 @@ fn nobody_takes_a_ring_for_empty_or_ended_in_which_a_message_lies_whose_tag_was_
 }
 
 #[test]
+fn a_sender_that_comes_goes_on_behind_what_was_damaged() {
+    // The tag, and the length, shorter and longer: a walk over the records would end there, or lead elsewhere.
+    for (bit, killed) in [20, 99, 100].into_iter().flat_map(|bit| [(bit, false), (bit, true)]) {
+        for (Scene { ring, mut child, bytes }, _) in Scene::all().into_iter().filter(|&(_, many)| !many) {
+            let mut receiver = ring.ring.receiver().unwrap();
+            let sequence = next_of(&mut receiver);
+            for length in [9, 5] {
+                child.tell(length);
+                child.hear();
+            }
+            bytes.flip(sequence, bit);
+            if killed {
+                child.kill();
+            } else {
+                child.hang_up();
+                child.finish();
+            }
+            let mut sender = ring.ring.sender().unwrap();
+            for length in [7, 8] {
+                sender.send_kind(length, &message(length.into())).unwrap();
+            }
+            let damaged = receiver.recv_timeout(FAR).unwrap_err();
+            assert_eq!(damaged, RecvError::Damaged { sequence }, "bit {bit}");
+            [5, 7, 8].into_iter().for_each(|length| expect(&mut receiver, length));
+        }
+    }
+}
+
+#[test]
 fn where_nothing_tells_how_long_a_damaged_record_is_it_is_said_again_and_again() {
     let scene = Scene::of_one();
     let mut receiver = scene.ring().receiver().unwrap();

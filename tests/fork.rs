@@ -65,6 +65,40 @@ fn a_childs_clone_of_a_sender_is_none_of_its_own() {
 }
 
 #[test]
+fn a_childs_clone_of_a_sender_takes_no_slot() {
+    let ring = ringpost::unnamed().many_senders(2).memfd().unwrap();
+    let clone = ring.multi_sender().unwrap().clone();
+    let original = ring.multi_sender().unwrap();
+    let attached = || ring.statistics().senders.iter().filter(|sender| sender.attached).count();
+    let mut clones = [clone, original.clone()];
+    let before = attached();
+    assert_in_fork(|| {
+        clones.iter_mut().all(|clone| {
+            let refused = [
+                clone.try_send(b"by the child").err(),
+                clone.try_reserve(8).err(),
+                clone.try_batch(24).err(),
+                clone.try_send_acknowledged(b"by the child").err(),
+            ];
+            refused.iter().all(|error| *error == Some(SendError::Forked)) && attached() == before
+        })
+    });
+}
+
+#[test]
+fn a_child_is_not_told_who_is_behind_its_parents_publisher() {
+    let ring = ringpost::unnamed().broadcast(1).memfd().unwrap();
+    let (mut publisher, mut reader) = (ring.publisher().unwrap(), ring.subscriber().unwrap());
+    publisher.send(b"to be read").unwrap();
+    assert_in_fork(|| {
+        reader.reopen();
+        publisher.slowest().is_none()
+    });
+    assert!(publisher.slowest().is_some());
+    assert_eq!(reader.recv().unwrap().to_vec(), b"to be read");
+}
+
+#[test]
 fn a_childs_callbacks_are_called_back_at_once_and_its_drop_waits_for_no_thread_of_the_parent() {
     let ring = ringpost::unnamed().memfd().unwrap();
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());

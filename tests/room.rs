@@ -7,7 +7,8 @@ use common::{
     rings::{Shared, Way, child_at, open},
 };
 use ringpost::{
-    Broadcast, Many, OneReceiver, Receiver, Ring, SendError, Sender, SenderKind, Single, Untrusted, unnamed,
+    Broadcast, Many, OneReceiver, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Single, Trust,
+    Untrusted, unnamed,
 };
 use std::{sync::mpsc, thread};
 
@@ -171,4 +172,38 @@ fn a_ring_with_a_message_behind_a_discarded_one_is_not_counted_as_found_empty() 
     assert_eq!(receiver.recv().unwrap().to_vec(), b"behind");
     let found = ring.statistics().receiver;
     assert_eq!((found.refused, found.blocked), (0, 0));
+}
+
+/// A sender has waited for room and has got it. Whoever finds the ring empty then looks for others who were left asleep, once.
+fn a_receiver_that_finds_nothing_wakes_nobody<P: Trust>(ring: &Ring<P>) {
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    // One that has slept for long asks for any room, and is woken with all others.
+    let mut was_woken_in_time = false;
+    while !was_woken_in_time {
+        let mut there = 1;
+        while sender.try_send(&[0; LARGE / 3]).is_ok() {
+            there += 1;
+        }
+        let sleeps = ring.statistics().senders[0].sleeps;
+        thread::scope(|scope| {
+            scope.spawn(|| sender.send(&[0; LARGE / 3]).unwrap());
+            while ring.statistics().senders[0].sleeps == sleeps {
+                thread::yield_now();
+            }
+            (0..there).for_each(|_| drop(receiver.recv().unwrap()));
+        });
+        was_woken_in_time = ring.statistics().senders[0].sleeps == sleeps + 1;
+    }
+    let wakes = || ring.statistics().receiver.wakes;
+    let before = wakes();
+    for _ in 0..100 {
+        assert_eq!(receiver.try_recv().err(), Some(RecvError::Empty));
+    }
+    assert!(wakes() <= before + 1, "{} wakes of nobody", wakes() - before);
+}
+
+#[test]
+fn a_receiver_that_finds_nothing_wakes_nobody_between_processes_and_inside_one() {
+    a_receiver_that_finds_nothing_wakes_nobody(&unnamed().capacity(CAPACITY).memfd().unwrap());
+    a_receiver_that_finds_nothing_wakes_nobody(&unnamed().capacity(CAPACITY).in_process().unwrap());
 }

@@ -266,7 +266,7 @@ impl Ring {
     pub(crate) fn sender(&self, owner: Owner) -> Result<Sender<spsc::Producer>, Refused> {
         let before = claim::seen(&self.memory.receiver().claim);
         let taken = self.take(&self.memory.slot(spsc::SLOT).unwrap().claim, owner, || true)?;
-        let producer = spsc::Producer::attach(Arc::clone(&self.memory), taken == Taken::FromTheDead);
+        let producer = spsc::Producer::attach(Arc::clone(&self.memory), taken == Taken::FromTheDead, false);
         Ok(self.sender_of(producer, owner, before))
     }
 

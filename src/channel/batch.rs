@@ -9,8 +9,9 @@ use super::{
 use crate::{
     error::SendError,
     ring::{
+        memory::Memory,
         position::{Position, UNIT},
-        reserve::{Produce, Reserved},
+        reserve::Reserved,
     },
 };
 use core::{fmt, slice};
@@ -151,10 +152,10 @@ pub const fn record_size(length: usize) -> usize {
 const _: () = assert!(record_size(0) == 16 && record_size(1) == 24 && record_size(8) == 24);
 
 /// Units that a batch of `bytes` takes, at least one empty message.
-pub(super) fn units_of<R: Produce>(producer: &R, bytes: usize) -> Result<u64, SendError> {
+pub(super) fn units_of(memory: &Memory, bytes: usize) -> Result<u64, SendError> {
     let units = (bytes as u64).div_ceil(UNIT).max(2);
     // What is not used goes into one discarded record, whose length has 32 bits.
-    let most = producer.memory().most_units().min(u32::MAX.into());
+    let most = memory.most_units().min(u32::MAX.into());
     if units > most {
         return Err(SendError::TooLong { length: bytes, longest: (most * UNIT) as usize });
     }

@@ -146,7 +146,7 @@ mod tests {
             let memory = mapped(&header, map(&header, &segment).unwrap());
             let memory = Arc::new(memory.with_elastic(Elastic::new(Elastic::chunk_bytes(CEILING), pages)));
             itself.set(Arc::downgrade(&memory)).unwrap();
-            let mut sender = spsc::Producer::attach(Arc::clone(&memory), true);
+            let mut sender = spsc::Producer::attach(Arc::clone(&memory), true, false);
             assert!(matches!(sender.reserve(Need::Record(0)), Err(Full)), "the ring counts as full");
         }
     }

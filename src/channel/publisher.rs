@@ -100,8 +100,12 @@ impl SenderKind for Broadcast {}
 
 impl<P: Trust> Sender<P, Broadcast> {
     /// The reader that is farthest behind, among those for which this sender waits: also one that is stopped, but none that
-    /// has died. `None` when there is none. Never blocks.
+    /// has died. `None` when there is none, and in a forked child. Never blocks.
     pub fn slowest(&self) -> Option<Lag> {
+        if !self.generation.lasts() {
+            // What is known of deaths may be locked there for ever.
+            return None;
+        }
         let is_dead = |owner| self.attachment.vigil.is_dead(owner);
         let (slot, owner, behind_bytes) = self.producing()?.slowest(is_dead)?;
         Some(Lag { slot, pid: owner.pid(), start_ticks: owner.start_ticks(), behind_bytes })

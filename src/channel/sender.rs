@@ -112,14 +112,18 @@ impl sealed::Sealed for Single {
     type Producer = spsc::Producer;
 
     fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError> {
-        let memory = Arc::clone(&inner.memory);
         let (attachment, crashed) = Attachment::single(inner)?;
-        Ok((attachment, spsc::Producer::attach(memory, crashed)))
+        let producer = producer_of_one(&attachment, crashed);
+        Ok((attachment, producer))
     }
 
     fn go_on(attachment: &Attachment) -> Self::Producer {
-        spsc::Producer::attach(Arc::clone(&attachment.inner.memory), false)
+        producer_of_one(attachment, false)
     }
+}
+
+fn producer_of_one(Attachment { inner, .. }: &Attachment, crashed: bool) -> spsc::Producer {
+    spsc::Producer::attach(Arc::clone(&inner.memory), crashed, inner.header.checksummed)
 }
 
 impl sealed::Sealed for Many {
@@ -373,7 +377,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
-        let units = batch::units_of(self.producer()?, bytes)?;
+        let units = batch::units_of(self.memory(), bytes)?;
         let reserved = self.room(patience, Need::Units(units))?;
         Ok(Batch::new(self, reserved))
     }

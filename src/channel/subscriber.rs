@@ -116,6 +116,10 @@ impl<P: Trust> Subscriber<P> {
     /// error until one has come. What that one sends is received from its first message on.
     pub fn reopen(&mut self) {
         let Self { ring, attachment, .. } = self;
+        if !ring.generation.lasts() {
+            // What is known of deaths may be locked there for ever.
+            return;
+        }
         if let Some(end) = present_end(ring.reader.memory(), |owner| attachment.vigil.is_dead(owner)) {
             ring.before = end;
         }

@@ -58,7 +58,8 @@ impl Producer {
     /// The caller must hold the claim of the only sender.
     pub(crate) fn attach(memory: Arc<Memory>, crashed: bool) -> Self {
         let capacity = memory.geometry().capacity_units();
-        let tail = receive::end_of_records(&memory, memory.head());
+        let shown = memory.head();
+        let tail = receive::end_of_records(&memory, shown, shown);
         let mut floor = Floor::read(&memory);
         if tail.since(floor.position) > capacity {
             // A reader has damaged the ring.
@@ -356,7 +357,8 @@ impl Reader {
         let tail = self.memory.head();
         let half = self.memory.geometry().capacity_units() / 2;
         self.memory.all_slots().all(|(_, slot)| {
-            // ORDERING: Relaxed; only compared, and ordered after the sleeper's announcement by F2.
+            // ORDERING: Relaxed; only compared. By an old position less is free: the next release asks again, and the sender looks
+            // itself after a while.
             let (position, _) = Position::split(slot.position.load(Relaxed));
             !matches!(claim::read(&slot.claim), Claim::Attached(_)) || tail.since(position) <= half
         })

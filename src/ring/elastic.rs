@@ -161,17 +161,21 @@ impl Elastic {
     }
 }
 
-/// As [`receive::end_of_records`] from the receiver's position: that one may take the memory of records meanwhile, so none of it
-/// is touched. Where it does not hold still, or nothing can be read, the ring counts as full from here on: nothing is written
-/// over.
-pub(super) fn end_of_records(memory: &Memory, elastic: &Elastic) -> Position {
+/// As [`receive::end_of_records`] from the receiver's position, or from what `first` makes of it: that one may take the memory of
+/// records meanwhile, so none of it is touched. Where it does not hold still, or nothing can be read, the ring counts as full from
+/// here on: nothing is written over.
+pub(super) fn end_of_records(
+    memory: &Memory,
+    elastic: &Elastic,
+    first: impl Fn(Position) -> Position,
+) -> Position {
     let capacity = memory.geometry().capacity_units();
     let mut head = memory.head();
     // A receiver that takes a walk's end from under it has passed a chunk, and there are no more than these: only a hostile one
     // gets past more walks.
     for _ in 0..=capacity / elastic.chunk {
         let mut headers = Headers::of(memory, elastic);
-        let end = receive::walk(memory.geometry(), head, |at| headers.look_at(at));
+        let end = receive::walk(memory.geometry(), head, first(head), |at| headers.look_at(at));
         if headers.failed {
             break;
         }

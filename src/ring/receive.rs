@@ -91,18 +91,19 @@ fn peek_at(memory: &Memory, position: Position) -> Result<Look, Violation> {
     look_at(memory, position).or_else(|violation| offer::peek(memory, position).ok_or(violation))
 }
 
-/// The position behind the last valid record from `head` on, at most one capacity away.
-pub(crate) fn end_of_records(memory: &Memory, head: Position) -> Position {
-    walk(memory.geometry(), head, |at| peek_at(memory, at))
+/// The position behind the last valid record of those that stand one behind the other from `first` on, at most one capacity from `head`.
+pub(super) fn end_of_records(memory: &Memory, head: Position, first: Position) -> Position {
+    walk(memory.geometry(), head, first, |at| peek_at(memory, at))
 }
 
-/// The position behind the last valid record from `head` on, at most one capacity away, where `look_at` says what stands.
+/// The same where `look_at` says what stands.
 pub(super) fn walk(
     geometry: Geometry,
     head: Position,
+    first: Position,
     mut look_at: impl FnMut(Position) -> Result<Look, Violation>,
 ) -> Position {
-    let mut end = head;
+    let mut end = first;
     while let Ok(Look::Message(Record { end: next, .. }) | Look::Nothing(next)) = look_at(end) {
         if next.since(head) > geometry.capacity_units() {
             break;
@@ -224,8 +225,8 @@ impl Consumer {
         self.far_from = self.head.plus(self.memory.geometry().capacity_units());
     }
 
-    /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next line: then the
-    /// processor sees the pattern by itself.
+    /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next
+    /// line: then the processor sees the pattern by itself.
     #[inline(always)]
     pub(crate) fn ask_for_one_more(&mut self) {
         self.has_caught_up();

@@ -71,7 +71,6 @@ pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) 
 /// The senders' claims say whose reservation may still be open: one whose holder has died is passed over first ([`resolve`]).
 pub(crate) fn hidden(consumer: &Consumer) -> Option<Violation> {
     let (memory, head) = (consumer.memory(), consumer.head());
-    let ahead = (1..=memory.geometry().capacity_units()).contains(&tail(memory).since(head));
     let may_be_open = |slot: &Slot| {
         // ORDERING: Acquire I2; pairs with Release I1: who has another intent by now had committed before.
         let at = Position::split(slot.intent_tail.load(Acquire)).0;
@@ -80,8 +79,9 @@ pub(crate) fn hidden(consumer: &Consumer) -> Option<Violation> {
         matches!(claim::read(&slot.claim), Claim::Attached(_)) && is_one && at == head
     };
     // Whoever has closed had committed before.
-    let hidden =
-        ahead && !memory.all_slots().any(|(_, slot)| may_be_open(slot)) && memory.state(head).is_none();
+    let hidden = shown_ahead(memory, head).is_some()
+        && !memory.all_slots().any(|(_, slot)| may_be_open(slot))
+        && memory.state(head).is_none();
     hidden.then(|| Violation { position: head, length: memory.info(head).length() })
 }
 
@@ -90,6 +90,12 @@ fn tail(memory: &Memory) -> Position {
     // ORDERING: Acquire T2; pairs with Release T1: what a single sender has published up to there is visible; of many, the intent of
     // whoever is there.
     Position::split(memory.senders().tail.load(Acquire)).0
+}
+
+/// The tail, when it is ahead of the receiver's position and can be: where senders show it whenever they have published, all before it
+/// was committed.
+pub(super) fn shown_ahead(memory: &Memory, head: Position) -> Option<Position> {
+    Some(tail(memory)).filter(|tail| (1..=memory.geometry().capacity_units()).contains(&tail.since(head)))
 }
 
 /// The header at `position`, or where it was, and where the record may end at most, as far as is known: behind what its sender has

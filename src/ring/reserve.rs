@@ -120,7 +120,7 @@ pub trait Produce {
     /// Gives up what is reserved, if anything is. True when the receiver may have waited for it.
     fn abandon(&mut self) -> bool;
 
-    /// Bytes in use as of the last look at the receiver's position.
+    /// That of the ring.
     fn memory(&self) -> &Memory;
 
     /// Shows the receiver up to where the ring is in use: it wakes a sender that waits for room when half of it is free.

@@ -8,6 +8,7 @@ use super::{
     position::{Position, UNIT},
     receive,
     record::State,
+    recovery,
     reserve::{Full, Need, Produce, Reserved},
 };
 use crate::sync::Ordering::*;
@@ -31,14 +32,19 @@ pub struct Producer {
 
 impl Producer {
     /// Goes on where the last sender stopped: behind the last valid record. `crashed` when that sender did not close: a
-    /// batch that it was placing may have left valid tags further on.
+    /// batch that it was placing may have left valid tags further on. `guarded` when senders show their tail whenever they have
+    /// published: all before it was committed, also where a header was damaged since.
     ///
     /// The caller must hold the claim of the only slot.
-    pub(crate) fn attach(memory: Arc<Memory>, crashed: bool) -> Self {
+    pub(crate) fn attach(memory: Arc<Memory>, crashed: bool, guarded: bool) -> Self {
         let mut head = memory.head();
+        let first = |head| match guarded {
+            true => recovery::shown_ahead(&memory, head).unwrap_or(head),
+            false => head,
+        };
         let tail = match memory.elastic() {
-            None => receive::end_of_records(&memory, head),
-            Some(elastic) => elastic::end_of_records(&memory, elastic),
+            None => receive::end_of_records(&memory, head, first(head)),
+            Some(elastic) => elastic::end_of_records(&memory, elastic, first),
         };
         let capacity = memory.geometry().capacity_units();
         match memory.elastic() {

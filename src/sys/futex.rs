@@ -98,15 +98,13 @@ fn wait_for<'w>(
 
 /// Wakes the one who has slept longest on `word` in this scope. False when nobody did.
 pub(crate) fn wake_one(word: &AtomicU32, scope: Scope) -> bool {
-    match scope {
-        // It can't fail for a word that is mapped.
-        Scope::Shared => wake(word, Flags::empty(), 1) != Ok(0),
-        Scope::Private => {
-            atomic_wait::wake_one(word);
-            // Which it does not tell.
-            true
-        }
-    }
+    // `atomic_wait` does not tell whether it has woken anybody.
+    let flags = match scope {
+        Scope::Shared => Flags::empty(),
+        Scope::Private => Flags::PRIVATE,
+    };
+    // It can't fail for a word that is mapped.
+    wake(word, flags, 1) != Ok(0)
 }
 
 /// Wakes everybody who sleeps on `word` in this scope.
@@ -186,6 +184,21 @@ mod tests {
             sleep_and_wake(&word, &word, None, scope);
             sleep_and_wake(&word, &word, far(), scope);
             sleep_and_wake(&word, &word, Some(Deadline::after(Duration::MAX)), scope);
+        }
+    }
+
+    #[test]
+    fn who_wakes_one_is_told_whether_there_was_one() {
+        for &scope in SCOPES {
+            let word = AtomicU32::new(0);
+            assert!(!wake_one(&word, scope));
+            thread::scope(|threads| {
+                let sleeper = threads.spawn(|| wait(&word, 0, far(), scope));
+                while !wake_one(&word, scope) {
+                    assert!(!sleeper.is_finished());
+                    thread::yield_now();
+                }
+            });
         }
     }
 

@@ -46,7 +46,7 @@ impl Usher {
             if half_free_at.is_some() {
                 return Due::NotYet;
             }
-            // ORDERING: Relaxed; only compared, and ordered after the sleeper's announcement by F2.
+            // ORDERING: Relaxed; only compared. By an old tail half is free earlier, and who is woken too early announces its sleep anew.
             let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
             let (used, capacity) = (tail.since(head), memory.geometry().capacity_units());
             if used <= capacity / 2 || used > capacity {

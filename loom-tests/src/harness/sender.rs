@@ -48,12 +48,12 @@ impl<P: Produce> Sender<P> {
     }
 
     fn room(&mut self, need: Need) -> Result<Option<Reserved>, NotSent> {
+        // What was leaked, as in the product.
+        self.discard();
         let closed = self.ring.bell_of_receiver().attention() & CLOSED != 0;
         if closed && has_closed(&self.ring.memory.receiver().claim, self.before) {
             return Err(NotSent::Disconnected);
         }
-        // What was leaked, as in the product.
-        self.discard();
         Ok(self.producer.reserve(need).ok())
     }
 

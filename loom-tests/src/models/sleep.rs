@@ -406,12 +406,12 @@ fn a_sender_that_timed_out_is_woken_the_next_time() {
     });
 }
 
-#[test]
-fn many_releases_wake_a_sender_at_half_of_the_ring() {
-    explore(|| {
-        let ring = Ring::many(1);
+fn many_releases_wake_a_sender_at_half_of(ring: impl Fn() -> Ring + Send + Sync + 'static) {
+    explore(move || {
+        let ring = ring();
         let mut sender = ring.multi_sender(process(1)).unwrap();
         let mut receiver = ring.receiver(process(3)).unwrap();
+        receiver.calm();
         (1..=4).for_each(|value| sender.try_send(0, value).unwrap());
         let sending = thread::spawn(move || sender.send(0, 5).unwrap());
         // The first leaves more than half of the ring in use, the second doesn't.
@@ -420,6 +420,16 @@ fn many_releases_wake_a_sender_at_half_of_the_ring() {
         }
         sending.join().unwrap();
     });
+}
+
+#[test]
+fn many_releases_wake_a_sender_at_half_of_the_ring() {
+    many_releases_wake_a_sender_at_half_of(|| Ring::many(1));
+}
+
+#[test]
+fn many_releases_of_a_bare_receiver_wake_a_sender_at_half_of_the_ring() {
+    many_releases_wake_a_sender_at_half_of(|| Ring::many(1).asymmetric());
 }
 
 #[test]
