@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::ReportArguments;
 use super::row::Row;
@@ -156,7 +156,10 @@ impl Outputs {
             write(self.report, &|| page::page(recorded, compared)),
         ];
         let words = comparison.map(|found| found.map(|found| found.table(rows)).unwrap_or_default());
-        (written.into_iter().collect(), words)
+        let failed: Vec<_> =
+            written.into_iter().filter_map(|written| Some(format!("{:#}", written.err()?))).collect();
+        let written = if failed.is_empty() { Ok(()) } else { Err(anyhow!(failed.join("; "))) };
+        (written, words)
     }
 }
 
