@@ -220,18 +220,28 @@ fn tone(row: &Row) -> &'static str {
         ("sysv", _) => "queue",
         ("posix-mq", _) => "queue second",
         ("unix-stream", _) => "socket",
-        ("unix-seqpacket" | "unix-dgram", _) => "socket second",
+        ("unix-seqpacket", _) => "socket second",
         ("tcp", _) => "socket third",
+        ("unix-dgram", _) => "socket fourth",
         ("sem-shm", _) => "shm",
         ("futex-shm", _) => "shm second",
         (name, _) if name.ends_with("-shm") => "shm third",
         ("mailbox", _) => "mail",
         ("rendezvous", _) => "mail second",
+        // The peers, by what they go through: memory, a queue, sockets, threads.
+        ("iceoryx2", _) => "shm",
+        ("iceoryx2-waitset", _) => "shm second",
+        ("shmring", _) => "mail",
+        ("boost-mq", _) => "queue",
+        ("zeromq", _) => "socket",
+        ("nng", _) => "socket second",
+        ("ipc-channel", _) => "socket third",
+        ("rtrb-threads", _) => "other",
+        ("crossbeam-threads", _) => "other second",
+        ("kanal-threads", _) => "other third",
         _ if row.measure == Measure::Limit => "limit",
-        // Their names tell them apart, and so do their dashes, as far as there are any.
-        (name, _) => {
-            ["other", "other second", "other third"][name.bytes().map(usize::from).sum::<usize>() % 3]
-        }
+        // Their names tell them apart.
+        _ => "other fourth",
     }
 }
 
