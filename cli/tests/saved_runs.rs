@@ -58,6 +58,17 @@ fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() 
 }
 
 #[test]
+fn a_link_stays_a_link_whether_its_file_is_there_or_not() {
+    let scratch = Scratch::new("link");
+    let (link, page) = (scratch.path("link"), scratch.path("page.html"));
+    std::os::unix::fs::symlink("page.html", &link).unwrap();
+    for _ in 0..2 {
+        assert!(bench(&["--from", RUN, "--report", &link]).status.success());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && fs::metadata(&page).unwrap().is_file());
+    }
+}
+
+#[test]
 fn each_file_that_can_not_be_written_is_named() {
     let output = bench(&["--from", RUN, "--save", "/dev/full", "--report", "/dev/full"]);
     let (_, complaint) = said(&output);

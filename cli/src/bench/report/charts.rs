@@ -517,7 +517,33 @@ fn sweeps(rows: &[Row]) -> Vec<Chart> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::registry;
     use super::*;
+
+    #[test]
+    fn no_two_mechanisms_of_a_run_look_alike() {
+        let own = registry::entries().filter(|entry| entry.offers[0].measure != Measure::Limit);
+        let beside_peers = [
+            "ring-spsc",
+            "ring-mpsc",
+            "pipe",
+            "iceoryx2",
+            "iceoryx2-waitset",
+            "ipc-channel",
+            "shmring",
+            "boost-mq",
+            "zeromq",
+            "nng",
+            "rtrb-threads",
+            "crossbeam-threads",
+            "kanal-threads",
+        ];
+        for names in [own.map(|entry| entry.name).collect(), beside_peers.to_vec()] {
+            let tones: BTreeSet<_> =
+                names.iter().map(|name| tone(&Row::blank(Measure::Latency, *name, 64))).collect();
+            assert_eq!(tones.len(), names.len(), "{names:?}");
+        }
+    }
 
     #[test]
     fn a_mark_tells_the_spread_of_no_other_figure_than_its_own() {

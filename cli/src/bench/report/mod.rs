@@ -78,10 +78,15 @@ impl Target {
 
 /// Which file a path means: behind links, so that they stay; in its directory, where it is not there yet.
 fn place(path: &Path) -> Result<PathBuf> {
-    let new = || {
+    let directory = |path: &Path| {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        directory.unwrap_or(Path::new(".")).to_path_buf()
+    };
+    let new = || {
+        // A link may lead to what is not there yet.
+        let path = fs::read_link(path).map_or(path.into(), |to| directory(path).join(to));
         let name = path.file_name().context("it has no name")?;
-        Ok(fs::canonicalize(directory.unwrap_or(Path::new(".")))?.join(name))
+        Ok(fs::canonicalize(directory(&path))?.join(name))
     };
     fs::canonicalize(path).or_else(|_| new())
 }
