@@ -141,12 +141,14 @@ mod present {
             loop {
                 // SAFETY: the socket is open, and the message alive.
                 match unsafe { nng_sendmsg(self.socket, message.0, self.flags) } {
-                    // It is the library's now.
-                    0 => return Ok(mem::forget(message)),
+                    0 => break,
                     EAGAIN => spin_loop(),
                     error => bail!("nng error {error}"),
                 }
             }
+            // It is the library's now.
+            mem::forget(message);
+            Ok(())
         }
     }
 
