@@ -7,8 +7,13 @@
 mod peer;
 mod threads;
 
+use std::process::ExitCode;
+
 use clap::Parser;
-use ringpost_cli::bench::{self, BenchArguments, registry};
+use ringpost_cli::{
+    bench::{self, BenchArguments, registry},
+    ending,
+};
 
 /// Measures ringpost and its peers side by side between two processes.
 #[derive(Parser)]
@@ -18,7 +23,7 @@ struct Arguments {
     bench: BenchArguments,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     registry::add(peer::ENTRIES);
     let mut bench = Arguments::parse().bench;
     if bench.mechanisms.is_empty() {
@@ -26,7 +31,9 @@ fn main() -> anyhow::Result<()> {
             .filter(|&index| peer::COMPARED.contains(&registry::entry(index).name) || is_peer(index))
             .collect();
     }
-    bench::run(&bench)
+    let result = bench::run(&bench);
+    peer::remove_leftovers();
+    ending::exit_code(result)
 }
 
 fn is_peer(index: usize) -> bool {

@@ -10,7 +10,10 @@ mod rtrb;
 mod shmring;
 mod zeromq;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    env, fs, process,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use ringpost_cli::bench::{
     registry::Entry,
@@ -67,5 +70,21 @@ fn messages_of(size: usize) -> usize {
 /// A name that nothing else on this machine has.
 fn unique(what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("bench-peers-{}-{what}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed))
+    format!("{}{what}-{}", own_names(), NEXT.fetch_add(1, Relaxed))
+}
+
+/// How the names of this run begin.
+fn own_names() -> String {
+    format!("bench-peers-{}-", process::id())
+}
+
+/// Removes the shared memory and the sockets that peers have left: a measuring process that is ended in the middle of a sample
+/// removes nothing. What iceoryx2 leaves it removes itself, the next time that it is used.
+pub fn remove_leftovers() {
+    for directory in ["/dev/shm".into(), env::temp_dir()] {
+        let files = fs::read_dir(directory).into_iter().flatten().flatten();
+        for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(&own_names())) {
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }

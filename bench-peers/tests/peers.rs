@@ -1,7 +1,17 @@
 //! Each peer that is there moves messages, checked word by word, between two processes (or threads); one that is not says
 //! why.
 
-use std::process::Command;
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+    thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 const PEERS: [&str; 10] = [
     "iceoryx2",
@@ -40,4 +50,22 @@ fn each_peer_moves_messages_or_says_why_not() {
             assert!(measured || says_why, "{row}");
         }
     }
+}
+
+#[test]
+fn a_run_that_is_ended_leaves_nothing_behind_and_ends_by_the_signal() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-peers"));
+    command.args(["--json", "--rounds", "10000", "--sizes", "64", "--mechanisms", "shmring"]);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    let own = format!("bench-peers-{}-", run.id());
+    let left = || {
+        let files = fs::read_dir("/dev/shm").expect("it is there").flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with(&own)).count()
+    };
+    while left() == 0 && run.try_wait().expect("it is a child").is_none() {
+        thread::yield_now();
+    }
+    kill(Pid::from_raw(run.id() as i32), Signal::SIGTERM).expect("it runs");
+    assert_eq!(run.wait().expect("it is a child").signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(left(), 0);
 }

@@ -5,7 +5,7 @@ pub mod bench;
 mod channel;
 mod clean;
 mod delivery;
-mod ending;
+pub mod ending;
 mod framing;
 mod input;
 mod interrupts;

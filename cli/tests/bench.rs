@@ -197,6 +197,16 @@ fn the_ring_alone_is_measured_at_every_setting_and_with_all_its_senders_at_once(
 }
 
 #[test]
+fn the_ring_alone_stays_on_the_cores_of_the_run() {
+    let asked = "--json --quick --rounds 1 --sizes 8 --mechanisms syscall --sweeps --pin same";
+    let output = run(&asked.split(' ').collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", complaint(&output));
+    for row in rows(&output).iter().filter(|row| !row["sweep"].is_null()) {
+        assert!(row["strategy"] != "spin" && row["oversubscribed"] == true, "{row}");
+    }
+}
+
+#[test]
 fn what_a_mechanism_cannot_carry_is_a_row_with_the_limit() {
     let output =
         run(&["--quick", "--sizes", "1048576", "--mechanisms", "sysv,posix-mq", "--rounds", "1", "--json"]);

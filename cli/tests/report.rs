@@ -1,14 +1,16 @@
 //! The page of `ringpost bench`, from a recorded run: what is drawn is what was measured, in a real browser too.
 
+mod drawn;
 mod recorded;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
+use drawn::{Picture, read};
 use recorded::{RUN, Scratch, bench};
 
 #[track_caller]
@@ -23,81 +25,6 @@ fn rows() -> Vec<Value> {
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|line: &Value| line["run"].is_null())
         .collect()
-}
-
-/// A picture as it was drawn: its name, its fields, and row and value of each of its marks.
-struct Picture {
-    name: String,
-    field: String,
-    marks: Vec<(usize, f64)>,
-    /// Value and length of each bar.
-    bars: Vec<(f64, f64)>,
-    /// Value and distance from the top of each mark on a scale; each panel has a scale of its own.
-    heights: BTreeMap<String, Vec<(f64, f64)>>,
-}
-
-impl Picture {
-    fn parse(svg: &str) -> Self {
-        let document = roxmltree::Document::parse(svg).unwrap();
-        let root = document.root_element();
-        let mark = |node: roxmltree::Node<'_, '_>| {
-            let row = node.attribute("data-row")?.parse().unwrap();
-            let told = node
-                .children()
-                .any(|child| child.has_tag_name("title") || child.tag_name().name() == "title");
-            assert!(told, "a mark says what it is");
-            Some((row, node.attribute("data-value").unwrap().parse().unwrap()))
-        };
-        let number = |node: &roxmltree::Node<'_, '_>, name| node.attribute(name)?.parse::<f64>().ok();
-        let drawn = |tag: &'static str, place: &'static str| {
-            let marks = document.descendants().filter(move |node| node.tag_name().name() == tag);
-            marks.filter_map(move |node| Some((node, (number(&node, "data-value")?, number(&node, place)?))))
-        };
-        let panel = |node: &roxmltree::Node<'_, '_>| {
-            let panel = node.ancestors().find(|node| {
-                node.attribute("class").is_some_and(|class| class.split(' ').any(|word| word == "panel"))
-            });
-            panel.and_then(|panel| panel.attribute("data-series")).unwrap_or_default().to_string()
-        };
-        let mut heights: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-        for (node, mark) in drawn("circle", "cy") {
-            heights.entry(panel(&node)).or_default().push(mark);
-        }
-        let attribute = |name| root.attribute(name).unwrap().to_string();
-        Self {
-            name: attribute("data-chart"),
-            field: attribute("data-field"),
-            marks: document.descendants().filter_map(mark).collect(),
-            bars: drawn("rect", "width").map(|(_, mark)| mark).collect(),
-            heights,
-        }
-    }
-}
-
-impl Picture {
-    /// Bars are as long, and marks as high, as their values say.
-    #[track_caller]
-    fn hold_to_scale(&self) {
-        let most = self
-            .bars
-            .iter()
-            .fold((0.0, 0.0), |most: (f64, f64), bar| if bar.0 > most.0 { *bar } else { most });
-        for (value, length) in &self.bars {
-            assert!(
-                (length - most.1 * value / most.0.max(1e-9)).abs() < 0.02,
-                "{}: a bar of {value}",
-                self.name
-            );
-        }
-        for heights in self.heights.values() {
-            let mut heights = heights.clone();
-            heights.sort_by(|a, b| a.0.total_cmp(&b.0));
-            for pair in heights.windows(2) {
-                assert!(pair[0].1 >= pair[1].1, "{}: {pair:?}", self.name);
-            }
-        }
-        assert_eq!(self.heights.len() > 1, self.name.starts_with("bands-"), "{}", self.name);
-    }
 }
 
 /// All pictures of a page, as it was written or as a browser gives it back.
@@ -196,11 +123,12 @@ fn hold_against_rows(page: &str) {
             None if field == "messages_per_s" => rows[row]["p50_ns"].as_f64().map(|ns| 1e9 / ns),
             value => value,
         };
+        hold_steps(picture, &rows);
         if picture.name.starts_with("ladder-") {
-            for &(row, drawn) in &picture.marks {
-                let measured = value(row, &picture.field).unwrap();
+            for mark in picture.marks() {
+                let measured = value(mark.row, &picture.field).unwrap();
                 let measured = if picture.field == "p50_ns" { measured } else { 1e9 / measured };
-                assert!((drawn - measured).abs() < 1e-6 * measured, "{} {row}", picture.name);
+                assert!((mark.value - measured).abs() < 1e-6 * measured, "{} {mark:?}", picture.name);
             }
             continue;
         }
@@ -213,11 +141,33 @@ fn hold_against_rows(page: &str) {
             .flat_map(|row| fields.iter().map(move |field| (row, *field)))
             .filter_map(|(row, field)| Some((row, value(row, field)?)))
             .collect();
-        let mut drawn = picture.marks.clone();
+        let mut drawn: Vec<_> = picture.marks().map(|mark| (mark.row, mark.value)).collect();
         let order = |a: &(usize, f64), b: &(usize, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
         expected.sort_by(order);
         drawn.sort_by(order);
         assert_eq!(drawn, expected, "{}", picture.name);
+    }
+}
+
+/// Each mark of a line stands above the step that is its row's.
+fn hold_steps(picture: &Picture, rows: &[Value]) {
+    for series in &picture.series {
+        for (index, mark) in series.marks.iter().chain(&series.highs).enumerate() {
+            let row = &rows[mark.row];
+            let step = match picture.name.trim_end_matches("-cpu") {
+                "sweep-batch" => row["batch"].to_string(),
+                "sweep-capacity" => match row["capacity"].as_u64().unwrap() >> 10 {
+                    kibibytes if kibibytes < 1024 => format!("{kibibytes} KiB"),
+                    kibibytes => format!("{} MiB", kibibytes >> 10),
+                },
+                name if name.starts_with("percentiles-") => {
+                    assert_eq!(row[PERCENTILES[index]].as_f64(), Some(mark.value), "{name}");
+                    ["p50", "p90", "p99", "p99.9", "p99.99", "longest"][index].into()
+                }
+                _ => format!("{} B", row["size"]),
+            };
+            assert_eq!(picture.step_of(mark), step, "{}", picture.name);
+        }
     }
 }
 
@@ -371,12 +321,41 @@ fn each_mechanism_has_its_calls_and_the_ladder_has_every_rung() {
     let rows = rows();
     let shown = |name: &str| -> BTreeSet<&str> {
         let picture = pictures.iter().find(|picture| picture.name == name).unwrap();
-        picture.marks.iter().map(|&(row, _)| rows[row]["mechanism"].as_str().unwrap()).collect()
+        picture.marks().map(|mark| rows[mark.row]["mechanism"].as_str().unwrap()).collect()
     };
     let messages = rows.iter().filter(|row| row["measure"] == "throughput" && row["sweep"].is_null());
     let mechanisms: BTreeSet<&str> = messages.map(|row| row["mechanism"].as_str().unwrap()).collect();
     assert_eq!(shown("cost-calls-sleep"), mechanisms);
-    assert!(shown("ladder-latency").contains("futex-shm"));
+    let rungs = [
+        ("System V queue", "sysv", "copy", "sleep"),
+        ("POSIX queue", "posix-mq", "copy", "sleep"),
+        ("pipe", "pipe", "copy", "sleep"),
+        ("Unix socket", "unix-stream", "copy", "sleep"),
+        ("shared memory, semaphores", "sem-shm", "in-place", "sleep"),
+        ("shared memory, futex", "futex-shm", "in-place", "sleep"),
+        ("ring, copying", "ring-spsc", "copy", "sleep"),
+        ("ring, in place", "ring-spsc", "in-place", "sleep"),
+        ("ring, batched", "ring-spsc", "batch", "sleep"),
+        ("ring, batched, spinning", "ring-spsc", "batch", "spin"),
+    ];
+    for (name, due) in
+        [("ladder-latency", &rungs[..8]), ("ladder-throughput", &[&rungs[..5], &rungs[6..]].concat())]
+    {
+        let bars = &pictures.iter().find(|picture| picture.name == name).unwrap().bars;
+        let row = |bar: &drawn::Bar, field: &str| rows[bar.mark.row][field].as_str().unwrap().to_string();
+        let found: Vec<_> = bars
+            .iter()
+            .map(|bar| (bar.name.clone(), row(bar, "mechanism"), row(bar, "variant"), row(bar, "wait")))
+            .collect();
+        let due: Vec<_> =
+            due.iter().map(|rung| (rung.0.into(), rung.1.into(), rung.2.into(), rung.3.into())).collect();
+        assert_eq!(found, due, "{name}");
+        for pair in bars.windows(2) {
+            let more = pair[1].mark.value - pair[0].mark.value;
+            let said = read(pair[1].texts[1].split(';').next().unwrap());
+            assert!((said - more).abs() <= 0.006 * more.abs(), "{name}: {said} instead of {more}");
+        }
+    }
 }
 
 #[test]
@@ -498,6 +477,41 @@ fn a_run_that_has_not_all_of_its_rounds_says_so() {
     assert!(fs::read_to_string(&page).unwrap().contains("of them have fewer than 3 samples"));
     draw(&["--report", &page]);
     assert!(!fs::read_to_string(&page).unwrap().contains("of them have fewer"));
+}
+
+#[test]
+fn what_was_dropped_of_a_cell_and_the_cell_itself_count_once_in_however_many_classes_it_was_met() {
+    let scratch = Scratch::new("dropped");
+    let page = scratch.path("page.html");
+    let run = changed(&scratch, "dropped.jsonl", |run| {
+        let run = run.replacen("\"rounds\":1", "\"rounds\":2", 1).replace("\"samples\":1", "\"samples\":2");
+        let pipe = |line: &str| match line.contains("\"mechanism\":\"pipe\"")
+            && line.contains("\"class\":\"far\"")
+        {
+            true => line.replace("\"dropped\":0", "\"dropped\":1").replace("\"samples\":2", "\"samples\":1"),
+            false => line.into(),
+        };
+        let run: String = run.lines().map(|line| pipe(line) + "\n").collect();
+        let far = run
+            .lines()
+            .filter(|line| line.contains("\"mechanism\":\"pipe\"") && line.contains("\"class\":\"far\""));
+        let near: String =
+            far.map(|line| line.replace("\"class\":\"far\"", "\"class\":\"ccx\"") + "\n").collect();
+        run + &near
+    });
+    let pipe = |row: &Value| row["mechanism"] == "pipe" && row["class"] == "far";
+    let dropped = rows().iter().filter(|row| pipe(row)).count();
+    draw(&["--report", &page]);
+    let cells = |page: &str| -> usize {
+        let text = fs::read_to_string(page).unwrap();
+        text.split("Samples: ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
+    };
+    let before = cells(&page);
+    assert!(bench(&["--from", &run, "--report", &page]).status.success());
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains(&format!("{dropped} samples dropped because")), "{dropped}");
+    assert_eq!(cells(&page), before);
+    assert!(!text.contains("of them have fewer than"));
 }
 
 #[test]

@@ -58,6 +58,35 @@ fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() 
 }
 
 #[test]
+fn a_link_stays_a_link_whether_its_file_is_there_or_not() {
+    let scratch = Scratch::new("link");
+    let (link, page) = (scratch.path("link"), scratch.path("page.html"));
+    std::os::unix::fs::symlink("page.html", &link).unwrap();
+    for _ in 0..2 {
+        assert!(bench(&["--from", RUN, "--report", &link]).status.success());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && fs::metadata(&page).unwrap().is_file());
+    }
+}
+
+#[test]
+fn each_file_that_can_not_be_written_is_named() {
+    let output = bench(&["--from", RUN, "--save", "/dev/full", "--report", "/dev/full"]);
+    let (_, complaint) = said(&output);
+    assert_eq!((output.status.code(), complaint.matches("cannot write /dev/full").count()), (Some(1), 2));
+}
+
+#[test]
+fn a_file_that_is_too_long_is_refused_before_it_is_read_to_its_end() {
+    let scratch = Scratch::new("long");
+    let long = scratch.path("long");
+    fs::File::create(&long).unwrap().set_len((64 << 20) + 1).unwrap();
+    for arguments in [&["--from", &*long][..], &["--from", RUN, "--compare", &long]] {
+        let (shown, complaint) = said(&bench(arguments));
+        assert!(shown.is_empty() && complaint.contains("it is longer than 64 MiB"), "{complaint}");
+    }
+}
+
+#[test]
 fn no_file_is_written_over_another_one_of_the_same_run() {
     let scratch = Scratch::new("twice");
     let (one, dotted) = (scratch.path("one"), scratch.path("./one"));

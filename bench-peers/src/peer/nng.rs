@@ -1,4 +1,4 @@
-//! nng: PUSH and PULL over a Unix socket.
+//! nng: PUSH and PULL over a Unix socket. Its documentation prefers whole messages to `nng_send` and `nng_recv`, which copy.
 
 use anyhow::Result;
 use ringpost_cli::bench::link::Mechanism;
@@ -21,8 +21,9 @@ mod present {
     use std::{
         ffi::{CString, c_char, c_int, c_void},
         hint::spin_loop,
+        mem,
         path::PathBuf,
-        ptr,
+        ptr, slice,
     };
 
     use anyhow::{Result, bail, ensure};
@@ -42,8 +43,12 @@ mod present {
         fn nng_close(socket: Id) -> c_int;
         fn nng_listen(socket: Id, url: *const c_char, listener: *mut c_void, flags: c_int) -> c_int;
         fn nng_dial(socket: Id, url: *const c_char, dialer: *mut c_void, flags: c_int) -> c_int;
-        fn nng_send(socket: Id, bytes: *const c_void, length: usize, flags: c_int) -> c_int;
-        fn nng_recv(socket: Id, bytes: *mut c_void, length: *mut usize, flags: c_int) -> c_int;
+        fn nng_msg_alloc(message: *mut *mut c_void, length: usize) -> c_int;
+        fn nng_msg_body(message: *mut c_void) -> *mut u8;
+        fn nng_msg_len(message: *const c_void) -> usize;
+        fn nng_msg_free(message: *mut c_void);
+        fn nng_sendmsg(socket: Id, message: *mut c_void, flags: c_int) -> c_int;
+        fn nng_recvmsg(socket: Id, message: *mut *mut c_void, flags: c_int) -> c_int;
         fn nng_setopt_size(socket: Id, option: *const c_char, value: usize) -> c_int;
     }
 
@@ -87,8 +92,31 @@ mod present {
 
     pub struct End {
         socket: Id,
-        staging: Vec<u8>,
         flags: c_int,
+    }
+
+    /// A message of its own making, freed when dropped.
+    struct Message(*mut c_void);
+
+    impl Message {
+        fn new(size: usize) -> Result<Self> {
+            let mut message = ptr::null_mut();
+            // SAFETY: it writes the message's address.
+            ensure!(unsafe { nng_msg_alloc(&mut message, size) } == 0, "no room for a message");
+            Ok(Self(message))
+        }
+
+        fn bytes(&mut self) -> &mut [u8] {
+            // SAFETY: the message is alive, and its body is so long; `nng_msg_alloc` and the sender have written it.
+            unsafe { slice::from_raw_parts_mut(nng_msg_body(self.0), nng_msg_len(self.0)) }
+        }
+    }
+
+    impl Drop for Message {
+        fn drop(&mut self) {
+            // SAFETY: it is this one's, and freed once.
+            unsafe { nng_msg_free(self.0) };
+        }
     }
 
     impl End {
@@ -102,33 +130,35 @@ mod present {
             // SAFETY: it writes the socket's number.
             ensure!(unsafe { open(&mut socket) } == 0, "cannot open a socket");
             let flags = if setup.wait == Wait::Spin { NONBLOCK } else { 0 };
-            Ok((Self { socket, staging: vec![0; setup.size], flags }, url))
+            Ok((Self { socket, flags }, url))
         }
     }
 
     impl SendHalf for End {
         fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
-            fill(&mut self.staging);
+            let mut message = Message::new(size)?;
+            fill(message.bytes());
             loop {
-                // SAFETY: the socket is open and the buffer has `size` bytes.
-                match unsafe { nng_send(self.socket, self.staging.as_ptr().cast(), size, self.flags) } {
-                    0 => return Ok(()),
+                // SAFETY: the socket is open, and the message alive.
+                match unsafe { nng_sendmsg(self.socket, message.0, self.flags) } {
+                    0 => break,
                     EAGAIN => spin_loop(),
                     error => bail!("nng error {error}"),
                 }
             }
+            // It is the library's now.
+            mem::forget(message);
+            Ok(())
         }
     }
 
     impl RecvHalf for End {
-        fn recv(&mut self, size: usize, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+        fn recv(&mut self, _: usize, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+            let mut message = ptr::null_mut();
             loop {
-                let mut length = size;
-                // SAFETY: the socket is open and the buffer has `length` bytes.
-                match unsafe {
-                    nng_recv(self.socket, self.staging.as_mut_ptr().cast(), &mut length, self.flags)
-                } {
-                    0 => return check(&self.staging[..length]),
+                // SAFETY: the socket is open, and a message's address is written when there is one.
+                match unsafe { nng_recvmsg(self.socket, &mut message, self.flags) } {
+                    0 => return check(Message(message).bytes()),
                     EAGAIN => spin_loop(),
                     error => bail!("nng error {error}"),
                 }

@@ -1,4 +1,4 @@
-//! ZeroMQ: PUSH and PULL over a Unix socket.
+//! ZeroMQ: PUSH and PULL over a Unix socket, with messages of its own making: `zmq_send` and `zmq_recv` would copy once more.
 
 use anyhow::Result;
 use ringpost_cli::bench::link::Mechanism;
@@ -21,8 +21,9 @@ mod present {
     use std::{
         ffi::{CString, c_char, c_int, c_void},
         hint::spin_loop,
-        io,
+        io, mem,
         path::PathBuf,
+        slice,
     };
 
     use anyhow::{Context, Result, ensure};
@@ -39,8 +40,13 @@ mod present {
         fn zmq_setsockopt(socket: *mut c_void, option: c_int, value: *const c_void, length: usize) -> c_int;
         fn zmq_bind(socket: *mut c_void, address: *const c_char) -> c_int;
         fn zmq_connect(socket: *mut c_void, address: *const c_char) -> c_int;
-        fn zmq_send(socket: *mut c_void, bytes: *const c_void, length: usize, flags: c_int) -> c_int;
-        fn zmq_recv(socket: *mut c_void, bytes: *mut c_void, length: usize, flags: c_int) -> c_int;
+        fn zmq_msg_init(message: *mut Message) -> c_int;
+        fn zmq_msg_init_size(message: *mut Message, length: usize) -> c_int;
+        fn zmq_msg_data(message: *mut Message) -> *mut u8;
+        fn zmq_msg_size(message: *const Message) -> usize;
+        fn zmq_msg_close(message: *mut Message) -> c_int;
+        fn zmq_msg_send(message: *mut Message, socket: *mut c_void, flags: c_int) -> c_int;
+        fn zmq_msg_recv(message: *mut Message, socket: *mut c_void, flags: c_int) -> c_int;
     }
 
     const PULL: c_int = 7;
@@ -73,8 +79,45 @@ mod present {
     pub struct End {
         context: *mut c_void,
         socket: *mut c_void,
-        staging: Vec<u8>,
         flags: c_int,
+    }
+
+    /// `zmq_msg_t`, begun; closed when dropped.
+    #[repr(C, align(8))]
+    struct Message([u8; 64]);
+
+    impl Message {
+        fn empty() -> Self {
+            let mut message = Self([0; 64]);
+            // SAFETY: it begins the message, and always succeeds.
+            unsafe { zmq_msg_init(&mut message) };
+            message
+        }
+
+        fn new(size: usize) -> Result<Self> {
+            let mut message = Self([0; 64]);
+            // SAFETY: it begins the message.
+            let begun = unsafe { zmq_msg_init_size(&mut message, size) } == 0;
+            // One that was not begun must not be closed.
+            if begun {
+                Ok(message)
+            } else {
+                mem::forget(message);
+                Err(io::Error::last_os_error().into())
+            }
+        }
+
+        fn bytes(&mut self) -> &mut [u8] {
+            // SAFETY: the message was begun and has so many bytes.
+            unsafe { slice::from_raw_parts_mut(zmq_msg_data(self), zmq_msg_size(self)) }
+        }
+    }
+
+    impl Drop for Message {
+        fn drop(&mut self) {
+            // SAFETY: it was begun; one that was sent is empty.
+            unsafe { zmq_msg_close(self) };
+        }
     }
 
     impl End {
@@ -96,43 +139,38 @@ mod present {
             };
             let error = io::Error::last_os_error();
             // From here on both are given back, whatever happens.
-            let end = Self { context, socket, staging: vec![0; setup.size], flags };
+            let end = Self { context, socket, flags };
             ensure!(!socket.is_null() && attached == 0, "{error}");
             Ok(end)
         }
 
-        fn until_done(&mut self, mut call: impl FnMut(&mut Self) -> c_int) -> Result<usize> {
-            loop {
-                if let Ok(count) = usize::try_from(call(self)) {
-                    return Ok(count);
-                }
+        fn until_done(mut call: impl FnMut() -> c_int) -> Result<()> {
+            while call() < 0 {
                 let error = io::Error::last_os_error();
                 if error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::Interrupted {
                     return Err(error).context("zmq");
                 }
                 spin_loop();
             }
+            Ok(())
         }
     }
 
     impl SendHalf for End {
         fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
-            fill(&mut self.staging);
-            // SAFETY: the socket is open and the buffer has `size` bytes.
-            self.until_done(|end| unsafe {
-                zmq_send(end.socket, end.staging.as_ptr().cast(), size, end.flags)
-            })?;
-            Ok(())
+            let mut message = Message::new(size)?;
+            fill(message.bytes());
+            // SAFETY: the socket is open, and the message begun; once sent it is empty.
+            Self::until_done(|| unsafe { zmq_msg_send(&mut message, self.socket, self.flags) })
         }
     }
 
     impl RecvHalf for End {
-        fn recv(&mut self, size: usize, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
-            // SAFETY: the socket is open and the buffer has `size` bytes.
-            let got = self.until_done(|end| unsafe {
-                zmq_recv(end.socket, end.staging.as_mut_ptr().cast(), size, end.flags)
-            })?;
-            check(&self.staging[..got])
+        fn recv(&mut self, _: usize, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+            let mut message = Message::empty();
+            // SAFETY: the socket is open, and the message begun.
+            Self::until_done(|| unsafe { zmq_msg_recv(&mut message, self.socket, self.flags) })?;
+            check(message.bytes())
         }
     }
 

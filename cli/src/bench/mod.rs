@@ -98,7 +98,7 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let cells = plan.cells.iter().zip(&findings);
     let mut rows: Vec<_> = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
     if arguments.sweeping() {
-        rows.extend(sweep::rows(&usable)?);
+        rows.extend(sweep::rows(plan.apart, &usable)?);
     }
     Ok(Recorded { run: Some(run), rows })
 }

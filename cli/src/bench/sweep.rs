@@ -6,20 +6,22 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 use ringpost::{Receiver, Ring, Trusted, WaitStrategy, record_size};
 
-use super::cores;
+use super::cores::{self, Cores};
 use super::memory::{Shareable, Shared};
 use super::row::{Row, Strategy, Sweep};
 use super::shape::{Measure, Variant};
 use super::summary::{median, used};
+use super::supervise::obituary;
 use super::usage::Usage;
 
 const SIZE: usize = 64;
+const LINE: usize = 64;
 const ROUNDS: usize = 3;
 /// What a sample lasts for, about.
 const LASTS: Duration = Duration::from_millis(60);
@@ -40,8 +42,10 @@ struct Setting {
     senders: usize,
 }
 
-/// Measures every setting, the rounds interleaved. Must be called while the process has one thread.
-pub fn rows(usable: &[usize]) -> Result<Vec<Row>> {
+/// Measures every setting, the rounds interleaved, on the cores of the run. Must be called while the process has one thread.
+pub fn rows(apart: Cores, usable: &[usize]) -> Result<Vec<Row>> {
+    let one = apart.leader.filter(|_| apart.same());
+    let usable = one.as_ref().map_or(usable, std::slice::from_ref);
     let settings = settings(usable.len());
     let mut samples: Vec<Vec<(f64, Usage)>> = vec![Vec::new(); settings.len()];
     let mut errors: Vec<Option<String>> = vec![None; settings.len()];
@@ -50,8 +54,9 @@ pub fn rows(usable: &[usize]) -> Result<Vec<Row>> {
             if errors[index].is_some() {
                 continue;
             }
-            let guess = setting.sample(GUESS, usable).map(|(rate, _)| (rate * LASTS.as_secs_f64()) as u64);
-            match guess.and_then(|messages| setting.sample(messages.max(GUESS), usable)) {
+            let sample = |messages| setting.sample(messages, apart, usable);
+            let guess = sample(GUESS).map(|(rate, _)| (rate * LASTS.as_secs_f64()) as u64);
+            match guess.and_then(|messages| sample(messages.max(GUESS))) {
                 Ok(sample) => samples[index].push(sample),
                 Err(error) => errors[index] = Some(format!("{error:#}")),
             }
@@ -129,17 +134,17 @@ impl Setting {
     }
 
     /// Messages a second, and what all the processes used.
-    fn sample(&self, messages: u64, usable: &[usize]) -> Result<(f64, Usage)> {
+    fn sample(&self, messages: u64, apart: Cores, usable: &[usize]) -> Result<(f64, Usage)> {
         let ring = self.builder().capacity(self.capacity).memfd().context("cannot make a ring")?;
         let each = messages / self.senders as u64;
         let gate = Shared::<Gate>::zeroed()?;
         let mut children = Vec::new();
-        let receiver = Child::start(usable.first().copied(), usable, || {
+        let receiver = Child::start(apart.leader, usable, || {
             let ring = self.opened(&ring)?;
             self.receive(&mut ring.receiver()?, each)
         })?;
         for _ in 0..self.senders {
-            let core = (self.senders == 1).then(|| usable.get(1).or(usable.first()).copied()).flatten();
+            let core = apart.follower.filter(|_| self.senders == 1);
             children.push(Child::start(core, usable, || {
                 let ring = self.opened(&ring)?;
                 self.send(&ring, &gate, each).map(|()| 0.0)
@@ -193,7 +198,8 @@ impl Setting {
         Ok(())
     }
 
-    /// By the clock of the receiver, from the first message to the last. The messages of each sender come in order.
+    /// By the clock of the receiver, from the first message to the last. It reads one word of each cache line; the messages of
+    /// each sender come in order.
     fn receive(&self, receiver: &mut Receiver<Trusted>, each: u64) -> Result<f64> {
         let mut next = [0u64; 256];
         let mut started = None;
@@ -205,7 +211,9 @@ impl Setting {
                 let expected = &mut next[usize::from(message.slot())];
                 let number = u64::from_ne_bytes(message[..8].try_into()?);
                 ensure!(number == *expected, "message {number} came where {expected} was to come");
-                ensure!(message[self.size - 1] == number as u8, "message {number} is spoilt");
+                let filled = [number as u8; 8];
+                let mut lines = message.chunks_exact(LINE).skip(1);
+                ensure!(lines.all(|line| line[..8] == filled), "message {number} is spoilt");
                 // When a sender has sent all, its place is free for the next one.
                 *expected = (*expected + 1) % each;
                 left -= 1;
@@ -273,10 +281,8 @@ impl Child {
 
     fn end(mut self) -> Result<(f64, Usage)> {
         self.ended = true;
-        match waitpid(self.pid, None)? {
-            WaitStatus::Exited(_, 0) => {}
-            other => bail!("a process of the sample is gone: {other:?}"),
-        }
+        let end = waitpid(self.pid, None);
+        ensure!(matches!(end, Ok(WaitStatus::Exited(_, 0))), obituary(self.pid, end));
         let mut text = Vec::new();
         self.answer.read_to_end(&mut text)?;
         let answer: Result<_, String> = serde_json::from_slice(&text)?;
@@ -289,6 +295,25 @@ impl Drop for Child {
         if !self.ended {
             let _ = kill(self.pid, Signal::SIGKILL);
             let _ = waitpid(self.pid, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_each_line_is_read() {
+        let long = settings(2).into_iter().find(|setting| setting.size == 4096).unwrap();
+        let ring = long.opened(&long.builder().memfd().unwrap()).unwrap();
+        let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+        for (line, sound) in [(None, true), (Some(1), false), (Some(63), false)] {
+            // Message 0: nothing but zeroes.
+            let mut message = vec![0; long.size];
+            line.into_iter().for_each(|line| message[LINE * line] = 1);
+            sender.send(&message).unwrap();
+            assert_eq!(long.receive(&mut receiver, 1).is_ok(), sound, "{line:?}");
         }
     }
 }

@@ -220,18 +220,28 @@ fn tone(row: &Row) -> &'static str {
         ("sysv", _) => "queue",
         ("posix-mq", _) => "queue second",
         ("unix-stream", _) => "socket",
-        ("unix-seqpacket" | "unix-dgram", _) => "socket second",
+        ("unix-seqpacket", _) => "socket second",
         ("tcp", _) => "socket third",
+        ("unix-dgram", _) => "socket fourth",
         ("sem-shm", _) => "shm",
         ("futex-shm", _) => "shm second",
         (name, _) if name.ends_with("-shm") => "shm third",
         ("mailbox", _) => "mail",
         ("rendezvous", _) => "mail second",
+        // The peers, by what they go through: memory, a queue, sockets, threads.
+        ("iceoryx2", _) => "shm",
+        ("iceoryx2-waitset", _) => "shm second",
+        ("shmring", _) => "mail",
+        ("boost-mq", _) => "queue",
+        ("zeromq", _) => "socket",
+        ("nng", _) => "socket second",
+        ("ipc-channel", _) => "socket third",
+        ("rtrb-threads", _) => "other",
+        ("crossbeam-threads", _) => "other second",
+        ("kanal-threads", _) => "other third",
         _ if row.measure == Measure::Limit => "limit",
-        // Their names tell them apart, and so do their dashes, as far as there are any.
-        (name, _) => {
-            ["other", "other second", "other third"][name.bytes().map(usize::from).sum::<usize>() % 3]
-        }
+        // Their names tell them apart.
+        _ => "other fourth",
     }
 }
 
@@ -507,7 +517,33 @@ fn sweeps(rows: &[Row]) -> Vec<Chart> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::registry;
     use super::*;
+
+    #[test]
+    fn no_two_mechanisms_of_a_run_look_alike() {
+        let own = registry::entries().filter(|entry| entry.offers[0].measure != Measure::Limit);
+        let beside_peers = [
+            "ring-spsc",
+            "ring-mpsc",
+            "pipe",
+            "iceoryx2",
+            "iceoryx2-waitset",
+            "ipc-channel",
+            "shmring",
+            "boost-mq",
+            "zeromq",
+            "nng",
+            "rtrb-threads",
+            "crossbeam-threads",
+            "kanal-threads",
+        ];
+        for names in [own.map(|entry| entry.name).collect(), beside_peers.to_vec()] {
+            let tones: BTreeSet<_> =
+                names.iter().map(|name| tone(&Row::blank(Measure::Latency, *name, 64))).collect();
+            assert_eq!(tones.len(), names.len(), "{names:?}");
+        }
+    }
 
     #[test]
     fn a_mark_tells_the_spread_of_no_other_figure_than_its_own() {

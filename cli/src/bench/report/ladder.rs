@@ -48,6 +48,8 @@ pub struct Step {
     pub name: &'static str,
     /// What the step to it is meant to remove, and what it brings along instead.
     pub change: Change,
+    /// Its place in the ladder, those that are missing counted.
+    place: usize,
     /// What a message takes.
     pub ns: f64,
     /// Less than the rung above; `None` on the first.
@@ -84,6 +86,9 @@ pub struct Change {
 }
 
 impl Change {
+    /// Of a step from a rung that is not the next one: what the rungs between them would have shown is in it.
+    const SEVERAL: Self = Self::new("several things: rungs are missing", "several things: rungs are missing");
+
     const fn new(removes: &'static str, brings: &'static str) -> Self {
         Self { removes, brings }
     }
@@ -342,7 +347,7 @@ fn ladder(
 ) -> Ladder {
     let mut steps: Vec<Step> = Vec::new();
     let mut missing: Vec<_> = barred.iter().map(|(name, why)| (*name, why.to_string())).collect();
-    for &(name, change, mechanism, variant, wait) in rungs {
+    for (place, &(name, change, mechanism, variant, wait)) in rungs.iter().enumerate() {
         let fits =
             |row: &Row| row.mechanism == mechanism && row.variant == Some(variant) && row.wait == Some(wait);
         let found = rows
@@ -361,11 +366,12 @@ fn ladder(
             continue;
         };
         let ns = time(measured).unwrap_or_default();
-        let (saved, parts) = match steps.last() {
-            Some(above) => (Some(above.ns - ns), prices.parts(&rows[above.row], measured)),
-            None => (None, Vec::new()),
-        };
-        steps.push(Step { name, change, ns, saved, parts, row });
+        let above = steps.last();
+        let saved = above.map(|above| above.ns - ns);
+        let parts = above.map(|above| prices.parts(&rows[above.row], measured)).unwrap_or_default();
+        let next = above.is_none_or(|above| above.place + 1 == place);
+        let change = if next { change } else { Change::SEVERAL };
+        steps.push(Step { name, change, place, ns, saved, parts, row });
     }
     let bar = |step: &Step| Bar {
         name: step.name.into(),
@@ -432,6 +438,20 @@ mod tests {
         assert!(notes[1].starts_with('+') && notes[1].contains("; costs the socket layer"), "{}", notes[1]);
         assert!(notes[1].ends_with("of it: nothing that was counted"), "{}", notes[1]);
         assert!(notes[2].starts_with('−') && notes[2].contains("; removes both copies"), "{}", notes[2]);
+    }
+
+    #[test]
+    fn a_step_over_missing_rungs_is_not_said_to_be_the_one_from_the_rung_before() {
+        let rows =
+            [row("pipe", 900.0, 4.0, 2), row("ring-spsc", 800.0, 2.0, 2), row("ring-spsc", 700.0, 2.0, 0)];
+        let notes: Vec<_> = ladders(&rows)[0].steps[1..]
+            .iter()
+            .map(|step| step.change.notes(step.saved.unwrap(), &step.parts).remove(0))
+            .collect();
+        assert_eq!(
+            notes,
+            ["−100 ns; removes several things: rungs are missing", "−100 ns; removes both copies"]
+        );
     }
 
     #[test]

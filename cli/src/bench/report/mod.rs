@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::ReportArguments;
 use super::row::Row;
@@ -78,10 +78,15 @@ impl Target {
 
 /// Which file a path means: behind links, so that they stay; in its directory, where it is not there yet.
 fn place(path: &Path) -> Result<PathBuf> {
-    let new = || {
+    let directory = |path: &Path| {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        directory.unwrap_or(Path::new(".")).to_path_buf()
+    };
+    let new = || {
+        // A link may lead to what is not there yet.
+        let path = fs::read_link(path).map_or(path.into(), |to| directory(path).join(to));
         let name = path.file_name().context("it has no name")?;
-        Ok(fs::canonicalize(directory.unwrap_or(Path::new(".")))?.join(name))
+        Ok(fs::canonicalize(directory(&path))?.join(name))
     };
     fs::canonicalize(path).or_else(|_| new())
 }
@@ -156,7 +161,10 @@ impl Outputs {
             write(self.report, &|| page::page(recorded, compared)),
         ];
         let words = comparison.map(|found| found.map(|found| found.table(rows)).unwrap_or_default());
-        (written.into_iter().collect(), words)
+        let failed: Vec<_> =
+            written.into_iter().filter_map(|written| Some(format!("{:#}", written.err()?))).collect();
+        let written = if failed.is_empty() { Ok(()) } else { Err(anyhow!(failed.join("; "))) };
+        (written, words)
     }
 }
 

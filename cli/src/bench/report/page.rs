@@ -1,5 +1,7 @@
 //! The page: one file, no network, no script that runs.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -28,7 +30,8 @@ const ALL: &str = "Every row: spread over the rounds, dropped samples, placement
 /// What no run measures, and why.
 const BY_DESIGN: [&str; 5] = [
     "Both sides spinning on one core: it would measure the scheduler.",
-    "Both sides sleeping on one core, beyond 64 B or as a stream: it is asked there what a wake-up costs.",
+    "Both sides sleeping on one core, beyond 64 B or as a stream: it is asked there what a wake-up costs. Where the whole run is on one \
+     core (--pin same) they are measured.",
     "Latency of a batch: a round trip has one message, and a batch of one is a message in place.",
     "Stream of a rendezvous: it holds no messages, a round trip says all of it.",
     "Percentiles of the sweeps, and their placement class: they measure throughput only, without an anchor.",
@@ -135,19 +138,31 @@ fn disturbed(rows: &[Row]) -> impl Iterator<Item = &Row> {
     rows.iter().filter(anchor).filter(|row| row.ratio.is_some_and(|ratio| !(0.5..=2.0).contains(&ratio)))
 }
 
+/// The rows of each cell: as many as placement classes that it was met in. What was dropped of the cell stands in each.
+fn by_cell<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Vec<&'a Row>> {
+    let mut cells: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        let cell = (row.measure, &*row.mechanism, row.variant, row.wait, row.size, row.on_one_core());
+        cells.entry(cell).or_default().push(row);
+    }
+    cells.into_values().collect()
+}
+
 /// How much can be built on the figures: samples, spread, placement, load.
 fn how_sure(recorded: &Recorded) -> Markup {
     let measured = || recorded.rows.iter().filter(|row| figure(row).is_some());
-    let cells = measured().count();
     let timed = || measured().filter(|row| row.sweep.is_none());
-    let short = |rounds: u32| timed().filter(|row| row.samples < rounds as usize).count();
+    let (timed_cells, alone) = (by_cell(timed()), measured().filter(|row| row.sweep.is_some()).count());
+    let samples = |rows: &[&Row]| rows.iter().map(|row| row.samples).fold(0, usize::saturating_add);
+    let short = |rounds: u32| timed_cells.iter().filter(|rows| samples(rows) < rounds as usize).count();
     let mut spreads: Vec<f64> = measured()
         .filter(|row| row.samples > 1)
         .filter_map(|row| Some((row.max? - row.min?) / figure(row)?))
         .filter(|spread| spread.is_finite())
         .collect();
     spreads.sort_by(f64::total_cmp);
-    let dropped = recorded.rows.iter().fold(0, |sum: usize, row| sum.saturating_add(row.dropped));
+    let dropped =
+        by_cell(recorded.rows.iter()).iter().map(|rows| rows[0].dropped).fold(0, usize::saturating_add);
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let classes = [Class::SameCore, Class::Smt, Class::Ccx, Class::Far];
     let met = classes.map(|class| (class, timed().filter(|row| row.class == Some(class)).count()));
@@ -155,7 +170,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
         section id="how-sure" {
             h2 { (SURE) }
             ul {
-                li { "Samples: " (several(cells, "cell")) ", a median over the rounds each"
+                li { "Samples: " (several(timed_cells.len() + alone, "cell")) ", a median over the rounds each"
                     @match recorded.run.as_ref().map(|run| (run.rounds, short(run.rounds))) {
                         Some((_, 0)) => ".",
                         Some((rounds, short)) => {
@@ -186,9 +201,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         @if index > 0 { ", " }
                         (class) " " (several(*cells, "cell"))
                     }
-                    @if cells > timed().count() {
-                        "; " (several(cells - timed().count(), "cell")) " of the ring alone have none"
-                    }
+                    @if alone > 0 { "; " (several(alone, "cell")) " of the ring alone have none" }
                     ". They never share a series. "
                     (several(dropped, "sample"))
                     " dropped because the class changed meanwhile."

@@ -1,6 +1,7 @@
 //! A run as a file: a line about the run, then its rows, as JSON Lines. Rows alone, as `--json` prints them, do as well.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -9,7 +10,12 @@ use serde_json::Value;
 
 use super::super::environment::Run;
 use super::super::row::{Row, SCHEMA};
+use super::super::units;
 use crate::report::json;
+
+/// No run is longer: one of all mechanisms has less than a hundredth of this.
+const LONGEST: u64 = 64 << 20;
+const ADVICE: &str = "give a file of --save, or the output of --json";
 
 /// A run that was measured, now or before.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,9 +35,14 @@ struct Head {
 impl Recorded {
     /// Reads what [`Self::text`] or `--json` has written.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| anyhow!("it is not text: give a file of --save, or the output of --json"));
+        let mut bytes = Vec::new();
+        // It may have no end, as a device has none.
+        let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
+        read.with_context(|| format!("cannot read {}", path.display()))?;
+        let text = match bytes.len() as u64 > LONGEST {
+            true => Err(anyhow!("it is longer than {}: {ADVICE}", units::size(LONGEST as usize))),
+            false => String::from_utf8(bytes).map_err(|_| anyhow!("it is not text: {ADVICE}")),
+        };
         text.and_then(|text| Self::parse(&text))
             .with_context(|| format!("{} does not hold a run", path.display()))
     }
@@ -54,7 +65,7 @@ impl Recorded {
                     "line {number} has schema {other}, and this program knows {SCHEMA} only: measure again with this \
                      program, or use the one that wrote the file"
                 ),
-                None => bail!("line {number} has no schema: give a file of --save, or the output of --json"),
+                None => bail!("line {number} has no schema: {ADVICE}"),
             }
             match value.get("run").is_some() {
                 true if recorded.run.is_none() && recorded.rows.is_empty() => {
@@ -71,7 +82,7 @@ impl Recorded {
                 }
             }
         }
-        ensure!(!recorded.rows.is_empty(), "it has no rows: give a file of --save, or the output of --json");
+        ensure!(!recorded.rows.is_empty(), "it has no rows: {ADVICE}");
         Ok(recorded)
     }
 
