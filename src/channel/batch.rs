@@ -51,7 +51,7 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     /// Adds a message.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`]. The batch is as before.
     #[inline]
     pub fn push(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
         let (at, length) = self.place(message.len())?;
@@ -65,6 +65,10 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     #[inline]
     fn place(&self, length: usize) -> Result<(Position, u32), SendError> {
         let length = self.sender.check_length(length)?;
+        // What a forked child adds here would be received with what its parent publishes.
+        if !self.sender.generation.lasts() {
+            return Err(SendError::Forked);
+        }
         let bytes = length + self.sender.trailer;
         let units = self.sender.memory().geometry().size_units(self.next, bytes as u64);
         let left = self.reserved.units - self.next.since(self.reserved.start);
@@ -112,7 +116,7 @@ impl<K: SenderKind> Batch<'_, Trusted, K> {
     /// Adds a message of `length` bytes that `write` fills in place. The bytes are what the ring held there before.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`]. The batch is as before.
     #[inline]
     pub fn push_with(
         &mut self,
