@@ -121,7 +121,7 @@ impl<'a> Method<'a> {
         let written = self.arguments.iter().map(|argument| {
             let (name, codec) = (argument.name, codec(argument.kind));
             let reference = if argument.restored { quote!(&*#name) } else { quote!(&#name) };
-            quote!(#codec.write(#reference, #frame).map_err(::ringpost_rpc::CallError::Argument)?;)
+            quote!(#codec.write(#reference, #frame).map_err(|why| #frame.refuse(why))?;)
         });
         let restored = || self.arguments.iter().filter(|argument| argument.restored);
         let copy = |argument: &Argument<'_>| local(&format!("new_{}", argument.name.unraw()));
