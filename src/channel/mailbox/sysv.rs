@@ -145,7 +145,7 @@ pub fn stat(queue: &Queue) -> MsqidDs {
 /// `msgctl(IPC_RMID)`: removes the queue and what is in it at once. Who waits gets `NotConnected` (`EIDRM`).
 ///
 /// # Errors
-/// `Unsupported` in a forked child, which opens the queue itself; as [`Ring::unlink`].
+/// `Unsupported` in a forked child, which opens the queue itself; `NotFound` when it was removed already; as [`Ring::unlink`].
 pub fn remove(mut queue: Queue) -> Result<()> {
     // Only the name would go, and who waits would not be told.
     if !queue.mailbox.desk.is_ours() {
