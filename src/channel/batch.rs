@@ -12,6 +12,7 @@ use crate::{
         position::{Position, UNIT},
         reserve::{Produce, Reserved},
     },
+    sys::fork::Generation,
 };
 use core::{fmt, slice};
 
@@ -25,11 +26,14 @@ pub struct Batch<'a, P: Trust = Untrusted, K: SenderKind = Single> {
     next: Position,
     messages: u64,
     bytes: u64,
+    /// The sender's: at hand for each message.
+    generation: Generation,
 }
 
 impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
-        Self { sender, reserved, next: reserved.start, messages: 0, bytes: 0 }
+        let generation = sender.generation;
+        Self { sender, reserved, next: reserved.start, messages: 0, bytes: 0, generation }
     }
 
     /// Messages in the batch so far.
@@ -66,7 +70,7 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     fn place(&self, length: usize) -> Result<(Position, u32), SendError> {
         let length = self.sender.check_length(length)?;
         // What a forked child adds here would be received with what its parent publishes.
-        if !self.sender.generation.lasts() {
+        if !self.generation.lasts() {
             return Err(SendError::Forked);
         }
         let bytes = length + self.sender.trailer;
