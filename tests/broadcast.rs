@@ -5,6 +5,8 @@
 mod common;
 #[path = "broadcast/deaths.rs"]
 mod deaths;
+#[path = "broadcast/groups.rs"]
+mod groups;
 #[path = "broadcast/hostile.rs"]
 mod hostile;
 #[path = "broadcast/joining.rs"]
@@ -22,8 +24,8 @@ use common::{
     stream::{Stream, scatter},
 };
 use ringpost::{
-    Builder, OpenError, OwnedMessage, Publisher, RecvError, SendError, Start, Subscriber, WaitStrategy,
-    Watcher,
+    Builder, OpenError, OwnedMessage, Publisher, RecvError, Ring, Select, SendError, Start, Subscriber,
+    WaitStrategy, Watcher,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
@@ -178,6 +180,9 @@ fn act(words: &[&str], line: Line) {
             batch.push(0, &half(HALVES + 1)).unwrap();
             line.tell(0);
             line.hear();
+        }
+        ["member", first, second] => {
+            groups::member([open(first, &line), open(second, &line)], &stream, &line);
         }
         ["join", ring] => {
             let ring = open(ring, &line);

@@ -11,7 +11,9 @@ use common::{
     },
     stream::{Stream, scatter},
 };
-use ringpost::{Builder, Many, OpenError, Receiver, RecvError, Ring, SendError, Single, WaitStrategy};
+use ringpost::{
+    Builder, Many, OpenError, Receiver, RecvError, Ring, SegmentError, SendError, Single, WaitStrategy,
+};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::{UnshareFlags, unshare_unsafe},
@@ -20,6 +22,7 @@ use std::{
     fs::File,
     io::Write,
     os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
     thread,
     time::Duration,
 };
@@ -501,6 +504,14 @@ fn attach_where_no_memory_is(line: &Line) {
     let mut rest = File::create("/dev/shm/rest").unwrap();
     while rest.write(&[1; 4096]).is_ok() {}
     drop(ring.sender().unwrap());
+    // Room for the header of another one, and not for its first chunk.
+    rest.set_len(rest.metadata().unwrap().len() - (128 << 10)).unwrap();
+    let refused = ringpost::builder(&*Name::new()).elastic(4 * MIB).create().unwrap_err();
+    let OpenError::Segment(SegmentError::NoSpace { dir, needed, available }) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(dir.unwrap(), Path::new("/dev/shm"));
+    assert!(available < needed && needed > 256 << 10, "{available} of {needed}");
 }
 
 /// An elastic ring that may have more memory than there is.

@@ -38,6 +38,18 @@ fn a_childs_drop_closes_nothing() {
 }
 
 #[test]
+fn a_child_adds_nothing_to_its_parents_batch() {
+    let ring = ringpost::unnamed().memfd().unwrap();
+    let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());
+    let mut batch = sender.batch(1000).unwrap();
+    batch.push(0, b"by the parent").unwrap();
+    assert_in_fork(|| batch.push(0, b"by the child") == Err(SendError::Forked));
+    batch.commit();
+    assert_eq!(receiver.try_recv().unwrap().to_vec(), b"by the parent");
+    assert_eq!(receiver.try_recv().err(), Some(RecvError::Empty));
+}
+
+#[test]
 fn a_childs_wait_for_a_receipt_is_refused_and_the_parents_goes_on() {
     let ring = ringpost::unnamed().memfd().unwrap();
     let (mut sender, mut receiver) = (ring.sender().unwrap(), ring.receiver().unwrap());

@@ -5,6 +5,7 @@ mod common;
 use common::{
     Child, FAR,
     filter::{answer, filter, jump, load},
+    fork::assert_in_fork,
 };
 use ringpost::{posix, sysv};
 use std::{io::ErrorKind, time::Duration};
@@ -36,6 +37,21 @@ fn who_is_killed_while_it_removes_a_queue_leaves_nobody_waiting_there() {
     assert_eq!(told.kind(), ErrorKind::NotConnected);
     sysv::remove(queue).unwrap();
     assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_forked_child_does_not_remove_its_parents_queue_and_leaves_nobody_waiting_there() {
+    let key = 0x2000_0000 | std::process::id() as i32;
+    let mut queue = Some(sysv::msgget(key, sysv::IPC_CREAT | 0o600).unwrap());
+    assert_in_fork(|| {
+        let refused = sysv::remove(queue.take().unwrap());
+        refused.is_err_and(|error| error.kind() == ErrorKind::Unsupported)
+    });
+    // It can be found, so whoever opens it itself can remove it.
+    sysv::remove(sysv::msgget(key, 0).unwrap()).unwrap();
+    let mut text = [0; 5];
+    let told = sysv::msgrcv(&mut queue.unwrap(), &mut text, 0, 0).unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::NotConnected);
 }
 
 #[test]

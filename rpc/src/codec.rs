@@ -6,7 +6,7 @@
 
 use crate::{
     bounded::{self, MOST_OF_NO_SIZE, TOO_MANY_OF_NO_SIZE},
-    error::Malformed,
+    error::{CallError, Malformed},
 };
 use ringpost::Region;
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,6 +25,14 @@ impl Frame {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.regions.clear();
+    }
+
+    /// What a call ends with that has an argument which can't be written. The regions before it are the caller's to free. For
+    /// generated code.
+    #[cold]
+    pub fn refuse(&mut self, why: Malformed) -> CallError {
+        self.clear();
+        CallError::Argument(why)
     }
 }
 

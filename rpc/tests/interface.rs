@@ -29,11 +29,41 @@ mod names {
     pub struct Frame;
     #[derive(serde::Serialize, serde::Deserialize, Clone, PartialEq, Debug)]
     pub struct Result;
+    #[derive(serde::Serialize, serde::Deserialize, Clone, PartialEq, Debug)]
+    pub struct Implementation;
 
     #[ringpost_rpc::interface]
     pub trait Names {
+        fn implementation(&self, given: Implementation) -> Implementation;
+        /// As every value has it, by value.
+        fn into(&self) -> u8;
+        fn try_into(&mut self, number: u8) -> u8;
         fn codec(&self, client: Codec, frame: Frame, answer: &mut AsBytes) -> Option<Codec>;
         fn client(&self, call: Result) -> Result;
+    }
+}
+
+/// Warnings are for who calls what is deprecated, and those that are silenced are so in all that is made of a method.
+#[deny(warnings)]
+mod silent {
+    #[deprecated]
+    #[ringpost_rpc::interface]
+    pub trait Old {
+        fn f(&self);
+    }
+
+    #[allow(non_snake_case, clippy::too_many_arguments)]
+    #[ringpost_rpc::interface]
+    pub trait Legacy {
+        #[deprecated]
+        fn old(&self);
+        fn GetAll(&self, A: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: &mut u8) -> u8;
+    }
+
+    #[ringpost_rpc::interface]
+    pub trait Mixed {
+        #[allow(non_snake_case)]
+        fn GetOne(&self, A: u8, B: &mut u8);
     }
 }
 

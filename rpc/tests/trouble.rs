@@ -34,6 +34,7 @@ trait Pairs {
     fn nothing(&self);
     fn count(&self, bytes: Vec<u8>) -> usize;
     fn length(&self, memory: Region) -> usize;
+    fn keep(&self, memory: Region, nothing: Vec<()>);
 }
 
 #[derive(TryFromBytes, IntoBytes, Immutable, Clone)]
@@ -58,6 +59,8 @@ impl Pairs for Work {
     fn length(&self, memory: Region) -> usize {
         memory.len()
     }
+
+    fn keep(&self, _: Region, _: Vec<()>) {}
 }
 
 /// A state larger than the half of a stack.
@@ -427,6 +430,18 @@ fn neither_side_keeps_a_region_when_the_call_has_ended() {
             thread::yield_now();
         }
     }
+}
+
+#[test]
+fn a_call_whose_arguments_can_not_be_written_keeps_no_region() {
+    let place = Place::new();
+    let _server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    let memory = region(1);
+    let given = fs::metadata(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap();
+    assert!(matches!(client.keep(memory, vec![(); 70_000]), Err(CallError::Argument(_))));
+    assert_eq!(holds(std::process::id(), &given), 0, "the memory is this process's to free");
+    assert_eq!(client.keep(region(2), vec![(); 7]).unwrap(), ());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{
         position::{Position, UNIT},
         reserve::Reserved,
     },
+    sys::fork::Generation,
 };
 use core::{fmt, slice};
 
@@ -26,11 +27,14 @@ pub struct Batch<'a, P: Trust = Untrusted, K: SenderKind = Single> {
     next: Position,
     messages: u64,
     bytes: u64,
+    /// The sender's: at hand for each message.
+    generation: Generation,
 }
 
 impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
-        Self { sender, reserved, next: reserved.start, messages: 0, bytes: 0 }
+        let generation = sender.generation;
+        Self { sender, reserved, next: reserved.start, messages: 0, bytes: 0, generation }
     }
 
     /// Messages in the batch so far.
@@ -52,7 +56,7 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     /// Adds a message.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`]. The batch is as before.
     #[inline]
     pub fn push(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
         let (at, length) = self.place(message.len())?;
@@ -66,6 +70,10 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     #[inline]
     fn place(&self, length: usize) -> Result<(Position, u32), SendError> {
         let length = self.sender.check_length(length)?;
+        // What a forked child adds here would be received with what its parent publishes.
+        if !self.generation.lasts() {
+            return Err(SendError::Forked);
+        }
         let bytes = length + self.sender.trailer;
         let units = self.sender.memory().geometry().size_units(self.next, bytes as u64);
         let left = self.reserved.units - self.next.since(self.reserved.start);
@@ -113,7 +121,7 @@ impl<K: SenderKind> Batch<'_, Trusted, K> {
     /// Adds a message of `length` bytes that `write` fills in place. The bytes are what the ring held there before.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`]. The batch is as before.
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`]. The batch is as before.
     #[inline]
     pub fn push_with(
         &mut self,

@@ -225,7 +225,7 @@ impl Builder {
         }
         let header = self.header(true)?;
         let segment = Segment::unnamed(&self.directory, elastic::size(&header), self.mode)?;
-        let memory = self.fill(&header, &segment)?;
+        let memory = self.fill(&header, &segment, Some(&self.directory))?;
         segment.publish(&path)?;
         let mut inner = self.inner(memory, header, Home::Named { segment, path }, Scope::Shared);
         inner.owned_by = (self.lifetime == Lifetime::Owned).then(Generation::current);
@@ -278,7 +278,7 @@ impl Builder {
         let header = self.header(true)?;
         let label = if self.name.is_empty() { "ringpost" } else { &self.name };
         let segment = Segment::memfd(label, elastic::size(&header))?;
-        let memory = self.fill(&header, &segment)?;
+        let memory = self.fill(&header, &segment, None)?;
         Ok(Ring::new(Arc::new(self.inner(memory, header, Home::Unnamed(segment), Scope::Shared))))
     }
 
@@ -475,14 +475,19 @@ impl Builder {
         Ok(())
     }
 
-    /// Maps a segment that nobody else sees yet, and makes it a ring.
-    fn fill(&self, header: &Header, segment: &Segment) -> Result<Memory, OpenError> {
+    /// Maps a segment that nobody else sees yet, and makes it a ring, which is to have its name in this directory, if any.
+    fn fill(
+        &self,
+        header: &Header,
+        segment: &Segment,
+        directory: Option<&Path>,
+    ) -> Result<Memory, OpenError> {
         let mapping = elastic::map(header, segment)?;
         // SAFETY: the control area is longer than a header.
         unsafe { copy::into_shared(&header.encode(), mapping.control().as_ptr()) };
         let memory = elastic::stretch(mapped(header, mapping), header, segment)?;
         memory.start_at(self.start);
-        elastic::begin(&memory)?;
+        elastic::begin(&memory, header, segment, directory)?;
         Ok(memory)
     }
 

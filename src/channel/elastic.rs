@@ -10,6 +10,7 @@ use crate::{
     },
     sys::segment::{DataPages, Mapping, Segment, Size},
 };
+use std::path::Path;
 
 impl Builder {
     /// A ring that takes memory as its backlog grows, up to `ceiling` bytes, and gives it back as it is received: in chunks of
@@ -70,15 +71,22 @@ pub(super) fn stretch(memory: Memory, header: &Header, segment: &Segment) -> Res
     Ok(memory.with_elastic(Elastic::new(Elastic::chunk_bytes(header.geometry.capacity()), Box::new(pages))))
 }
 
-/// Memory under the first chunk of a ring that nobody else sees yet.
-pub(super) fn begin(memory: &Memory) -> Result<(), SegmentError> {
-    match memory.elastic() {
-        Some(elastic) if !elastic.begin(memory) => {
-            let bytes = Elastic::chunk_bytes(memory.geometry().capacity());
-            Err(SegmentError::NoMemory { operation: "allocate the first chunk of the ring", bytes })
-        }
-        _ => Ok(()),
+/// Memory under the first chunk of a ring that nobody else sees yet, whose segment is to have its name in this directory, if any.
+pub(super) fn begin(
+    memory: &Memory,
+    header: &Header,
+    segment: &Segment,
+    directory: Option<&Path>,
+) -> Result<(), SegmentError> {
+    if memory.elastic().is_none_or(|elastic| elastic.begin(memory)) {
+        return Ok(());
     }
+    let bytes = Elastic::chunk_bytes(header.geometry.capacity());
+    let (needed, available) = (u64::from(header.control_length) + bytes, segment.space());
+    Err(match directory {
+        Some(dir) if available < needed => SegmentError::NoSpace { dir: Some(dir.into()), needed, available },
+        _ => SegmentError::NoMemory { operation: "allocate the first chunk of the ring", bytes },
+    })
 }
 
 struct FilePages(DataPages);

@@ -434,7 +434,7 @@ impl<P: Trust> Mailbox<P> {
 
     /// Closes the mailbox for all who have it open: nobody sends to it any more, and who waits for room gets
     /// [`SendError::Disconnected`]; what is in it can still be received, then comes [`RecvError::Disconnected`]. The name stays:
-    /// [`Ring::unlink`](crate::Ring::unlink) takes it away.
+    /// [`Ring::unlink`](crate::Ring::unlink) takes it away. In a forked child nothing happens.
     pub fn close_for_all(&self) {
         if self.desk.is_ours() {
             mailbox::close(&self.desk.area);

@@ -387,7 +387,7 @@ impl Segment {
     }
 
     /// What the file system can give this file: what is free, and what the file has got already.
-    fn space(&self) -> u64 {
+    pub(crate) fn space(&self) -> u64 {
         // A file system without blocks has no limit of its own, as the kernel's for memfds.
         let free = match fstatvfs(&self.file) {
             Ok(space) if space.f_blocks > 0 => space.f_bavail.saturating_mul(space.f_frsize),

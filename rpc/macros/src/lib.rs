@@ -5,7 +5,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
-use method::{Method, codecs, local};
+use method::{Method, codecs, is_allowance, local};
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Code;
 use quote::{format_ident, quote};
@@ -38,12 +38,14 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
     let numbered = || (0..).zip(&methods);
     let described = numbered().map(|(number, method)| method.described(number));
     let calls = numbered().map(|(number, method)| method.call(number));
-    let answers = numbered().map(|(number, method)| method.answer(number));
+    let answers = numbered().map(|(number, method)| method.answer(number, name));
     let about_interface = format!("What client and server of [`{name}`] must agree on.");
     let about_client = format!("Calls the methods of [`{name}`] in another process.");
     let about_server = format!("Answers calls with an implementation of [`{name}`].");
-    let implementation = local("Implementation");
+    // Hygiene ends before types: a type of the interface may be called `Implementation`.
+    let implementation = format_ident!("__Implementation");
     let codecs = codecs();
+    let allowed: Vec<_> = declared.attrs.iter().filter(|attribute| is_allowance(attribute)).collect();
     let [method, context, arguments, answer] = ["method", "context", "arguments", "answer"].map(local);
     Ok(quote! {
         // A program may be one side only.
@@ -73,6 +75,7 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
         }
 
         #[allow(dead_code)]
+        #(#allowed)*
         impl #client {
             /// Binds to a server: connects, and checks that its interface is this one.
             ///
@@ -91,11 +94,14 @@ fn expand(declared: &ItemTrait) -> Result<Code> {
         #[doc = #about_server]
         #[derive(Clone, Debug)]
         #[allow(dead_code)]
-        #vis struct #server<#implementation>(
+        #vis struct #server<Implementation>(
             /// What does the work.
-            pub #implementation,
+            pub Implementation,
         );
 
+        // Who declares it deprecated tells its callers, not its server.
+        #[allow(deprecated)]
+        #(#allowed)*
         impl<#implementation: #name> ::ringpost_rpc::Service for #server<#implementation> {
             type Interface = #interface;
             type Implementation = #implementation;

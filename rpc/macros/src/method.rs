@@ -4,8 +4,8 @@ use crate::spell;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{
-    Attribute, Error, FnArg, Lifetime, Pat, Path, Result, ReturnType, TraitItemFn, Type, TypeBareFn,
-    TypeImplTrait, TypePtr, TypeReference, TypeSlice, TypeTraitObject,
+    Attribute, Error, FnArg, Lifetime, Pat, Path, Receiver, Result, ReturnType, Token, TraitItemFn, Type,
+    TypeBareFn, TypeImplTrait, TypePtr, TypeReference, TypeSlice, TypeTraitObject,
     ext::IdentExt,
     spanned::Spanned,
     visit::{Visit, visit_path},
@@ -13,6 +13,8 @@ use syn::{
 
 pub struct Method<'a> {
     function: &'a TraitItemFn,
+    /// The `mut` of `&mut self`.
+    changing: Option<Token![mut]>,
     /// Whether the handler gets the context of the call.
     with_context: bool,
     arguments: Vec<Argument<'a>>,
@@ -50,10 +52,10 @@ impl<'a> Method<'a> {
             return wrong(signature.ident.span(), "`bind` is what makes a client: take another name");
         }
         let mut inputs = signature.inputs.iter();
-        match inputs.next() {
-            Some(FnArg::Receiver(receiver)) if receiver.reference.is_some() => {}
+        let changing = match inputs.next() {
+            Some(FnArg::Receiver(Receiver { reference: Some((_, None)), mutability, .. })) => *mutability,
             _ => return wrong(signature.ident.span(), "a remote method takes `&self` or `&mut self`"),
-        }
+        };
         let (mut arguments, mut with_context) = (Vec::new(), false);
         for (index, input) in inputs.enumerate() {
             let FnArg::Typed(typed) = input else { continue };
@@ -84,7 +86,7 @@ impl<'a> Method<'a> {
             ReturnType::Type(_, kind) => (**kind).clone(),
         };
         by_value(&returned)?;
-        Ok(Self { function, with_context, arguments, returned })
+        Ok(Self { function, changing, with_context, arguments, returned })
     }
 
     /// Under which the method is there, with all that is made of it.
@@ -111,7 +113,9 @@ impl<'a> Method<'a> {
         let (name, returned) = (&self.function.sig.ident, &self.returned);
         let conditions = self.conditions();
         let [frame, answer, value] = ["frame", "answer", "value"].map(local);
-        let documentation = self.function.attrs.iter().filter(|attribute| is_documentation(attribute));
+        let kept = self.function.attrs.iter().filter(|attribute| {
+            is_documentation(attribute) || is_allowance(attribute) || attribute.path().is_ident("deprecated")
+        });
         let title = self.function.attrs.iter().all(|attribute| !is_documentation(attribute));
         let title = title.then(|| format!("Calls `{name}` of the server."));
         let title = title.map(|text| quote!(#[doc = #text]));
@@ -121,7 +125,7 @@ impl<'a> Method<'a> {
         let written = self.arguments.iter().map(|argument| {
             let (name, codec) = (argument.name, codec(argument.kind));
             let reference = if argument.restored { quote!(&*#name) } else { quote!(&#name) };
-            quote!(#codec.write(#reference, #frame).map_err(::ringpost_rpc::CallError::Argument)?;)
+            quote!(#codec.write(#reference, #frame).map_err(|why| #frame.refuse(why))?;)
         });
         let restored = || self.arguments.iter().filter(|argument| argument.restored);
         let copy = |argument: &Argument<'_>| local(&format!("new_{}", argument.name.unraw()));
@@ -135,7 +139,7 @@ impl<'a> Method<'a> {
         quote! {
             #conditions
             #title
-            #(#documentation)*
+            #(#kept)*
             ///
             /// # Errors
             /// As for [`CallError`](::ringpost_rpc::CallError). No argument is changed then.
@@ -156,10 +160,11 @@ impl<'a> Method<'a> {
         }
     }
 
-    /// The arm of the server.
-    pub fn answer(&self, number: u16) -> TokenStream {
+    /// The arm of the server of this trait.
+    pub fn answer(&self, number: u16, declared: &Ident) -> TokenStream {
         let name = &self.function.sig.ident;
         let conditions = self.conditions();
+        let allowed = self.function.attrs.iter().filter(|attribute| is_allowance(attribute));
         let [arguments, answer, context, value] = ["arguments", "answer", "context", "value"].map(local);
         let read = self.arguments.iter().map(|argument| {
             let (name, codec) = (argument.name, codec(argument.kind));
@@ -176,13 +181,14 @@ impl<'a> Method<'a> {
             let (name, codec) = (argument.name, codec(argument.kind));
             quote!(#codec.write(&#name, #answer)?;)
         });
-        let codec = codec(&self.returned);
+        let (codec, changing) = (codec(&self.returned), self.changing);
         quote! {
             #conditions
+            #(#allowed)*
             #number => {
                 #(#read)*
                 #arguments.end()?;
-                let #value = self.0.#name(#context #(#given),*);
+                let #value = #declared::#name(&#changing self.0, #context #(#given),*);
                 #codec.write(&#value, #answer)?;
                 #(#restored)*
             }
@@ -210,6 +216,11 @@ pub fn codecs() -> TokenStream {
 
 fn is_documentation(attribute: &Attribute) -> bool {
     attribute.path().is_ident("doc")
+}
+
+/// Whether it silences warnings, which then hold for all that is made of what has it.
+pub fn is_allowance(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("allow")
 }
 
 /// Whether the compiler, which has not seen the attribute yet, may leave out what has it.

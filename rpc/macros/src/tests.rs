@@ -48,6 +48,7 @@ fn what_is_no_remote_method_is_refused() {
         ("trait T { fn f(&self) {} }", "has no body"),
         ("trait T { fn f(); }", "takes `&self` or `&mut self`"),
         ("trait T { fn f(self); }", "takes `&self` or `&mut self`"),
+        ("trait T { fn f(&'static self); }", "takes `&self` or `&mut self`"),
         ("trait T { fn f(&self, (a, b): (u8, u8)); }", "needs a plain name"),
         ("trait T { fn bind(&self); }", "take another name"),
         ("trait T { fn f(&self, #[cfg(unix)] a: u8); }", "no condition of its own"),

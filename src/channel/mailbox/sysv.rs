@@ -5,7 +5,9 @@
 //! a message whose receiver is stopped just as it is woken for it waits for the next one that looks; the key is looked up in
 //! `/dev/shm`, so queues are seen by `ringpost ls`; the permission bits must let the owner read and write and others not write (0600,
 //! 0644 or 0660; 0666 is refused, and so is to give none), and no umask changes them; a message
-//! that is received and not returned from `msgrcv` because its receiver was killed is received by another.
+//! that is received and not returned from `msgrcv` because its receiver was killed is received by another; a forked child opens the
+//! queue itself (its parent's gives it `Unsupported`); a signal ends no wait (there is no `EINTR`); a queue is full when it has 256
+//! messages, however many bytes; there is no `IPC_SET` and no `MSG_COPY` ([`Mailbox::browse`] copies), and [`stat`] names no processes.
 //!
 //! ```
 //! use ringpost::sysv::{IPC_CREAT, IPC_NOWAIT, msgget, msgrcv, msgsnd};
@@ -143,8 +145,12 @@ pub fn stat(queue: &Queue) -> MsqidDs {
 /// `msgctl(IPC_RMID)`: removes the queue and what is in it at once. Who waits gets `NotConnected` (`EIDRM`).
 ///
 /// # Errors
-/// As [`Ring::unlink`].
+/// `Unsupported` in a forked child, which opens the queue itself; `NotFound` when it was removed already; as [`Ring::unlink`].
 pub fn remove(mut queue: Queue) -> Result<()> {
+    // Only the name would go, and who waits would not be told.
+    if !queue.mailbox.desk.is_ours() {
+        return Err(RecvError::Forked.into());
+    }
     // The name last: of one that is killed in between, the queue can still be found, and removed again.
     queue.mailbox.close_for_all();
     let gone = queue.ring.unlink();
