@@ -78,9 +78,9 @@ impl Waker {
         Self { quiet: u64::MAX, calm: 0, bare: false, left_asleep: false, may_go_bare }
     }
 
-    /// Whoever was not due yet is looked at anew.
+    /// Whoever was not due yet is looked at anew: [`Bell::may_be_left`] says no once.
     #[inline]
-    fn ask_again(&mut self) {
+    pub(crate) fn ask_again(&mut self) {
         self.quiet = u64::MAX;
     }
 }

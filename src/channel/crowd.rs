@@ -22,20 +22,20 @@ impl Crowd {
         Self { met: 0, receiver }
     }
 
-    /// Another has reserved since this one did so.
-    #[inline]
-    pub(super) fn meet(&mut self) {
+    /// Another has reserved since this one did so. True when it is time to look where the receiver is.
+    #[inline(always)]
+    pub(super) fn meet(&mut self) -> bool {
         self.met = self.met.saturating_add(1);
+        self.is_due()
     }
 
     /// Whether it is time to look where the receiver is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_due(&self) -> bool {
         self.met >= Self::MEETINGS
     }
 
     /// Gives the processor up for once if the receiver is where it was. Not while anything is reserved, for which others would wait.
-    #[cold]
     pub(super) fn step_aside(&mut self, receiver: Position) {
         self.met = 0;
         if mem::replace(&mut self.receiver, receiver) == receiver {

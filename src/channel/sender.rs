@@ -477,14 +477,12 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if !self.generation.lasts() {
             return Err(SendError::Forked);
         }
-        if self.crowd.is_due() && matches!(patience, Patience::Until(_)) && !self.spin.never_ends() {
-            self.crowd.step_aside(self.attachment.inner.memory.head());
-        }
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
         if let Ok(reserved) = self.producer()?.reserve(need) {
-            if K::met_another(&reserved) {
-                self.crowd.meet();
+            if K::met_another(&reserved) && matches!(patience, Patience::Until(_)) && self.crowd.meet() {
+                // So that its publication takes the long way, on which it steps aside.
+                self.waker.ask_again();
             }
             return Ok(reserved);
         }
@@ -571,6 +569,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| Due::All);
         if let Some(counts) = K::counts(memory, producer.slot()).filter(|_| woken) {
             counts.wakes.add(1);
+        }
+        if self.crowd.is_due() && !self.spin.never_ends() {
+            self.crowd.step_aside(memory.head());
         }
     }
 
