@@ -350,7 +350,6 @@ impl<P: Trust> Receiver<P> {
         let Attachment { inner, vigil, .. } = attachment;
         let counts = &inner.memory.receiver().counts;
         counts.refused.add(1);
-        ring.consumer.has_caught_up();
         match patience {
             Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
             Patience::Until(deadline) => {

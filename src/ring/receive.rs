@@ -14,6 +14,8 @@ use std::sync::Arc;
 const LINE: u64 = 8;
 /// Units from a message to the line that a receiver asks for that is far behind the senders.
 const ASK_AHEAD: u64 = 8 * LINE;
+/// How far it looks for messages, in units. What was written these 512 KiB ago has left the cache of its writer's core.
+const VIEW: u64 = 8192 * LINE;
 /// Units of the lines that are asked for one by one.
 const FEW_LINES: u64 = 4 * LINE;
 
@@ -131,8 +133,10 @@ pub(crate) struct Consumer {
     head: Position,
     /// Position of what was released last.
     last: Position,
-    /// From here on it is far behind: it has found a message each time for as long as the ring is.
-    far_from: Position,
+    /// Up to here, at least, messages have come.
+    written: Position,
+    /// From here on it looks how far messages have come.
+    next_view: Position,
     offers: Offers,
     /// `None` in a ring whose memory stays.
     given_back: Option<GivenBack>,
@@ -145,8 +149,8 @@ impl Consumer {
     pub(crate) fn attach(memory: Arc<Memory>) -> Self {
         let head = memory.head();
         let given_back = GivenBack::attach(&memory, head);
-        let far_from = head.plus(memory.geometry().capacity_units());
-        Self { memory, head, last: head, far_from, offers: Offers::Damage, given_back }
+        let (last, written, next_view) = (head, head, head.plus(VIEW));
+        Self { memory, head, last, written, next_view, offers: Offers::Damage, given_back }
     }
 
     /// From now on it accepts what is offered. Only where this process can write to the data area; elsewhere an offer looks like
@@ -210,26 +214,35 @@ impl Consumer {
         self.memory.state(self.head).is_none()
     }
 
-    /// Asks for a line that is still to come, when it is far behind. What senders have just written lies in a cache that is near; what
-    /// they wrote a ring ago does not. Whoever is near them would take from them the lines to which they write.
+    /// Asks for a line ahead, if messages have come so far. What senders wrote long ago lies in no cache that is near; but a line that
+    /// they write to now must stay theirs.
     #[inline(always)]
-    pub(crate) fn ask_ahead(&self) {
-        if self.head.has_reached(self.far_from) {
-            self.memory.prefetch_to_read(self.head.plus(ASK_AHEAD));
+    pub(crate) fn ask_ahead(&mut self) {
+        let ahead = self.head.plus(ASK_AHEAD);
+        if self.written.has_reached(ahead) {
+            self.memory.prefetch_to_read(ahead);
+        } else if self.head.has_reached(self.next_view) {
+            self.view();
         }
     }
 
-    /// There is nothing: it is not far behind.
-    #[inline]
-    pub(crate) fn has_caught_up(&mut self) {
-        self.far_from = self.head.plus(self.memory.geometry().capacity_units());
+    /// Looks how far messages have come: whether one stands where one would if all were as long as the last.
+    #[cold]
+    fn view(&mut self) {
+        self.next_view = self.head.plus(VIEW);
+        let length = self.head.since(self.last).max(1);
+        let there = self.head.plus((VIEW / length).max(1) * length);
+        // Elastic: there may be no memory, and a look would take some.
+        if self.memory.elastic().is_none() && self.memory.is_committed(there) {
+            self.written = there;
+            self.next_view = there.back(ASK_AHEAD);
+        }
     }
 
     /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next
     /// line: then the processor sees the pattern by itself.
     #[inline(always)]
-    pub(crate) fn ask_for_one_more(&mut self) {
-        self.has_caught_up();
+    pub(crate) fn ask_for_one_more(&self) {
         self.memory.prefetch_to_read(self.head.plus(LINE));
         let last_unit = self.head.since(self.last).saturating_sub(1);
         if (LINE..=FEW_LINES).contains(&last_unit) {
