@@ -61,6 +61,8 @@ const ASLEEP: u64 = 1 << 34;
 pub(crate) struct Waker {
     /// The attention word in which nobody slept.
     quiet: u64,
+    /// The same, put aside by [`Waker::look_once`].
+    aside: Option<u64>,
     /// Publications since somebody was woken; no longer counted once bare.
     calm: u32,
     bare: bool,
@@ -75,12 +77,20 @@ impl Waker {
     const CALM: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 
     pub(crate) fn new(may_go_bare: bool) -> Self {
-        Self { quiet: u64::MAX, calm: 0, bare: false, left_asleep: false, may_go_bare }
+        Self { quiet: u64::MAX, aside: None, calm: 0, bare: false, left_asleep: false, may_go_bare }
     }
 
-    /// Whoever was not due yet is looked at anew: [`Bell::may_be_left`] says no once.
+    /// Whoever was not due yet is looked at anew.
     #[inline]
-    pub(crate) fn ask_again(&mut self) {
+    fn ask_again(&mut self) {
+        self.quiet = u64::MAX;
+    }
+
+    /// The next [`Bell::ring`] is not left out ([`Bell::may_be_left`]). It does what it would have done.
+    #[cfg_attr(ringpost_loom, allow(dead_code, reason = "the models need less"))]
+    #[inline]
+    pub(crate) fn look_once(&mut self) {
+        self.aside = self.aside.or(Some(self.quiet));
         self.quiet = u64::MAX;
     }
 }
@@ -172,6 +182,7 @@ impl<'m> Bell<'m> {
         if self.may_be_left(waker) {
             return false;
         }
+        waker.quiet = waker.aside.take().unwrap_or(waker.quiet);
         if !waker.bare {
             // ORDERING: F2, SeqCst fence; pairs with F1 in `Call::announce`.
             fence(SeqCst);

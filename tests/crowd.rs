@@ -24,8 +24,20 @@ fn act(words: &[&str], line: Line) {
     }
     let kill = answer(libc::SECCOMP_RET_KILL_PROCESS);
     filter(&[load(0), jump(libc::SYS_sched_yield as u32, 0, 1), kill, answer(libc::SECCOMP_RET_ALLOW)], 0);
-    while line.next().is_some() {
-        if how == "tries" { sender.try_send(b"one") } else { sender.send(b"one") }.unwrap();
+    for turn in 0.. {
+        if line.next().is_none() {
+            break;
+        }
+        match how {
+            "tries" => sender.try_send(b"one").unwrap(),
+            "drops" => {
+                drop(sender.reserve(3).unwrap());
+                if turn >= 63 {
+                    sender.try_send(b"one").unwrap();
+                }
+            }
+            _ => sender.send(b"one").unwrap(),
+        }
         line.tell(0);
     }
 }
@@ -63,5 +75,6 @@ fn nobody_else_does() {
     assert!(!gives_way("waits", true, true), "the receiver goes on");
     assert!(!gives_way("waits", false, false), "it is alone");
     assert!(!gives_way("tries", true, false), "it does not wait");
+    assert!(!gives_way("drops", true, false), "what waited was given up, and what was sent does not wait");
     assert!(!gives_way("polls", true, false), "it polls for ever");
 }

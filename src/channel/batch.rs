@@ -94,7 +94,7 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     }
 
     /// Publishes all messages, and wakes the receiver if it sleeps. An empty batch is discarded. Wait-free; a system call
-    /// only when the receiver sleeps.
+    /// only as for [`Reservation::commit`].
     #[inline]
     pub fn commit(self) {
         if self.messages == 0 {

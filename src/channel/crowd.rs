@@ -7,7 +7,7 @@ use std::{mem, thread};
 ///
 /// Where there are fewer processors than senders and receiver, a sender may be on the receiver's, and have it for a slice of the kernel's
 /// (some milliseconds). The others don't fill the ring in that time and go to sleep, since each message costs them a transfer of the tail's
-/// line: they only keep each other busy. So who meets others all the time, and finds the receiver where it was, lets it run.
+/// line: they only keep each other busy. So who has met others so often, and finds the receiver where it was, lets it run.
 #[derive(Debug)]
 pub(super) struct Crowd {
     met: u32,
@@ -15,7 +15,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Meetings from one look at the receiver to the next: some microseconds.
+    /// Meetings from one look at the receiver to the next: some microseconds, where all send all the time.
     const MEETINGS: u32 = 64;
 
     pub(super) fn new(receiver: Position) -> Self {
@@ -35,7 +35,13 @@ impl Crowd {
         self.met >= Self::MEETINGS
     }
 
-    /// Gives the processor up for once if the receiver is where it was. Not while anything is reserved, for which others would wait.
+    /// Nothing is published, behind which it could step aside.
+    pub(super) fn forget(&mut self) {
+        self.met = 0;
+    }
+
+    /// Gives the processor up for once if the receiver is where it was. Not while this handle has anything reserved: others would wait for
+    /// that.
     pub(super) fn step_aside(&mut self, receiver: Position) {
         self.met = 0;
         if mem::replace(&mut self.receiver, receiver) == receiver {

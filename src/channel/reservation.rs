@@ -88,7 +88,8 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     }
 
     /// The message will stand here: publishes it, and wakes the receiver if it sleeps. Wait-free; a system call only when
-    /// the receiver sleeps.
+    /// the receiver sleeps, or, where a call that may wait has reserved between the messages of others, to let a receiver run that stands still
+    /// (never with [`WaitStrategy::Spin`](crate::WaitStrategy::Spin)).
     ///
     /// Gives the message's sequence number. In a forked child, whose parent's the reservation is, nothing happens. (Its bytes
     /// are the parent's memory all the same: write none there.)
@@ -149,8 +150,8 @@ impl<K: SenderKind> Deref for Reservation<'_, Trusted, K> {
 impl<K: SenderKind> DerefMut for Reservation<'_, Trusted, K> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the payload belongs to this sender until it commits; no other process reads or writes there
-        // (`trust_peers`).
+        // SAFETY: the payload belongs to this sender until it commits; no other process reads there, but for a
+        // hint (`seems_committed`), or writes (`trust_peers`).
         unsafe { slice::from_raw_parts_mut(self.start(), self.len()) }
     }
 }

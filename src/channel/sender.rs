@@ -480,9 +480,10 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
         if let Ok(reserved) = self.producer()?.reserve(need) {
-            if K::met_another(&reserved) && matches!(patience, Patience::Until(_)) && self.crowd.meet() {
+            let may_step_aside = matches!(patience, Patience::Until(_)) && !self.spin.never_ends();
+            if K::met_another(&reserved) && may_step_aside && self.crowd.meet() {
                 // So that its publication takes the long way, on which it steps aside.
-                self.waker.ask_again();
+                self.waker.look_once();
             }
             return Ok(reserved);
         }
@@ -570,7 +571,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         if let Some(counts) = K::counts(memory, producer.slot()).filter(|_| woken) {
             counts.wakes.add(1);
         }
-        if self.crowd.is_due() && !self.spin.never_ends() {
+        if self.crowd.is_due() {
             self.crowd.step_aside(memory.head());
         }
     }
@@ -595,6 +596,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// Gives up what is reserved; others may wait behind it.
     #[cold]
     pub(super) fn discard(&mut self) {
+        self.crowd.forget();
         if self.generation.lasts() && self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
             K::bell_of_takers(&self.attachment.inner.memory, self.scope).ring(&mut self.waker, |_| Due::All);
         }

@@ -138,6 +138,28 @@ mod in_memory {
             let _ = position;
         }
 
+        /// Whether a message seems to stand at `position`: a hint. A sender may be writing its payload there by plain stores, so it is
+        /// read by an instruction that the compiler does not see through. Where there is none, nothing is seen.
+        #[inline]
+        pub(in crate::ring) fn seems_committed(&self, position: Position) -> bool {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            {
+                let from = self.data_at(self.geometry.offset(position)).as_ptr();
+                let word: u64;
+                // SAFETY: reads a word of the area, which is mapped; it is only compared, and nothing but a prefetch depends on it.
+                unsafe {
+                    core::arch::asm!("mov {}, [{}]", out(reg) word, in(reg) from,
+                        options(nostack, readonly, preserves_flags))
+                };
+                word == record::tag(self.key, position, State::Committed)
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            {
+                let _ = position;
+                false
+            }
+        }
+
         /// The byte at this offset of the data area, which must be less than the capacity.
         #[inline]
         pub(in crate::ring) fn data_at(&self, offset: u64) -> NonNull<u8> {
@@ -252,6 +274,10 @@ mod in_loom {
         pub(crate) fn prefetch_to_write(&self, _: Position) {}
 
         pub(crate) fn prefetch_to_read(&self, _: Position) {}
+
+        pub(in crate::ring) fn seems_committed(&self, _: Position) -> bool {
+            false
+        }
 
         pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
             assert_eq!(

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 /// Units of a cache line.
 const LINE: u64 = 8;
-/// Units from a message to the line that a receiver asks for that is far behind the senders.
+/// Units from a message to the line ahead that is asked for.
 const ASK_AHEAD: u64 = 8 * LINE;
-/// How far it looks for messages, in units. What was written these 512 KiB ago has left the cache of its writer's core.
+/// How far ahead it looks for messages, in units: 512 KiB. What was written so long ago has left the near cache of its writer's core. In a
+/// smaller ring it finds none.
 const VIEW: u64 = 8192 * LINE;
 /// Units of the lines that are asked for one by one.
 const FEW_LINES: u64 = 4 * LINE;
@@ -133,7 +134,7 @@ pub(crate) struct Consumer {
     head: Position,
     /// Position of what was released last.
     last: Position,
-    /// Up to here, at least, messages have come.
+    /// Up to here messages have come, as far as it has seen.
     written: Position,
     /// From here on it looks how far messages have come.
     next_view: Position,
@@ -229,13 +230,12 @@ impl Consumer {
     /// Looks how far messages have come: whether one stands where one would if all were as long as the last.
     #[cold]
     fn view(&mut self) {
-        self.next_view = self.head.plus(VIEW);
+        (self.written, self.next_view) = (self.head, self.head.plus(VIEW));
         let length = self.head.since(self.last).max(1);
         let there = self.head.plus((VIEW / length).max(1) * length);
         // Elastic: there may be no memory, and a look would take some.
-        if self.memory.elastic().is_none() && self.memory.is_committed(there) {
-            self.written = there;
-            self.next_view = there.back(ASK_AHEAD);
+        if self.memory.elastic().is_none() && self.memory.seems_committed(there) {
+            (self.written, self.next_view) = (there, there.back(ASK_AHEAD));
         }
     }
 
