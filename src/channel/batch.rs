@@ -3,6 +3,7 @@
 use super::{
     checksum, copy,
     receipt::Receipt,
+    receiver::Patience,
     sender::{OneReceiver, Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
 };
@@ -11,11 +12,12 @@ use crate::{
     ring::{
         memory::Memory,
         position::{Position, UNIT},
-        reserve::Reserved,
+        reserve::{Need, Reserved},
     },
-    sys::fork::Generation,
+    sys::{clock::Deadline, fork::Generation},
 };
 use core::{fmt, slice};
+use std::time::{Duration, Instant};
 
 /// Room for several messages. Dropping it discards them; [`commit`](Batch::commit) publishes them all at once: the
 /// receiver sees all of them or none, also when the sender is killed.
@@ -31,8 +33,51 @@ pub struct Batch<'a, P: Trust = Untrusted, K: SenderKind = Single> {
     generation: Generation,
 }
 
+impl<P: Trust, K: SenderKind> Sender<P, K> {
+    /// Room for several messages that are published at once; waits while the ring is full. Each message takes
+    /// [`record_size`](crate::record_size) bytes of it; in a ring inside a process or a hosted one the room must also hold
+    /// the longest of them once more, for the gap at the end of the ring. Room that is not used is given back.
+    ///
+    /// # Errors
+    /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch, or the batch
+    /// larger than 32 GiB.
+    pub fn batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::Until(None))
+    }
+
+    /// Room for several messages if there is any now. Never blocks.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], and those of [`batch`](Sender::batch).
+    pub fn try_batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::None)
+    }
+
+    /// Room for several messages; waits at most `timeout` while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
+    pub fn batch_timeout(&mut self, bytes: usize, timeout: Duration) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::Until(Some(Deadline::after(timeout))))
+    }
+
+    /// Room for several messages; waits until `deadline` at most while the ring is full.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
+    pub fn batch_deadline(&mut self, bytes: usize, deadline: Instant) -> Result<Batch<'_, P, K>, SendError> {
+        self.batch_within(bytes, Patience::Until(Some(Deadline::at(deadline))))
+    }
+
+    fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
+        let units = units_of(self.memory(), bytes)?;
+        let reserved = self.room(patience, Need::Units(units))?;
+        Ok(Batch::new(self, reserved))
+    }
+}
+
 impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
-    pub(super) fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
+    fn new(sender: &'a mut Sender<P, K>, reserved: Reserved) -> Self {
         let generation = sender.generation;
         Self { sender, reserved, next: reserved.start, messages: 0, bytes: 0, generation }
     }
@@ -160,7 +205,7 @@ pub const fn record_size(length: usize) -> usize {
 const _: () = assert!(record_size(0) == 16 && record_size(1) == 24 && record_size(8) == 24);
 
 /// Units that a batch of `bytes` takes, at least one empty message.
-pub(super) fn units_of(memory: &Memory, bytes: usize) -> Result<u64, SendError> {
+fn units_of(memory: &Memory, bytes: usize) -> Result<u64, SendError> {
     let units = (bytes as u64).div_ceil(UNIT).max(2);
     // What is not used goes into one discarded record, whose length has 32 bits.
     let most = memory.most_units().min(u32::MAX.into());

@@ -2,7 +2,6 @@
 
 use super::{
     attach::Attachment,
-    batch::{self, Batch},
     checksum,
     crowd::Crowd,
     receiver::Patience,
@@ -341,47 +340,6 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         self.room(patience, Need::Record(length + self.trailer))
     }
 
-    /// Room for several messages that are published at once; waits while the ring is full. Each message takes
-    /// [`record_size`](crate::record_size) bytes of it; in a ring inside a process or a hosted one the room must also hold
-    /// the longest of them once more, for the gap at the end of the ring. Room that is not used is given back.
-    ///
-    /// # Errors
-    /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch, or the batch
-    /// larger than 32 GiB.
-    pub fn batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::Until(None))
-    }
-
-    /// Room for several messages if there is any now. Never blocks.
-    ///
-    /// # Errors
-    /// [`SendError::Full`], and those of [`batch`](Sender::batch).
-    pub fn try_batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::None)
-    }
-
-    /// Room for several messages; waits at most `timeout` while the ring is full.
-    ///
-    /// # Errors
-    /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
-    pub fn batch_timeout(&mut self, bytes: usize, timeout: Duration) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::Until(Some(Deadline::after(timeout))))
-    }
-
-    /// Room for several messages; waits until `deadline` at most while the ring is full.
-    ///
-    /// # Errors
-    /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
-    pub fn batch_deadline(&mut self, bytes: usize, deadline: Instant) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::Until(Some(Deadline::at(deadline))))
-    }
-
-    fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
-        let units = batch::units_of(self.memory(), bytes)?;
-        let reserved = self.room(patience, Need::Units(units))?;
-        Ok(Batch::new(self, reserved))
-    }
-
     /// How this handle waits from now on, instead of what its ring was built with.
     pub fn set_wait(&mut self, strategy: WaitStrategy) {
         self.spin = Inner::spin_as(strategy);
@@ -469,7 +427,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     /// Room in the ring; waits for it.
     #[inline(always)]
-    fn room(&mut self, patience: Patience, need: Need) -> Result<Reserved, SendError> {
+    pub(super) fn room(&mut self, patience: Patience, need: Need) -> Result<Reserved, SendError> {
         self.discard_leaked();
         if self.is_disconnected() {
             return Err(SendError::Disconnected);
