@@ -139,7 +139,7 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     }
 
     /// Publishes all messages, and wakes the receiver if it sleeps. An empty batch is discarded. Wait-free; a system call
-    /// only as for [`Reservation::commit`].
+    /// only as for [`Reservation::commit`](crate::Reservation::commit).
     #[inline]
     pub fn commit(self) {
         if self.messages == 0 {
