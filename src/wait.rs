@@ -87,7 +87,6 @@ impl Waker {
     }
 
     /// The next [`Bell::ring`] is not left out ([`Bell::may_be_left`]). It does what it would have done.
-    #[cfg_attr(ringpost_loom, allow(dead_code, reason = "the models need less"))]
     #[inline]
     pub(crate) fn look_once(&mut self) {
         self.aside = self.aside.or(Some(self.quiet));
@@ -538,5 +537,22 @@ mod tests {
         let bell = Bell::over(&attention, &granted, &bare, Scope::Private);
         let mut waker = Waker { calm: u32::MAX, quiet: 0, ..Waker::new(false) };
         assert!(!bell.ring(&mut waker, |_| Due::All));
+    }
+
+    #[test]
+    fn a_waker_that_looks_once_wakes_nobody_whom_it_has_woken() {
+        let (attention, granted, bare) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let bell = Bell::over(&attention, &granted, &bare, Scope::Private);
+        let mut waker = Waker::new(true);
+        // It has gone bare, and woken one who is not up yet.
+        (0..=Waker::CALM + 1).for_each(|_| assert!(!bell.ring(&mut waker, |_| Due::Nobody)));
+        attention.store(ASLEEP | 1, Relaxed);
+        assert!(bell.ring(&mut waker, |_| Due::All));
+        for _ in 0..2 {
+            waker.look_once();
+            waker.look_once();
+            assert!(!bell.may_be_left(&waker));
+            assert!(!bell.ring(&mut waker, |_| panic!("it was asked about who was woken")));
+        }
     }
 }

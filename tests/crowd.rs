@@ -32,6 +32,7 @@ fn act(words: &[&str], line: Line) {
             "tries" => sender.try_send(b"one").unwrap(),
             "drops" => {
                 drop(sender.reserve(3).unwrap());
+                // As soon as enough were met, and before it has become so calm that nothing is looked at behind a message.
                 if turn >= 63 {
                     sender.try_send(b"one").unwrap();
                 }

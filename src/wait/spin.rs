@@ -17,8 +17,8 @@ pub enum WaitStrategy {
     SpinThenSleep,
     /// Sleeps at once. For many more processes than processors.
     Sleep,
-    /// Polls for ever. Lowest latency; burns a whole processor while it waits, and never gives it up, as the others do who send at
-    /// the same time as others to a receiver that stands still.
+    /// Polls for ever. Lowest latency; burns a whole processor while it waits. Never yields it: a sender of the other two does, when
+    /// others send at the same time and the receiver stands still.
     Spin,
 }
 

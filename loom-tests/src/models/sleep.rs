@@ -35,12 +35,16 @@ fn calm(bell: Bell<'_>, mut waker: Waker) -> Waker {
 }
 
 /// One flag, one bell.
-fn one_sleeper_one_waker(ring: impl Fn() -> Ring + Send + Sync + 'static) {
+fn one_sleeper_one_waker(
+    ring: impl Fn() -> Ring + Send + Sync + 'static,
+    before: impl Fn(&mut Waker) + Send + Sync + 'static,
+) {
     explore(move || {
         let ring = ring();
         let flag = Arc::new(AtomicU64::new(0));
         let (there, raised) = (ring.clone(), Arc::clone(&flag));
         let mut waker = calm(ring.bell_of_receiver(), ring.waker());
+        before(&mut waker);
         let waking = thread::spawn(move || {
             raised.store(1, Relaxed);
             there.bell_of_receiver().ring(&mut waker, |_| Due::All);
@@ -52,12 +56,17 @@ fn one_sleeper_one_waker(ring: impl Fn() -> Ring + Send + Sync + 'static) {
 
 #[test]
 fn either_the_waker_sees_the_sleeper_or_the_sleeper_sees_the_flag() {
-    one_sleeper_one_waker(|| Ring::many(1));
+    one_sleeper_one_waker(|| Ring::many(1), |_| {});
 }
 
 #[test]
 fn a_bare_waker_is_made_up_for_by_the_sleeper() {
-    one_sleeper_one_waker(|| Ring::many(1).asymmetric());
+    one_sleeper_one_waker(|| Ring::many(1).asymmetric(), |_| {});
+}
+
+#[test]
+fn a_bare_waker_that_looks_once_is_made_up_for_too() {
+    one_sleeper_one_waker(|| Ring::many(1).asymmetric(), Waker::look_once);
 }
 
 #[test]

@@ -228,22 +228,24 @@ fn tone(row: &Row) -> &'static str {
         (name, _) if name.ends_with("-shm") => "shm third",
         ("mailbox", _) => "mail",
         ("rendezvous", _) => "mail second",
-        // The peers, by what they go through: memory, a queue, sockets, threads.
-        ("iceoryx2", _) => "shm",
-        ("iceoryx2-waitset", _) => "shm second",
-        ("shmring", _) => "mail",
-        ("boost-mq", _) => "queue",
-        ("zeromq", _) => "socket",
-        ("nng", _) => "socket second",
-        ("ipc-channel", _) => "socket third",
-        ("rtrb-threads", _) => "other",
-        ("crossbeam-threads", _) => "other second",
-        ("kanal-threads", _) => "other third",
         _ if row.measure == Measure::Limit => "limit",
-        // Their names tell them apart.
-        _ => "other fourth",
+        (name, _) => PEERS.iter().find(|(peer, _)| *peer == name).map_or("other fourth", |(_, tone)| tone),
     }
 }
+
+/// The peers, by what they go through: memory, a queue, sockets, threads. They are measured elsewhere, but a run of them can be drawn here.
+const PEERS: [(&str, &str); 10] = [
+    ("iceoryx2", "shm"),
+    ("iceoryx2-waitset", "shm second"),
+    ("shmring", "mail"),
+    ("boost-mq", "queue"),
+    ("zeromq", "socket"),
+    ("nng", "socket second"),
+    ("ipc-channel", "socket third"),
+    ("rtrb-threads", "other"),
+    ("crossbeam-threads", "other second"),
+    ("kanal-threads", "other third"),
+];
 
 /// A mechanism, with its variant where it has several, and its class where several were met.
 fn name(row: &Row, classes: bool) -> String {
@@ -523,22 +525,9 @@ mod tests {
     #[test]
     fn no_two_mechanisms_of_a_run_look_alike() {
         let own = registry::entries().filter(|entry| entry.offers[0].measure != Measure::Limit);
-        let beside_peers = [
-            "ring-spsc",
-            "ring-mpsc",
-            "pipe",
-            "iceoryx2",
-            "iceoryx2-waitset",
-            "ipc-channel",
-            "shmring",
-            "boost-mq",
-            "zeromq",
-            "nng",
-            "rtrb-threads",
-            "crossbeam-threads",
-            "kanal-threads",
-        ];
-        for names in [own.map(|entry| entry.name).collect(), beside_peers.to_vec()] {
+        let compared = ["ring-spsc", "ring-mpsc", "pipe"].into_iter();
+        let beside_peers = compared.chain(PEERS.map(|(name, _)| name));
+        for names in [own.map(|entry| entry.name).collect::<Vec<_>>(), beside_peers.collect()] {
             let tones: BTreeSet<_> =
                 names.iter().map(|name| tone(&Row::blank(Measure::Latency, *name, 64))).collect();
             assert_eq!(tones.len(), names.len(), "{names:?}");
