@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
-use ringpost::{Receiver, Ring, Trusted, WaitStrategy, record_size};
+use ringpost::{Receiver, Ring, Sender, SenderKind, Trusted, WaitStrategy, record_size};
 
 use super::cores::{self, Cores};
 use super::memory::{Shareable, Shared};
@@ -170,21 +170,15 @@ impl Setting {
 
     /// Begins when all senders are attached: else the receiver could meet the end before the last of them has come.
     fn send(&self, ring: &Ring<Trusted>, gate: &Gate, messages: u64) -> Result<()> {
-        let fill = |number: u64, room: &mut [u8]| {
-            room.fill(number as u8);
-            room[..8].copy_from_slice(&number.to_ne_bytes());
-        };
         if self.sweep == Sweep::FanIn {
             let mut sender = ring.multi_sender()?;
             gate.pass(self.senders as u32)?;
-            for number in 0..messages {
-                let mut room = sender.reserve(self.size)?;
-                fill(number, &mut room);
-                room.commit();
-            }
-            return Ok(());
+            return self.send_singly(&mut sender, messages);
         }
         let mut sender = ring.sender()?;
+        if self.batch == 1 {
+            return self.send_singly(&mut sender, messages);
+        }
         let mut number = 0;
         while number < messages {
             let step = (messages - number).min(self.batch as u64);
@@ -198,30 +192,55 @@ impl Setting {
         Ok(())
     }
 
+    fn send_singly<K: SenderKind>(&self, sender: &mut Sender<Trusted, K>, messages: u64) -> Result<()> {
+        for number in 0..messages {
+            let mut room = sender.reserve(self.size)?;
+            fill(number, &mut room);
+            room.commit();
+        }
+        Ok(())
+    }
+
     /// By the clock of the receiver, from the first message to the last. It reads one word of each cache line; the messages of
     /// each sender come in order.
     fn receive(&self, receiver: &mut Receiver<Trusted>, each: u64) -> Result<f64> {
         let mut next = [0u64; 256];
+        let all = each * self.senders as u64;
+        let mut check = |slot: u8, message: &[u8]| {
+            let expected = &mut next[usize::from(slot)];
+            let number = u64::from_ne_bytes(message[..8].try_into()?);
+            ensure!(number == *expected, "message {number} came where {expected} was to come");
+            let filled = [number as u8; 8];
+            let mut lines = message.chunks_exact(LINE).skip(1);
+            ensure!(lines.all(|line| line[..8] == filled), "message {number} is spoilt");
+            // When a sender has sent all, its place is free for the next one.
+            *expected = if number + 1 == each { 0 } else { number + 1 };
+            Ok(())
+        };
         let mut started = None;
-        let mut left = each * self.senders as u64;
+        let mut left = all;
         while left > 0 {
-            let messages = receiver.recv_many_timeout(self.batch.min(left as usize), PATIENCE)?;
-            started.get_or_insert_with(Instant::now);
-            for message in messages.iter() {
-                let expected = &mut next[usize::from(message.slot())];
-                let number = u64::from_ne_bytes(message[..8].try_into()?);
-                ensure!(number == *expected, "message {number} came where {expected} was to come");
-                let filled = [number as u8; 8];
-                let mut lines = message.chunks_exact(LINE).skip(1);
-                ensure!(lines.all(|line| line[..8] == filled), "message {number} is spoilt");
-                // When a sender has sent all, its place is free for the next one.
-                *expected = (*expected + 1) % each;
+            if self.batch > 1 {
+                let messages = receiver.recv_many_timeout(self.batch.min(left as usize), PATIENCE)?;
+                started.get_or_insert_with(Instant::now);
+                messages.iter().try_for_each(|message| check(message.slot(), &message))?;
+                left -= messages.len() as u64;
+            } else {
+                let message = receiver.recv_timeout(PATIENCE)?;
+                started.get_or_insert_with(Instant::now);
+                check(message.slot(), &message)?;
                 left -= 1;
             }
         }
         let took = started.context("there was no message")?.elapsed();
-        Ok((each * self.senders as u64) as f64 / took.as_secs_f64())
+        Ok(all as f64 / took.as_secs_f64())
     }
+}
+
+/// Writes message `number`: every byte of it.
+fn fill(number: u64, room: &mut [u8]) {
+    room.fill(number as u8);
+    room[..8].copy_from_slice(&number.to_ne_bytes());
 }
 
 /// How long a process of a sample waits for the others.
