@@ -2,8 +2,8 @@
 
 use super::{
     checksum, copy,
+    patience::Patience,
     receipt::Receipt,
-    receiver::Patience,
     sender::{OneReceiver, Sender, SenderKind, Single},
     trust::{Trust, Trusted, Untrusted},
 };
@@ -14,7 +14,7 @@ use crate::{
         position::{Position, UNIT},
         reserve::{Need, Reserved},
     },
-    sys::{clock::Deadline, fork::Generation},
+    sys::fork::Generation,
 };
 use core::{fmt, slice};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// As for [`send`](Sender::send); [`SendError::TooLong`] when the ring is smaller than the batch, or the batch
     /// larger than 32 GiB.
     pub fn batch(&mut self, bytes: usize) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::Until(None))
+        self.batch_within(bytes, Patience::Endless)
     }
 
     /// Room for several messages if there is any now. Never blocks.
@@ -58,7 +58,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
     pub fn batch_timeout(&mut self, bytes: usize, timeout: Duration) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::Until(Some(Deadline::after(timeout))))
+        self.batch_within(bytes, Patience::For(timeout))
     }
 
     /// Room for several messages; waits until `deadline` at most while the ring is full.
@@ -66,7 +66,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`batch`](Sender::batch).
     pub fn batch_deadline(&mut self, bytes: usize, deadline: Instant) -> Result<Batch<'_, P, K>, SendError> {
-        self.batch_within(bytes, Patience::Until(Some(Deadline::at(deadline))))
+        self.batch_within(bytes, Patience::Until(deadline))
     }
 
     fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {

@@ -4,8 +4,8 @@
 //! handshake is the same: the sleep is announced, then a last look, and only then does the thread sleep; so no wake is lost.
 
 use super::{
+    patience::Patience,
     receipt::Receipt,
-    receiver::Patience,
     reservation::Reservation,
     select::{Berth, Post, Source},
     sender::{OneReceiver, PATIENCE, Sender, SenderKind, Single},

@@ -2,7 +2,8 @@
 
 use super::{
     message::OwnedMessage,
-    receiver::{Patience, Receiver},
+    patience::Patience,
+    receiver::Receiver,
     trust::{Trust, Untrusted},
 };
 
@@ -16,7 +17,7 @@ impl<P: Trust> Iterator for Iter<'_, P> {
     type Item = OwnedMessage;
 
     fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::Until(None)).ok()
+        self.receiver.owned(Patience::Endless).ok()
     }
 }
 
@@ -44,7 +45,7 @@ impl<P: Trust> Iterator for IntoIter<P> {
     type Item = OwnedMessage;
 
     fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::Until(None)).ok()
+        self.receiver.owned(Patience::Endless).ok()
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::{
     message::Message,
-    receiver::{Patience, Receiver},
+    patience::Patience,
+    receiver::Receiver,
     select::{Refusal, Round},
     trust::{Trust, Untrusted},
 };
 use crate::{
     error::RecvError,
     ring::receive::Record,
-    sys::{clock::Deadline, socket::PeerCredentials},
+    sys::socket::PeerCredentials,
     wait::{Look, MOST_BELLS, WaitStrategy},
 };
 use std::{
@@ -179,7 +180,7 @@ impl<P: Trust> Lanes<P> {
     /// the lane is gone by then. [`LanesError::NoLanes`] when there is none.
     #[inline]
     pub fn recv(&mut self) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        self.recv_within(Patience::Until(None))
+        self.recv_within(Patience::Endless)
     }
 
     /// The next message of any lane if there is one now. Never blocks.
@@ -196,7 +197,7 @@ impl<P: Trust> Lanes<P> {
     /// # Errors
     /// [`LanesError::TimedOut`], and those of [`recv`](Lanes::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        self.recv_within(Patience::Until(Some(Deadline::after(timeout))))
+        self.recv_within(Patience::For(timeout))
     }
 
     /// The next message of any lane; waits until `deadline` at most while there is none.
@@ -204,7 +205,7 @@ impl<P: Trust> Lanes<P> {
     /// # Errors
     /// [`LanesError::TimedOut`], and those of [`recv`](Lanes::recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<(LaneId, Message<'_, P>), LanesError> {
-        self.recv_within(Patience::Until(Some(Deadline::at(deadline))))
+        self.recv_within(Patience::Until(deadline))
     }
 
     /// The next message of this lane, whatever the others have, of which none is lost; waits while there is none.
@@ -212,7 +213,7 @@ impl<P: Trust> Lanes<P> {
     /// # Errors
     /// [`LanesError::NoSuchLane`], and [`LanesError::Ended`] of this lane.
     pub fn recv_from(&mut self, lane: LaneId) -> Result<Message<'_, P>, LanesError> {
-        self.recv_from_within(lane, Patience::Until(None))
+        self.recv_from_within(lane, Patience::Endless)
     }
 
     /// The next message of this lane if there is one now. Never blocks.
@@ -232,7 +233,7 @@ impl<P: Trust> Lanes<P> {
         lane: LaneId,
         timeout: Duration,
     ) -> Result<Message<'_, P>, LanesError> {
-        self.recv_from_within(lane, Patience::Until(Some(Deadline::after(timeout))))
+        self.recv_from_within(lane, Patience::For(timeout))
     }
 
     /// The next message of this lane; waits until `deadline` at most while there is none.
@@ -244,7 +245,7 @@ impl<P: Trust> Lanes<P> {
         lane: LaneId,
         deadline: Instant,
     ) -> Result<Message<'_, P>, LanesError> {
-        self.recv_from_within(lane, Patience::Until(Some(Deadline::at(deadline))))
+        self.recv_from_within(lane, Patience::Until(deadline))
     }
 
     fn recv_from_within(&mut self, lane: LaneId, patience: Patience) -> Result<Message<'_, P>, LanesError> {
@@ -283,8 +284,9 @@ impl<P: Trust> Lanes<P> {
         let (index, found) = match (self.sweep(Look::Spinning)?, patience) {
             (Some(found), _) => found,
             (None, Patience::None) => self.sweep(Look::BeforeSleep)?.ok_or(LanesError::Empty)?,
-            (None, Patience::Until(deadline)) => {
-                self.round.wait_on_bells(deadline, Receiver::look).ok_or(LanesError::TimedOut)?
+            (None, patience) => {
+                let waited = self.round.wait_on_bells(patience.deadline(), Receiver::look);
+                waited.ok_or(LanesError::TimedOut)?
             }
         };
         match found {

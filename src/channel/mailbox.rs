@@ -14,7 +14,7 @@ pub use picking::Picking;
 
 use super::{
     attach::{self, Attachment},
-    receiver::Patience,
+    patience::Patience,
     ring::Inner,
     trust::{Trust, Untrusted},
 };
@@ -27,7 +27,6 @@ use crate::{
             notice::{self, There},
         },
     },
-    sys::clock::Deadline,
     wait::{Look, Sleeper, Spin, WaitStrategy},
 };
 use desk::{ANY_ROOM, Desk, IS_TOLD, MUCH_ROOM};
@@ -152,7 +151,7 @@ impl<P: Trust> Mailbox<P> {
     /// [`SendError::TooLong`], [`SendError::NoSuchPriority`], [`SendError::Forked`], [`SendError::Corrupt`];
     /// [`SendError::Disconnected`] when the mailbox was [closed for all](Mailbox::close_for_all).
     pub fn send(&mut self, envelope: impl Into<Envelope>, message: &[u8]) -> Result<Sent, SendError> {
-        self.send_by(envelope.into(), message, Patience::Until(None))
+        self.send_by(envelope.into(), message, Patience::Endless)
     }
 
     /// As [`send`](Mailbox::send), but never waits. Lock-free.
@@ -173,7 +172,7 @@ impl<P: Trust> Mailbox<P> {
         message: &[u8],
         timeout: Duration,
     ) -> Result<Sent, SendError> {
-        self.send_by(envelope.into(), message, Patience::Until(Some(Deadline::after(timeout))))
+        self.send_by(envelope.into(), message, Patience::For(timeout))
     }
 
     /// As [`send`](Mailbox::send), but waits at most until `deadline`.
@@ -186,7 +185,7 @@ impl<P: Trust> Mailbox<P> {
         message: &[u8],
         deadline: Instant,
     ) -> Result<Sent, SendError> {
-        self.send_by(envelope.into(), message, Patience::Until(Some(Deadline::at(deadline))))
+        self.send_by(envelope.into(), message, Patience::Until(deadline))
     }
 
     /// Room for a message of `length` bytes, in place; waits while the mailbox is full. Several can be open at a time.
@@ -194,7 +193,7 @@ impl<P: Trust> Mailbox<P> {
     /// # Errors
     /// As [`send`](Mailbox::send).
     pub fn reserve(&mut self, length: usize) -> Result<Blank<P>, SendError> {
-        self.room(length, Patience::Until(None)).map(|held| Blank::new(Arc::clone(&self.desk), held, length))
+        self.room(length, Patience::Endless).map(|held| Blank::new(Arc::clone(&self.desk), held, length))
     }
 
     /// As [`reserve`](Mailbox::reserve), but never waits.
@@ -300,9 +299,10 @@ impl<P: Trust> Mailbox<P> {
                 false => clerk.fill(&desk.area).map(Ok),
             }
         };
-        let Patience::Until(deadline) = patience else {
+        if !patience.waits() {
             return look(Look::Idle).unwrap_or(Err(SendError::Full));
-        };
+        }
+        let deadline = patience.deadline();
         let wanted = (MUCH_ROOM, ANY_ROOM);
         let sleeper = Sleeper {
             eager_after: Some(PATIENCE),
@@ -321,7 +321,7 @@ impl<P: Trust> Mailbox<P> {
     /// [`RecvError::NotTheReceiver`], [`RecvError::Forked`]; [`RecvError::Disconnected`] when the mailbox was
     /// [closed for all](Mailbox::close_for_all) and nothing is left. The death of others is no error: others may come.
     pub fn recv(&mut self, pick: Pick) -> Result<Letter<P>, RecvError> {
-        self.recv_by(pick, Patience::Until(None))
+        self.recv_by(pick, Patience::Endless)
     }
 
     /// As [`recv`](Mailbox::recv), but never waits. Lock-free.
@@ -337,7 +337,7 @@ impl<P: Trust> Mailbox<P> {
     /// # Errors
     /// Also [`RecvError::TimedOut`].
     pub fn recv_timeout(&mut self, pick: Pick, timeout: Duration) -> Result<Letter<P>, RecvError> {
-        self.recv_by(pick, Patience::Until(Some(Deadline::after(timeout))))
+        self.recv_by(pick, Patience::For(timeout))
     }
 
     /// As [`recv`](Mailbox::recv), but waits at most until `deadline`.
@@ -345,7 +345,7 @@ impl<P: Trust> Mailbox<P> {
     /// # Errors
     /// Also [`RecvError::TimedOut`].
     pub fn recv_deadline(&mut self, pick: Pick, deadline: Instant) -> Result<Letter<P>, RecvError> {
-        self.recv_by(pick, Patience::Until(Some(Deadline::at(deadline))))
+        self.recv_by(pick, Patience::Until(deadline))
     }
 
     #[inline]
@@ -404,9 +404,10 @@ impl<P: Trust> Mailbox<P> {
                 held => held.map(Ok),
             }
         };
-        let Patience::Until(deadline) = patience else {
+        if !patience.waits() {
             return look(Look::Idle).unwrap_or(Err(RecvError::Empty));
-        };
+        }
+        let deadline = patience.deadline();
         let wanted = pick.encode();
         let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, (wanted, wanted));
         let found = sleeper.until(spin, deadline, look);

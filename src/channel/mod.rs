@@ -17,6 +17,7 @@ mod link;
 mod mailbox;
 mod message;
 mod names;
+mod patience;
 mod publisher;
 mod receipt;
 mod receiver;

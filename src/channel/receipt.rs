@@ -4,7 +4,7 @@
 
 use super::{
     attach,
-    receiver::Patience,
+    patience::Patience,
     ring::Inner,
     select::Berth,
     sender::{OneReceiver, Sender, SenderKind, has_closed},
@@ -172,7 +172,7 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
     /// # Errors
     /// As for [`send`](Sender::send).
     pub fn send_acknowledged(&mut self, message: &[u8]) -> Result<Receipt, SendError> {
-        self.send_acknowledged_within(message, Patience::Until(None))
+        self.send_acknowledged_within(message, Patience::Endless)
     }
 
     /// As [`send_acknowledged`](Sender::send_acknowledged), if there is room now. Never blocks.

@@ -11,6 +11,7 @@ use super::{
     checksum,
     iter::{Iter, TryIter},
     message::{Message, Messages, OwnedMessage, View},
+    patience::Patience,
     ring::Inner,
     select::{Berth, Sight},
     trust::{Trust, Untrusted},
@@ -23,7 +24,6 @@ use crate::{
         receive::{Record, Violation},
         record::Info,
     },
-    sys::clock::Deadline,
     wait::{Look, Spin, WaitStrategy},
 };
 use std::{
@@ -48,13 +48,6 @@ pub struct Receiver<P: Trust = Untrusted> {
     marker: PhantomData<(Cell<()>, P)>,
 }
 
-/// How long a call may wait for a message.
-#[derive(Clone, Copy)]
-pub(super) enum Patience {
-    None,
-    Until(Option<Deadline>),
-}
-
 impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let (ring, spin) = (Listening::new(&attachment.inner), attachment.inner.spin());
@@ -69,7 +62,7 @@ impl<P: Trust> Receiver<P> {
     /// [with checksums](crate::Builder::checksummed) [`RecvError::Damaged`], behind which the next call goes on.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(None))
+        self.recv_within(Patience::Endless)
     }
 
     /// The next message if there is one now. Never blocks.
@@ -86,7 +79,7 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(Some(Deadline::after(timeout))))
+        self.recv_within(Patience::For(timeout))
     }
 
     /// The next message; waits until `deadline` at most while the ring is empty.
@@ -94,7 +87,7 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(Some(Deadline::at(deadline))))
+        self.recv_within(Patience::Until(deadline))
     }
 
     #[inline(always)]
@@ -109,7 +102,7 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// As for [`recv`](Receiver::recv).
     pub fn recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::Until(None))
+        self.recv_many_within(most, Patience::Endless)
     }
 
     /// As [`recv_many`](Receiver::recv_many); waits at most `timeout` while the ring is empty.
@@ -121,7 +114,7 @@ impl<P: Trust> Receiver<P> {
         most: usize,
         timeout: Duration,
     ) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::Until(Some(Deadline::after(timeout))))
+        self.recv_many_within(most, Patience::For(timeout))
     }
 
     /// As [`recv_many`](Receiver::recv_many); waits until `deadline` at most while the ring is empty.
@@ -133,7 +126,7 @@ impl<P: Trust> Receiver<P> {
         most: usize,
         deadline: Instant,
     ) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::Until(Some(Deadline::at(deadline))))
+        self.recv_many_within(most, Patience::Until(deadline))
     }
 
     /// All messages that are there now, at most `most`. Never blocks.
@@ -157,7 +150,7 @@ impl<P: Trust> Receiver<P> {
     #[inline]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let record = match self.ring.consumer.accepts_offers() {
-            false => self.next(Patience::Until(None))?,
+            false => self.next(Patience::Endless)?,
             true => self.next_that_fits(buffer.len())?,
         };
         let length = record.length() as usize;
@@ -175,7 +168,7 @@ impl<P: Trust> Receiver<P> {
                 return Err(RecvError::Forked);
             }
             self.ring.consumer.leave_offers(true);
-            let seen = self.seek(Patience::Until(None));
+            let seen = self.seek(Patience::Endless);
             self.ring.consumer.leave_offers(false);
             let seen = seen?;
             if seen.length() as usize > most {
@@ -284,10 +277,11 @@ impl<P: Trust> Receiver<P> {
     fn first_soon(&mut self, patience: Patience) -> Option<Record> {
         let Self { ring, attachment, spin, .. } = self;
         let found = ring.consumer.first();
-        if found.is_some() {
-            ring.consumer.ask_ahead();
+        if found.is_some() && ring.consumer.ask_ahead() {
+            self.look_around(patience);
+            return found;
         }
-        if found.is_some() || matches!(patience, Patience::None) || !ring.consumer.stands_before_nothing() {
+        if found.is_some() || !patience.waits() || !ring.consumer.stands_before_nothing() {
             return found;
         }
         let (consumer, counts) = (&mut ring.consumer, &attachment.inner.memory.receiver().counts);
@@ -298,6 +292,17 @@ impl<P: Trust> Receiver<P> {
             }
             found => ControlFlow::Break(found),
         })
+    }
+
+    /// Looks how far messages have come, now and then. Keeps its distance from senders that it has caught up with, where it polls and
+    /// has time to wait: a wait would make it step back as well, but it finds each message just in time, and never waits.
+    #[cold]
+    fn look_around(&mut self, patience: Patience) {
+        let Self { ring, attachment, spin, .. } = self;
+        let keeps_off = spin.polls() && patience.waits();
+        if ring.consumer.view(keeps_off) && keeps_off {
+            spin.step_back_from_stream(attachment.inner.memory.receiver().counts.messages.get());
+        }
     }
 
     /// The first record, whose message has this info.
@@ -350,18 +355,17 @@ impl<P: Trust> Receiver<P> {
         let Attachment { inner, vigil, .. } = attachment;
         let counts = &inner.memory.receiver().counts;
         counts.refused.add(1);
-        match patience {
-            Patience::None => ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
-            Patience::Until(deadline) => {
-                spin.step_back_from_stream(counts.messages.get());
-                let sleeper = vigil.sleeper(inner.bell_of_receiver(), counts);
-                let found = sleeper.until(spin, deadline, |why| {
-                    ring.note_where_it_stands(inner.header.kind, why);
-                    ring.look(attachment, why)
-                });
-                found.unwrap_or(Err(RecvError::TimedOut))
-            }
+        if !patience.waits() {
+            return ring.look(attachment, Look::BeforeSleep).unwrap_or(Err(RecvError::Empty));
         }
+        let deadline = patience.deadline();
+        spin.step_back_from_stream(counts.messages.get());
+        let sleeper = vigil.sleeper(inner.bell_of_receiver(), counts);
+        let found = sleeper.until(spin, deadline, |why| {
+            ring.note_where_it_stands(inner.header.kind, why);
+            ring.look(attachment, why)
+        });
+        found.unwrap_or(Err(RecvError::TimedOut))
     }
 
     #[inline(always)]
@@ -385,5 +389,56 @@ pub(super) fn corrupt(Violation { position, length }: Violation) -> RecvError {
 impl<P: Trust> fmt::Debug for Receiver<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("next", &self.ring.consumer.head().units()).finish()
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use crate::{Builder, Receiver, Sender, SenderKind, channel::builder::unnamed};
+
+    fn ends<K: SenderKind>(
+        builder: Builder,
+        sender: impl FnOnce(&crate::Ring) -> Sender<crate::Untrusted, K>,
+    ) -> (Sender<crate::Untrusted, K>, Receiver) {
+        let ring = builder.memfd().unwrap();
+        (sender(&ring), ring.receiver().unwrap())
+    }
+
+    /// Has so many KiB come before the receiver.
+    fn fill<K: SenderKind>(sender: &mut Sender<crate::Untrusted, K>, kib: usize) {
+        (0..kib).for_each(|_| sender.send(&[0; 1024 - 16]).unwrap());
+    }
+
+    #[test]
+    fn a_receiver_knows_when_it_has_caught_up_with_many_senders() {
+        let (mut sender, mut receiver) = ends(unnamed().many_senders(2), |ring| ring.multi_sender().unwrap());
+        for (kib, near) in [(15, true), (1, false), (495, false)] {
+            fill(&mut sender, kib);
+            assert!(receiver.ring.consumer.ask_ahead() || kib != 15, "the first message is a reason to look");
+            assert_eq!(receiver.ring.consumer.view(true), near, "{kib} KiB more");
+            assert!(!receiver.ring.consumer.view(false), "who does not keep off is not asked to");
+        }
+        // 511 KiB are not far yet, 512 are: until it has come near the end of them it asks ahead, and does not look.
+        assert!(!receiver.ring.consumer.view(true));
+        for _ in 0..32 {
+            assert!(!receiver.ring.consumer.ask_ahead());
+            drop(receiver.recv().unwrap());
+        }
+        assert!(receiver.ring.consumer.ask_ahead(), "after 32 KiB it looks again");
+        fill(&mut sender, 33);
+        assert!(!receiver.ring.consumer.view(true));
+        for _ in 0..511 {
+            assert!(!receiver.ring.consumer.ask_ahead());
+            drop(receiver.recv().unwrap());
+        }
+        drop(receiver.recv().unwrap());
+        assert!(receiver.ring.consumer.ask_ahead());
+    }
+
+    #[test]
+    fn the_only_sender_hides_its_tail_and_is_never_caught_up_with() {
+        let (mut sender, mut receiver) = ends(unnamed(), |ring| ring.sender().unwrap());
+        fill(&mut sender, 1);
+        assert!(!receiver.ring.consumer.view(true));
     }
 }

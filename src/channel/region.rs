@@ -4,7 +4,7 @@ use super::{
     BatchedMessage, Duplex, Message, Sender,
     link::{Peer, Wire},
     message::View,
-    receiver::Patience,
+    patience::Patience,
     sender::SenderKind,
     trust::Trust,
 };
@@ -145,7 +145,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// [`RegionError::Link`] when the other end has hung up, which it also does when it dies, or when this user's processes
     /// have more descriptors under way than the system allows (`RLIMIT_NOFILE`).
     pub fn send_region(&mut self, region: &Region) -> Result<(), RegionError> {
-        self.send_region_within(region, Patience::Until(None))
+        self.send_region_within(region, Patience::Endless)
     }
 
     /// The same, if there is room now. Never blocks.
@@ -161,7 +161,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`send_region`](Sender::send_region).
     pub fn send_region_timeout(&mut self, region: &Region, timeout: Duration) -> Result<(), RegionError> {
-        self.send_region_within(region, Patience::Until(Some(Deadline::after(timeout))))
+        self.send_region_within(region, Patience::For(timeout))
     }
 
     /// The same; waits until `deadline` at most.
@@ -169,7 +169,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// As for [`send_region_timeout`](Sender::send_region_timeout).
     pub fn send_region_deadline(&mut self, region: &Region, deadline: Instant) -> Result<(), RegionError> {
-        self.send_region_within(region, Patience::Until(Some(Deadline::at(deadline))))
+        self.send_region_within(region, Patience::Until(deadline))
     }
 
     fn send_region_within(&mut self, region: &Region, patience: Patience) -> Result<(), RegionError> {
@@ -178,6 +178,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         }
         let peer = self.inner().peer.clone().ok_or(RegionError::NotDuplex)?;
         let wire = peer.wire.as_ref().ok_or(RegionError::NotDuplex)?;
+        let patience = patience.begun();
         // Before there is room in the ring: room that is given up again is passed over, not had back.
         self.await_way(&peer, wire, patience)?;
         // The descriptor after the room: then it has its message, unless this process dies in between.
@@ -193,13 +194,10 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// Waits until a descriptor can be passed.
     fn await_way(&self, peer: &Peer, wire: &Wire, patience: Patience) -> Result<(), RegionError> {
         loop {
-            let (pause, last) = match patience {
-                Patience::None => (Duration::ZERO, Some(SendError::Full)),
-                Patience::Until(None) => (LOOK, None),
-                Patience::Until(Some(deadline)) => {
-                    let rest = deadline.remaining();
-                    (LOOK.min(rest), (rest <= LOOK).then_some(SendError::TimedOut))
-                }
+            let (pause, last) = match patience.deadline().map(Deadline::remaining) {
+                _ if !patience.waits() => (Duration::ZERO, Some(SendError::Full)),
+                Some(rest) => (LOOK.min(rest), (rest <= LOOK).then_some(SendError::TimedOut)),
+                None => (LOOK, None),
             };
             if wire.has_room(Deadline::after(pause))? {
                 return Ok(());

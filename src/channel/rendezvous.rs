@@ -5,7 +5,7 @@
 
 use super::{
     builder::Builder,
-    receiver::Patience,
+    patience::Patience,
     ring::Inner,
     sender::{OneReceiver, Sender, Single},
     trust::{Trust, Untrusted},
@@ -14,7 +14,6 @@ use crate::{
     error::{NotTaken, OpenError, SendError},
     header::mismatch,
     ring::{offer, position::UNIT},
-    sys::clock::Deadline,
 };
 use std::{
     fmt,
@@ -60,7 +59,7 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     /// the ring: then the receiver had it in hand, and its successor gets it again. [`SendError::InHand`] when the receiver
     /// closes without having released it; [`SendError::TooLong`].
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.hand_over(0, message, None)
+        self.hand_over(0, message, Patience::Endless)
     }
 
     /// As [`send`](RendezvousSender::send), with the user's `kind`.
@@ -68,7 +67,7 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     /// # Errors
     /// As for [`send`](RendezvousSender::send).
     pub fn send_kind(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
-        self.hand_over(kind, message, None)
+        self.hand_over(kind, message, Patience::Endless)
     }
 
     /// Hands a copy of `message` over; waits at most `timeout`.
@@ -78,7 +77,7 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     /// [`SendError::InHand`] when the receiver had received it and not yet released it: it can't be taken back. And those of
     /// [`send`](RendezvousSender::send).
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.hand_over(0, message, Some(Deadline::after(timeout)))
+        self.hand_over(0, message, Patience::For(timeout))
     }
 
     /// Hands a copy of `message` over; waits until `deadline` at most.
@@ -86,12 +85,12 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     /// # Errors
     /// As for [`send_timeout`](RendezvousSender::send_timeout).
     pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
-        self.hand_over(0, message, Some(Deadline::at(deadline)))
+        self.hand_over(0, message, Patience::Until(deadline))
     }
 
-    fn hand_over(&mut self, kind: u16, message: &[u8], deadline: Option<Deadline>) -> Result<(), SendError> {
-        let sender = &mut self.sender;
-        let reserved = sender.reserve_within(message.len(), Patience::Until(deadline));
+    fn hand_over(&mut self, kind: u16, message: &[u8], patience: Patience) -> Result<(), SendError> {
+        let (sender, patience) = (&mut self.sender, patience.begun());
+        let reserved = sender.reserve_within(message.len(), patience);
         // It was never offered: what lies in the ring is of others.
         let mut offered = reserved.map_err(|why| match why {
             SendError::PeerDied { pid, .. } => SendError::PeerDied { pid, unreceived: 0 },
@@ -100,7 +99,7 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
         offered.write_at(0, message);
         offered.set_kind(kind);
         let (start, end) = offered.offer();
-        let taken = sender.wait_until_taken(end, deadline);
+        let taken = sender.wait_until_taken(end, patience.deadline());
         let withdrawn = taken.is_err() && offer::withdraw(sender.memory(), start);
         if !withdrawn {
             sender.count(1, message.len() as u64);

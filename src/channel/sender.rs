@@ -4,7 +4,7 @@ use super::{
     attach::Attachment,
     checksum,
     crowd::Crowd,
-    receiver::Patience,
+    patience::Patience,
     reservation::{self, Reservation},
     ring::Inner,
     trust::{Trust, Untrusted},
@@ -24,7 +24,7 @@ use crate::{
         spsc,
     },
     sync::{AtomicU64, Ordering::*},
-    sys::{clock::Deadline, fork::Generation, futex::Scope},
+    sys::{fork::Generation, futex::Scope},
     wait::{Bell, CLOSED, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
 use std::{
@@ -233,7 +233,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// [`SendError::NoMemory`] in an elastic ring, [`SendError::TooManySenders`] of a clone. The message was not sent then.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::Until(None))
+        self.send_within(0, message, Patience::Endless)
     }
 
     /// Sends a copy of `message` with the user's `kind`; waits while the ring is full. Without waiting, or with a time-out:
@@ -244,7 +244,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// As for [`send`](Sender::send).
     #[inline]
     pub fn send_kind(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(kind, message, Patience::Until(None))
+        self.send_within(kind, message, Patience::Endless)
     }
 
     /// Sends a copy of `message` if there is room now. Never blocks.
@@ -261,7 +261,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::Until(Some(Deadline::after(timeout))))
+        self.send_within(0, message, Patience::For(timeout))
     }
 
     /// Sends a copy of `message`; waits until `deadline` at most while the ring is full.
@@ -269,7 +269,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
     pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::Until(Some(Deadline::at(deadline))))
+        self.send_within(0, message, Patience::Until(deadline))
     }
 
     #[inline]
@@ -287,7 +287,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// As for [`send`](Sender::send).
     #[inline]
     pub fn reserve(&mut self, length: usize) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::Until(None))
+        self.reserve_within(length, Patience::Endless)
     }
 
     /// Room for a message of `length` bytes if there is any now. Never blocks.
@@ -308,7 +308,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         length: usize,
         timeout: Duration,
     ) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::Until(Some(Deadline::after(timeout))))
+        self.reserve_within(length, Patience::For(timeout))
     }
 
     /// Room for a message of `length` bytes; waits until `deadline` at most while the ring is full.
@@ -320,7 +320,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         length: usize,
         deadline: Instant,
     ) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::Until(Some(Deadline::at(deadline))))
+        self.reserve_within(length, Patience::Until(deadline))
     }
 
     #[inline(always)]
@@ -438,7 +438,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
         if let Ok(reserved) = self.producer()?.reserve(need) {
-            let may_step_aside = matches!(patience, Patience::Until(_)) && !self.spin.never_ends();
+            let may_step_aside = patience.waits() && !self.spin.never_ends();
             if K::met_another(&reserved) && may_step_aside && self.crowd.meet() {
                 // So that its publication takes the long way, on which it steps aside.
                 self.waker.look_once();
@@ -470,10 +470,11 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             Some(error) => Some(Err(error)),
             None => reserve(producer),
         };
-        let Patience::Until(deadline) = patience else {
+        if !patience.waits() {
             let heard = vigil.has_news().then(|| hear_and_try_again(producer)).flatten();
             return heard.unwrap_or(Err(inner.no_room(false)));
-        };
+        }
+        let deadline = patience.deadline();
         self.spin.step_back_from_backlog(memory.geometry().capacity());
         let sleeper = Sleeper {
             eager_after: Some(PATIENCE),

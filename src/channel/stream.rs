@@ -2,7 +2,7 @@
 
 use super::{
     Message, Receiver, Sender,
-    receiver::Patience,
+    patience::Patience,
     sender::{SenderKind, Single},
     trust::{Trust, Untrusted},
 };
@@ -87,7 +87,7 @@ impl<P: Trust> ByteReader<P> {
             return Err(RecvError::Forked.into());
         }
         if self.front.is_none() {
-            self.front = match self.receiver.next(Patience::Until(None)) {
+            self.front = match self.receiver.next(Patience::Endless) {
                 Ok(record) => Some(record.info),
                 Err(RecvError::Disconnected) => None,
                 Err(error) => return Err(error.into()),

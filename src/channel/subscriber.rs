@@ -3,7 +3,8 @@
 use super::{
     attach::Attachment,
     message::{Delivery, OwnedMessage, View},
-    receiver::{Patience, corrupt},
+    patience::Patience,
+    receiver::corrupt,
     ring::Inner,
     select::Berth,
     trust::{Trust, Untrusted},
@@ -17,7 +18,7 @@ use crate::{
         position::{Position, UNIT},
         receive::{Record, Violation},
     },
-    sys::{clock::Deadline, fork::Generation, futex::Scope},
+    sys::{fork::Generation, futex::Scope},
     wait::{Bell, Due, Look, Spin, WaitStrategy, Waker},
 };
 use std::{
@@ -67,7 +68,7 @@ impl<P: Trust> Subscriber<P> {
     /// [`RecvError::PeerDied`] when it died instead, until another one has come; [`RecvError::Corrupt`], [`RecvError::Forked`].
     #[inline]
     pub fn recv(&mut self) -> Result<Delivery<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(None))
+        self.recv_within(Patience::Endless)
     }
 
     /// The next message if there is one now. Never blocks.
@@ -84,7 +85,7 @@ impl<P: Trust> Subscriber<P> {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Subscriber::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(Some(Deadline::after(timeout))))
+        self.recv_within(Patience::For(timeout))
     }
 
     /// The next message; waits until `deadline` at most while there is none.
@@ -92,7 +93,7 @@ impl<P: Trust> Subscriber<P> {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Subscriber::recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Delivery<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(Some(Deadline::at(deadline))))
+        self.recv_within(Patience::Until(deadline))
     }
 
     #[inline]
@@ -170,13 +171,13 @@ impl<P: Trust> Subscriber<P> {
         let Some(slot) = inner.memory.slot(ring.slot) else { return Err(RecvError::Empty) };
         slot.counts.refused.add(1);
         let mut look = |why| ring.look(attachment, why);
-        let found = match patience {
-            Patience::None => look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
-            Patience::Until(deadline) => {
-                let sleeper = vigil.sleeper(inner.bell_of_senders(), &slot.counts);
-                spin.step_back_from_stream(slot.counts.messages.get());
-                sleeper.until(spin, deadline, look).unwrap_or(Err(RecvError::TimedOut))
-            }
+        let found = if patience.waits() {
+            let deadline = patience.deadline();
+            let sleeper = vigil.sleeper(inner.bell_of_senders(), &slot.counts);
+            spin.step_back_from_stream(slot.counts.messages.get());
+            sleeper.until(spin, deadline, look).unwrap_or(Err(RecvError::TimedOut))
+        } else {
+            look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty))
         };
         vigil.bury(std::iter::once(&inner.memory.receiver().claim));
         found
@@ -296,7 +297,7 @@ impl<P: Trust> Iterator for SubscriberIter<'_, P> {
     type Item = OwnedMessage;
 
     fn next(&mut self) -> Option<OwnedMessage> {
-        let record = self.subscriber.next(Patience::Until(None)).ok()?;
+        let record = self.subscriber.next(Patience::Endless).ok()?;
         let message = self.subscriber.view(record).to_owned();
         self.subscriber.release(record);
         Some(message)

@@ -4,7 +4,8 @@ use super::{
     attach,
     builder::Builder,
     message::{OwnedMessage, View},
-    receiver::{Patience, corrupt},
+    patience::Patience,
+    receiver::corrupt,
     ring::{Home, Inner},
     subscriber,
     vigil::Asked,
@@ -93,7 +94,7 @@ impl Watcher {
     /// [`RecvError::Disconnected`] when the sender has closed and all its messages were received;
     /// [`RecvError::PeerDied`] when it died instead, until another one has come; [`RecvError::Corrupt`].
     pub fn recv(&mut self) -> Result<OwnedMessage, RecvError> {
-        self.owned(Patience::Until(None))
+        self.owned(Patience::Endless)
     }
 
     /// A copy of the next message if there is one now. Never blocks.
@@ -109,7 +110,7 @@ impl Watcher {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Watcher::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<OwnedMessage, RecvError> {
-        self.owned(Patience::Until(Some(Deadline::after(timeout))))
+        self.owned(Patience::For(timeout))
     }
 
     /// A copy of the next message; waits until `deadline` at most while there is none.
@@ -117,7 +118,7 @@ impl Watcher {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Watcher::recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<OwnedMessage, RecvError> {
-        self.owned(Patience::Until(Some(Deadline::at(deadline))))
+        self.owned(Patience::Until(deadline))
     }
 
     /// Copies the next message into `buffer`; waits while there is none. Gives its length. After an error there may be
@@ -126,7 +127,7 @@ impl Watcher {
     /// # Errors
     /// [`RecvError::BufferTooSmall`], and the message is still the next; and those of [`recv`](Watcher::recv).
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        self.within(Patience::Until(None), |view, record| {
+        self.within(Patience::Endless, |view, record| {
             let length = record.length() as usize;
             let target = buffer.get_mut(..length).ok_or(RecvError::BufferTooSmall { length })?;
             view.read_at(0, target);
@@ -183,10 +184,10 @@ impl Watcher {
             // What a sender that is gone has committed is visible now.
             Some(next(onlooker).unwrap_or(Err(ended)))
         };
-        let deadline = match patience {
-            Patience::None => return look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty)),
-            Patience::Until(deadline) => deadline,
-        };
+        if !patience.waits() {
+            return look(Look::BeforeSleep).unwrap_or(Err(RecvError::Empty));
+        }
+        let deadline = patience.deadline();
         if self.can_write {
             let sleeper = Sleeper {
                 call: inner.bell_of_senders().into(),

@@ -17,6 +17,11 @@ const ASK_AHEAD: u64 = 8 * LINE;
 /// How far ahead it looks for messages, in units: 512 KiB. What was written so long ago has left the near cache of its writer's core. In a
 /// smaller ring it finds none.
 const VIEW: u64 = 8192 * LINE;
+/// Who keeps its distance looks at the tail once in so many units: 32 KiB.
+const BEAT: u64 = 512 * LINE;
+/// Who has less than this before it, in units, has caught up: 16 KiB. It takes the lines that senders are about to write to, and they take
+/// them back, each message anew.
+const NEAR: u64 = 256 * LINE;
 /// Units of the lines that are asked for one by one.
 const FEW_LINES: u64 = 4 * LINE;
 
@@ -138,6 +143,8 @@ pub(crate) struct Consumer {
     written: Position,
     /// From here on it looks how far messages have come.
     next_view: Position,
+    /// Whether the tail says how far senders have come: the only one hides it.
+    sees_tail: bool,
     offers: Offers,
     /// `None` in a ring whose memory stays.
     given_back: Option<GivenBack>,
@@ -151,13 +158,20 @@ impl Consumer {
         let head = memory.head();
         let given_back = GivenBack::attach(&memory, head);
         let (last, written, next_view) = (head, head, head.plus(VIEW));
-        Self { memory, head, last, written, next_view, offers: Offers::Damage, given_back }
+        let sees_tail = false;
+        Self { memory, head, last, written, next_view, sees_tail, offers: Offers::Damage, given_back }
     }
 
     /// From now on it accepts what is offered. Only where this process can write to the data area; elsewhere an offer looks like
     /// damage.
     pub(crate) fn accept_offers(&mut self) {
         self.offers = Offers::Accepted;
+    }
+
+    /// From now on it looks at the tail. Only where senders show it with each reservation.
+    pub(crate) fn see_tail(&mut self) {
+        self.sees_tail = true;
+        self.next_view = self.head;
     }
 
     /// Whether it accepts what is offered.
@@ -216,27 +230,45 @@ impl Consumer {
     }
 
     /// Asks for a line ahead, if messages have come so far. What senders wrote long ago lies in no cache that is near; but a line that
-    /// they write to now must stay theirs.
+    /// they write to now must stay theirs. True when it is time for a [`view`](Self::view).
     #[inline(always)]
-    pub(crate) fn ask_ahead(&mut self) {
+    pub(crate) fn ask_ahead(&mut self) -> bool {
         let ahead = self.head.plus(ASK_AHEAD);
         if self.written.has_reached(ahead) {
             self.memory.prefetch_to_read(ahead);
-        } else if self.head.has_reached(self.next_view) {
-            self.view();
+            return false;
         }
+        self.head.has_reached(self.next_view)
     }
 
-    /// Looks how far messages have come: whether one stands where one would if all were as long as the last.
-    #[cold]
-    fn view(&mut self) {
-        (self.written, self.next_view) = (self.head, self.head.plus(VIEW));
+    /// Looks how far messages have come. True where one that `keeps_off` had better do so: it has caught up with senders that show their
+    /// tail.
+    pub(crate) fn view(&mut self, keeps_off: bool) -> bool {
+        let before = if self.sees_tail { self.before_tail() } else { self.before_guess() };
+        let keeps_off = self.sees_tail && keeps_off;
+        let (seen, pause) = match before {
+            VIEW.. => (VIEW, VIEW - ASK_AHEAD),
+            _ if keeps_off => (0, BEAT),
+            _ => (0, VIEW),
+        };
+        (self.written, self.next_view) = (self.head.plus(seen), self.head.plus(pause));
+        keeps_off && before < NEAR
+    }
+
+    /// Units before it that senders have reserved.
+    fn before_tail(&self) -> u64 {
+        // ORDERING: Relaxed; a hint.
+        let tail = Position::split(self.memory.senders().tail.load(Relaxed)).0;
+        tail.since(self.head)
+    }
+
+    /// Units before it where a message stands, if one stands where it would if all were as long as the last; else none.
+    fn before_guess(&self) -> u64 {
         let length = self.head.since(self.last).max(1);
-        let there = self.head.plus((VIEW / length).max(1) * length);
+        let before = VIEW.next_multiple_of(length);
         // Elastic: there may be no memory, and a look would take some.
-        if self.memory.elastic().is_none() && self.memory.seems_committed(there) {
-            (self.written, self.next_view) = (there, there.back(ASK_AHEAD));
-        }
+        let come = self.memory.elastic().is_none() && self.memory.seems_committed(self.head.plus(before));
+        if come { before } else { 0 }
     }
 
     /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next

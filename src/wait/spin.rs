@@ -66,6 +66,11 @@ impl Spin {
         self.strategy == WaitStrategy::Spin
     }
 
+    /// Whether a wait ever polls.
+    pub(crate) fn polls(&self) -> bool {
+        self.strategy != WaitStrategy::Sleep
+    }
+
     /// How long to poll now; `None` without end.
     fn budget(&mut self) -> Option<Duration> {
         match self.strategy {
@@ -100,7 +105,7 @@ impl Spin {
     }
 
     fn step_back(&self, pauses: u32) {
-        if self.strategy != WaitStrategy::Sleep {
+        if self.polls() {
             (0..pauses).for_each(|_| spin_loop());
         }
     }
@@ -115,7 +120,7 @@ impl Spin {
         mut look: impl FnMut() -> ControlFlow<Option<T>>,
     ) -> Option<T> {
         let received = counts.messages.get();
-        let polls = self.strategy != WaitStrategy::Sleep && self.budget >= Self::LEAST;
+        let polls = self.polls() && self.budget >= Self::LEAST;
         if !polls || received.wrapping_sub(self.received) >= Self::STREAM {
             return None;
         }

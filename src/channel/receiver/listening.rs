@@ -53,6 +53,9 @@ impl Listening {
         if inner.header.rendezvous {
             consumer.accept_offers();
         }
+        if let Kind::Many(_) = inner.header.kind {
+            consumer.see_tail();
+        }
         Self {
             consumer,
             usher: Usher::new(Waker::new(inner.header.asymmetric), inner.scope),
