@@ -179,7 +179,7 @@ fn cost_text(rows: &[Row]) -> String {
     let mut text = "Of the stream; a rendezvous has none. Processor time and context switches are the kernel’s count for both processes; copies \
                     are known by construction. System calls were counted in samples of their own, which nobody timed, \
                     because counting stops a process at each of its calls: who polls by system calls polls less often there, and who \
-                    sleeps on a futex sleeps more often. Beside the bars of the latter stands about how many there were while \
+                    sleeps on a futex sleeps more often, or, where the two take turns, less often. Beside the bars of the latter stands about how many there were while \
                     nobody counted: two for each time that a process slept."
         .to_string();
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
