@@ -70,7 +70,8 @@ pub struct Row {
     pub batch: Option<usize>,
     /// Senders, in a sweep.
     pub senders: Option<usize>,
-    /// Whether there were more processes than cores.
+    /// Whether more processes, or threads of theirs, were at work than there were cores. Two that take turns on one have a class
+    /// of their own instead.
     pub oversubscribed: bool,
     /// Samples that count: at most one a round.
     pub samples: usize,
@@ -161,7 +162,6 @@ impl Row {
         self.class == Some(Class::SameCore)
     }
 
-    /// System calls for a million messages of one that sleeps on a futex, as far as they are known of the samples that
     /// What stands behind its name where there were too few cores.
     pub fn mark(&self) -> &'static str {
         if self.oversubscribed { " (oversubscribed)" } else { "" }
@@ -174,6 +174,7 @@ impl Row {
         Some(self.waits_per_million? + preemptions)
     }
 
+    /// System calls for a million messages of one that sleeps on a futex, as far as they are known of the samples that
     /// nobody traced: each time that it slept there it was one call to sleep and one to be woken. Tracing makes these calls
     /// so dear that the other side is done meanwhile: in a stream it sleeps for almost every message, and where two take turns
     /// it has its answer before it can sleep.
@@ -183,6 +184,12 @@ impl Row {
         let sleeps = futex && self.wait == Some(Wait::Sleep);
         self.calls_per_million.and(self.waits_per_million).filter(|_| sleeps).map(|waits| 2.0 * waits)
     }
+}
+
+/// A mechanism's name, marked where one of its rows is.
+pub fn marked<'a>(name: &str, rows: impl IntoIterator<Item = &'a Row>) -> String {
+    let own = rows.into_iter().filter(|row| row.mechanism == name && row.sweep.is_none());
+    format!("{name}{}", own.map(Row::mark).max().unwrap_or_default())
 }
 
 /// The mechanisms of the rows, each once, in their order.

@@ -206,7 +206,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
                     (several(dropped, "sample"))
                     " dropped because the class changed meanwhile."
                 }
-                li { "More processes than cores (marked “oversubscribed”): "
+                li { "More processes, or threads at work, than cores (marked “oversubscribed”): "
                     (several(measured().filter(|row| row.oversubscribed).count(), "cell")) "." }
                 li { "Spinning and sleeping never share a series either." }
             }
@@ -404,7 +404,7 @@ fn all_rows(rows: &[Row]) -> Markup {
                     @let unit = unit(row);
                     @let show = |value: Option<f64>| value.map(unit).unwrap_or_default();
                     tr.over[row.oversubscribed] {
-                        td { (cell(row)) @if row.oversubscribed { " (oversubscribed)" } }
+                        td { (cell(row)) (row.mark()) }
                         td.number { (show(figure(row))) }
                         td.number { (show(row.min)) }
                         td.number { (show(row.max)) }
