@@ -96,7 +96,7 @@ pub struct Channel {
     capacity: Option<u64>,
 
     /// A ring for up to N senders at a time; a ring that is there must be one [default: for one]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = quantity::whole::<u8>(1, ringpost::limits::SENDERS.into()))]
     many: Option<u8>,
 }
 
