@@ -30,6 +30,7 @@ pub mod units;
 pub mod usage;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -95,10 +96,10 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let made = make(&arguments.mechanisms);
     let plan = Plan::new(arguments, &made, &usable);
     let run = Run::new(&plan, &input, &usable);
-    let crew = Crew::start(&input, &plan, &made, &usable)?;
+    let two = || Crew::start(&input, &plan, &made, &usable);
+    let crew = two()?;
     let mut findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
-    count_all(&plan, &crew, &mut findings)?;
-    drop(crew);
+    count_all(&plan, crew, two, &mut findings)?;
     let cells = plan.cells.iter().zip(&findings);
     let mut rows: Vec<_> = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
     if arguments.sweeping() {
@@ -148,30 +149,48 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
     Ok(findings)
 }
 
-/// Counts the system calls of every cell that was measured, after all that is timed. What can't be counted says why.
-fn count_all(plan: &Plan, crew: &Crew, findings: &mut [Findings]) -> Result<()> {
-    let start = Instant::now();
+/// Counts the system calls of every cell that was measured, after all that is timed. What can't be counted says why. Where a sample
+/// breaks off nobody knows where its two processes are: two others take their place, and its mechanism is not counted any more.
+fn count_all(
+    plan: &Plan,
+    crew: Crew,
+    others: impl Fn() -> Result<Crew>,
+    findings: &mut [Findings],
+) -> Result<()> {
+    let mut start = Instant::now();
     let usual = plan.usual();
-    let mut tracer = crew.trace().map_err(|error| format!("{error:#}"));
+    let trace = |crew: &Crew| crew.trace().map_err(|error| format!("{error:#}"));
+    let mut broken = BTreeMap::new();
+    let mut traced = Some((trace(&crew), crew));
     for index in plan.counted() {
         if findings[index].samples.is_empty() {
             continue;
         }
-        let calls = match &mut tracer {
-            Err(reason) => Err(reason.clone()),
-            Ok(_) if start.elapsed() > plan.counting && Some(plan.cells[index].size) != usual => {
+        let entry = plan.cells[index].entry;
+        let in_time = start.elapsed() < plan.counting;
+        let calls = match &mut traced {
+            Some((Err(reason), _)) => Err(reason.clone()),
+            _ if broken.contains_key(&entry) => Err(String::clone(&broken[&entry])),
+            _ if !in_time && Some(plan.cells[index].size) != usual => {
                 Err("there was no time left to count them".into())
             }
-            Ok(counting) => match count(plan, crew, index, counting, start.elapsed() < plan.counting) {
-                Ok(calls) => calls,
-                Err(error) if error.is::<Ending>() => return Err(error),
-                // Nobody knows where the two processes are now.
-                Err(error) => {
-                    let reason = format!("counting them broke off: {error:#}");
-                    tracer = Err(reason.clone());
-                    Err(reason)
+            None => Err("counting them broke off at another mechanism".into()),
+            Some((Ok(counting), two)) => {
+                let began = Instant::now();
+                match count(plan, two, index, counting, in_time) {
+                    Ok(calls) => calls,
+                    Err(error) if error.is::<Ending>() => return Err(error),
+                    Err(error) => {
+                        let reason = format!("counting them broke off: {error:#}");
+                        broken.insert(entry, reason.clone());
+                        // The others begin when these have ended.
+                        drop(traced.take());
+                        traced = others().ok().map(|two| (trace(&two), two));
+                        start += began.elapsed();
+                        Err(reason)
+                    }
                 }
-            },
+            }
         };
         findings[index].calls = Some(calls);
     }
