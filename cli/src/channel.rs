@@ -96,7 +96,7 @@ pub struct Channel {
     capacity: Option<u64>,
 
     /// A ring for up to N senders at a time; a ring that is there must be one [default: for one]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = quantity::whole::<u8>(1, ringpost::limits::SENDERS.into()))]
     many: Option<u8>,
 }
 
@@ -165,9 +165,9 @@ pub fn names(directory: &Directory) -> Result<Vec<std::ffi::OsString>> {
 }
 
 /// The word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
-    match word.chars().all(is_plain) {
+pub fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-,=:".contains(letter);
+    match !word.is_empty() && word.chars().all(is_plain) {
         true => word.into(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
@@ -180,6 +180,7 @@ mod tests {
     #[test]
     fn advice_can_be_typed() {
         assert_eq!(quoted("/dev/shm/my-rings_1.d"), "/dev/shm/my-rings_1.d");
+        assert_eq!([quoted("--sizes=8,64"), quoted("")], ["--sizes=8,64", "''"]);
         assert_eq!(quoted("two words; $HOME"), "'two words; $HOME'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
     }

@@ -12,6 +12,18 @@ pub fn chunk(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A whole number within bounds.
+pub fn whole<T: TryFrom<u64>>(least: u64, most: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| match most {
+            u64::MAX => format!("it must be a whole number from {least} up"),
+            most => format!("it must be a whole number from {least} to {most}"),
+        })
+    }
+}
+
 /// Seconds, also fractions.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 5 or 0.5")?;
@@ -40,6 +52,16 @@ mod tests {
     #[test]
     fn a_chunk_has_at_least_one_byte() {
         assert!(chunk("0").is_err() && chunk("1") == Ok(1) && chunk("64K") == Ok(64 << 10));
+    }
+
+    #[test]
+    fn whole_numbers_have_bounds_and_say_them() {
+        let senders = whole::<u8>(1, 255);
+        assert_eq!((senders("1"), senders("255")), (Ok(1), Ok(255)));
+        for wrong in ["", "0", "256", "-1", "x", "1.5", "99999999999999999999"] {
+            assert_eq!(senders(wrong), Err("it must be a whole number from 1 to 255".into()), "{wrong}");
+        }
+        assert_eq!(whole::<u64>(0, u64::MAX)("x"), Err("it must be a whole number from 0 up".into()));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct RecvArguments {
     framing: FramingArguments,
 
     /// End after N messages; the others stay in the ring
-    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true)]
+    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = quantity::whole::<u64>(0, u64::MAX))]
     count: Option<u64>,
 
     /// Wait this long at most for the next message

@@ -36,7 +36,7 @@ pub struct SendArguments {
     size: Option<usize>,
 
     /// End after N messages
-    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true)]
+    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = quantity::whole::<u64>(0, u64::MAX))]
     count: Option<u64>,
 
     /// Wait this long at most while the ring is full

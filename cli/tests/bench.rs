@@ -1,5 +1,7 @@
 //! `ringpost bench` as its users run it: the real binary, two real processes. Nothing here depends on timing.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -239,6 +241,23 @@ fn the_table_names_environment_and_command() {
     assert!(text.contains("same-core") && text.contains("Not measured"), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours");
     assert_eq!(text.starts_with("An unoptimised build"), cfg!(debug_assertions), "{text}");
+}
+
+#[test]
+fn the_command_can_be_typed_again_whatever_its_words_are() {
+    let directory = std::env::temp_dir().join(format!("ringpost.test-words-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let asked = ["--quick", "--rounds", "1", "--mechanisms", "syscall,fence", "--input"];
+    for (name, shown) in [(&b"two words"[..], "two words'"), (b"not\xffUTF-8", "not\u{fffd}UTF-8'")] {
+        let input = directory.join(OsStr::from_bytes(name));
+        std::fs::write(&input, "some bytes").unwrap();
+        let output = command(&asked).arg(&input).output().unwrap();
+        assert!(output.status.success(), "{}", complaint(&output));
+        let shown = format!("syscall,fence --input '{}/{shown}", directory.display());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&shown), "{shown}: {text}");
+    }
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

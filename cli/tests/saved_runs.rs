@@ -3,7 +3,7 @@
 mod recorded;
 
 use std::fs;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use recorded::{RUN, Scratch, bench};
 
@@ -108,6 +108,24 @@ fn no_file_is_written_over_another_one_of_the_same_run() {
         both.status.success()
             && bench(&["--from", RUN, "--csv", "/dev/null", "--save", "/dev/null"]).status.success()
     );
+}
+
+#[test]
+fn no_file_takes_the_place_of_the_one_that_the_table_goes_to() {
+    let scratch = Scratch::new("shown");
+    let shown = scratch.path("shown");
+    for (flag, path) in [("--report", "/dev/stdout"), ("--csv", &*shown), ("--save", "/dev/stderr")] {
+        let file = fs::File::create(&shown).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+        let command = command.args(["bench", "--from", RUN, flag, path]).stdout(file.try_clone().unwrap());
+        let ended = command.stderr(file).status().unwrap();
+        let complaint = fs::read_to_string(&shown).unwrap();
+        assert_eq!(ended.code(), Some(1), "{flag}");
+        assert!(complaint.contains("is where the table goes") && complaint.contains(&shown), "{complaint}");
+    }
+    // Down a pipe both go.
+    let (both, _) = said(&bench(&["--from", RUN, "--report", "/dev/stdout"]));
+    assert!(both.starts_with("<!DOCTYPE html>") && both.contains("Latency, both sides spinning"));
 }
 
 #[test]

@@ -68,6 +68,9 @@ mod present {
         type Sender<'a> = End;
         type Receiver<'a> = End;
 
+        /// A thread of the library's in each process reads and writes the socket.
+        const THREADS: usize = 4;
+
         fn sender(&self, setup: &Setup) -> Result<End> {
             let (end, url) = End::new(self, setup, nng_push0_open)?;
             // In the background: the listener may not be there yet.

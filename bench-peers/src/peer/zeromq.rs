@@ -67,6 +67,9 @@ mod present {
         type Sender<'a> = End;
         type Receiver<'a> = End;
 
+        /// A thread of the library's in each process reads and writes the socket.
+        const THREADS: usize = 4;
+
         fn sender(&self, setup: &Setup) -> Result<End> {
             End::new(self, setup, PUSH, zmq_connect)
         }

@@ -36,7 +36,7 @@ pub struct BenchArguments {
     /// Rounds over all cells; the result is the median [default: 5, with --quick 3]
     #[arg(
         long, value_name = "N", allow_negative_numbers = true,
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
+        value_parser = quantity::whole::<u32>(1, 10_000)
     )]
     pub rounds: Option<u32>,
 

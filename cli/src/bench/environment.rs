@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::Input;
 use super::plan::Plan;
+use crate::channel::quoted;
 
 /// What is to be known before anything else of a run of such a build.
 pub const WARNING: &str =
@@ -20,7 +21,7 @@ pub struct Run {
     /// When it began: the second in UTC, as ISO 8601 has it. `None` of a run that was saved before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<String>,
-    /// The exact command.
+    /// The exact command, as it can be typed again.
     pub command: String,
     /// Of this program.
     pub version: String,
@@ -53,7 +54,10 @@ impl Run {
         };
         Self {
             measured: Some(humantime::format_rfc3339_seconds(SystemTime::now()).to_string()),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: std::env::args_os()
+                .map(|word| quoted(&word.to_string_lossy()))
+                .collect::<Vec<_>>()
+                .join(" "),
             version: env!("CARGO_PKG_VERSION").into(),
             unoptimised: UNOPTIMISED,
             kernel,

@@ -2,7 +2,7 @@
 
 use comfy_table::Table;
 
-use super::row::{Row, mechanisms};
+use super::row::{Row, marked, mechanisms};
 use super::shape::{Measure, Wait};
 use super::table::{Section, plain};
 use super::units;
@@ -40,7 +40,7 @@ fn table(rows: &[&Row], sizes: &[usize]) -> Table {
     header.extend(sizes.iter().map(|size| units::size(*size)));
     let mut table = plain(&header.iter().map(String::as_str).collect::<Vec<_>>());
     for name in mechanisms(rows.iter().copied()) {
-        let mut line = vec![name.to_string()];
+        let mut line = vec![marked(name, rows.iter().copied())];
         line.extend(sizes.iter().map(|size| {
             let here = rows.iter().filter(|row| row.mechanism == name && row.size == *size);
             best(here.copied()).unwrap_or_else(|| "-".into())

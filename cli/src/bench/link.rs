@@ -67,6 +67,9 @@ pub trait Link {
     where
         Self: 'a;
 
+    /// How many threads are at work in both processes together: more than two where it brings some of its own.
+    const THREADS: usize = 2;
+
     /// Makes the link empty and ready for `setup`. One process calls it, while neither half exists.
     fn reset(&self, _setup: &Setup) -> Result<()> {
         Ok(())
@@ -140,6 +143,11 @@ impl std::error::Error for Unavailable {}
 
 /// A mechanism as the harness sees it: one dynamic call a sample, everything inside is monomorphised.
 pub trait Mechanism {
+    /// As [`Link::THREADS`].
+    fn threads(&self) -> usize {
+        2
+    }
+
     /// Why messages of `size` bytes can't pass, naming the limit; `None` when they can.
     fn refuses(&self, _size: usize) -> Option<String> {
         None
@@ -158,6 +166,10 @@ pub struct Pair<L> {
 }
 
 impl<L: Link> Mechanism for Pair<L> {
+    fn threads(&self) -> usize {
+        L::THREADS
+    }
+
     fn refuses(&self, size: usize) -> Option<String> {
         self.there.refuses(size)
     }

@@ -30,6 +30,7 @@ pub mod units;
 pub mod usage;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -53,6 +54,10 @@ use worker::{Order, Report};
 const REPEATS: u32 = 3;
 /// So many times more messages pass where less than one system call was counted for a message.
 const MORE: u64 = 16;
+/// Where fewer than so many were counted for a million messages, and the page shows them, they are counted over `MANY`: a thread that
+/// is started beside a stream calls a few times, whatever the stream's length.
+const FEW: f64 = 1e4;
+const MANY: u64 = 100_000;
 
 /// Runs the benchmark, or takes a saved run, and prints the result.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
@@ -91,10 +96,10 @@ fn measure_now(arguments: &BenchArguments) -> Result<Recorded> {
     let made = make(&arguments.mechanisms);
     let plan = Plan::new(arguments, &made, &usable);
     let run = Run::new(&plan, &input, &usable);
-    let crew = Crew::start(&input, &plan, &made, &usable)?;
+    let two = || Crew::start(&input, &plan, &made, &usable);
+    let crew = two()?;
     let mut findings = measure_all(&plan, &crew, arguments.rounds.is_some())?;
-    count_all(&plan, &crew, &mut findings)?;
-    drop(crew);
+    count_all(&plan, crew, two, &mut findings)?;
     let cells = plan.cells.iter().zip(&findings);
     let mut rows: Vec<_> = cells.flat_map(|(cell, found)| summary::rows(cell, found)).collect();
     if arguments.sweeping() {
@@ -144,30 +149,48 @@ fn measure_all(plan: &Plan, crew: &Crew, all_rounds: bool) -> Result<Vec<Finding
     Ok(findings)
 }
 
-/// Counts the system calls of every cell that was measured, after all that is timed. What can't be counted says why.
-fn count_all(plan: &Plan, crew: &Crew, findings: &mut [Findings]) -> Result<()> {
-    let start = Instant::now();
+/// Counts the system calls of every cell that was measured, after all that is timed. What can't be counted says why. Where a sample
+/// breaks off nobody knows where its two processes are: two others take their place, and its mechanism is not counted any more.
+fn count_all(
+    plan: &Plan,
+    crew: Crew,
+    others: impl Fn() -> Result<Crew>,
+    findings: &mut [Findings],
+) -> Result<()> {
+    let mut start = Instant::now();
     let usual = plan.usual();
-    let mut tracer = crew.trace().map_err(|error| format!("{error:#}"));
+    let trace = |crew: &Crew| crew.trace().map_err(|error| format!("{error:#}"));
+    let mut broken = BTreeMap::new();
+    let mut traced = Some((trace(&crew), crew));
     for index in plan.counted() {
         if findings[index].samples.is_empty() {
             continue;
         }
-        let calls = match &mut tracer {
-            Err(reason) => Err(reason.clone()),
-            Ok(_) if start.elapsed() > plan.counting && Some(plan.cells[index].size) != usual => {
+        let entry = plan.cells[index].entry;
+        let in_time = start.elapsed() < plan.counting;
+        let calls = match &mut traced {
+            Some((Err(reason), _)) => Err(reason.clone()),
+            _ if broken.contains_key(&entry) => Err(String::clone(&broken[&entry])),
+            _ if !in_time && Some(plan.cells[index].size) != usual => {
                 Err("there was no time left to count them".into())
             }
-            Ok(counting) => match count(plan, crew, index, counting) {
-                Ok(calls) => calls,
-                Err(error) if error.is::<Ending>() => return Err(error),
-                // Nobody knows where the two processes are now.
-                Err(error) => {
-                    let reason = format!("counting them broke off: {error:#}");
-                    tracer = Err(reason.clone());
-                    Err(reason)
+            None => Err("counting them broke off at another mechanism".into()),
+            Some((Ok(counting), two)) => {
+                let began = Instant::now();
+                match count(plan, two, index, counting, in_time) {
+                    Ok(calls) => calls,
+                    Err(error) if error.is::<Ending>() => return Err(error),
+                    Err(error) => {
+                        let reason = format!("counting them broke off: {error:#}");
+                        broken.insert(entry, reason.clone());
+                        // The others begin when these have ended.
+                        drop(traced.take());
+                        traced = others().ok().map(|two| (trace(&two), two));
+                        start += began.elapsed();
+                        Err(reason)
+                    }
                 }
-            },
+            }
         };
         findings[index].calls = Some(calls);
     }
@@ -175,8 +198,16 @@ fn count_all(plan: &Plan, crew: &Crew, findings: &mut [Findings]) -> Result<()> 
 }
 
 /// System calls for a million messages of a cell, or why they can't be had; an error when the sample broke off.
-fn count(plan: &Plan, crew: &Crew, index: usize, tracer: &mut Tracer) -> Result<Result<f64, String>> {
-    let mut counted = plan.cells[index].counted();
+fn count(
+    plan: &Plan,
+    crew: &Crew,
+    index: usize,
+    tracer: &mut Tracer,
+    in_time: bool,
+) -> Result<Result<f64, String>> {
+    let cell = &plan.cells[index];
+    let thoroughly = in_time && Some(cell.size) == plan.usual();
+    let mut counted = cell.counted();
     loop {
         tracer.take();
         let usage = match crew.run(Order { cell: index, turn: 0, counted: Some(counted) }, Some(tracer))? {
@@ -184,12 +215,18 @@ fn count(plan: &Plan, crew: &Crew, index: usize, tracer: &mut Tracer) -> Result<
             Report::Unavailable(reason) | Report::Failed(reason) => return Ok(Err(reason)),
         };
         let calls = usage.per_million(tracer.take() as f64).context("no message has passed")?;
-        // Whose calls are few may make them by the clock (to see whether the other one lives), and not by the message.
-        if calls > 1e6 || counted > plan.cells[index].counted() {
+        if is_enough(calls, counted, cell.counted(), thoroughly) {
             return Ok(Ok(calls));
         }
         counted *= MORE;
     }
+}
+
+/// Whether so many calls for a million messages, counted over so many messages, say how many there are. Whose calls are few may make
+/// them by the clock (to see whether the other one lives), and not by the message.
+fn is_enough(calls: f64, counted: u64, first: u64, thoroughly: bool) -> bool {
+    let few = calls > 0.0 && calls < FEW;
+    calls > 1e6 || counted > first && !(few && thoroughly && counted < MANY)
 }
 
 /// Whether the report is settled: a sample that counts, or one that can't be had.

@@ -17,6 +17,8 @@ pub const USUAL: usize = 64;
 const COUNTED_BYTES: usize = 64 << 10;
 /// How many messages, at most; of those who poll less will do, as each of them may poll often.
 const COUNTED: usize = 512;
+/// So many may take turns on one core: that is a class of its own, and not called oversubscribed.
+const TURNS: usize = 2;
 /// What a sample costs beside its budget: two anchors, attaching, reports.
 const OVERHEAD: Duration = Duration::from_millis(5);
 
@@ -31,6 +33,8 @@ pub struct Cell {
     pub size: usize,
     /// Apart or on one core.
     pub place: Place,
+    /// Whether it has more threads at work than there are cores for them.
+    pub oversubscribed: bool,
     /// Why it is not measured.
     pub error: Option<String>,
 }
@@ -73,7 +77,9 @@ impl Plan {
     /// Lays out the run.
     pub fn new(arguments: &BenchArguments, made: &Made, usable: &[usize]) -> Self {
         let apart = cores::apart(arguments.pin, usable);
-        let cells = cells(&arguments.sizes, made, apart.same());
+        // Threads stay on the core of the process that has started them.
+        let cores = if apart.leader.is_some() { TURNS } else { usable.len() };
+        let cells = cells(&arguments.sizes, made, apart.same(), cores);
         let (whole, most, usual) = match arguments.quick {
             true => (Duration::from_secs(46), Duration::from_millis(60), 3),
             false => (Duration::from_secs(230), Duration::from_millis(200), 5),
@@ -110,7 +116,7 @@ impl Plan {
     }
 }
 
-fn cells(asked: &[usize], made: &Made, one_core: bool) -> Vec<Cell> {
+fn cells(asked: &[usize], made: &Made, one_core: bool, cores: usize) -> Vec<Cell> {
     // Each once, however often it was asked for.
     let asked: Vec<usize> = BTreeSet::from_iter(asked.iter().copied()).into_iter().collect();
     let mut cells = Vec::new();
@@ -129,9 +135,12 @@ fn cells(asked: &[usize], made: &Made, one_core: bool) -> Vec<Cell> {
                     }
                     Ok(mechanism) => mechanism.refuses(size),
                 };
-                let cell = Cell { entry, offer: *offer, size, place: Place::Apart, error };
+                let threads = mechanism.as_ref().map_or(TURNS, |mechanism| mechanism.threads());
+                let oversubscribed = threads > cores;
+                let cell = Cell { entry, offer: *offer, size, place: Place::Apart, oversubscribed, error };
                 if !one_core && on_one_core_too(&cell) {
-                    cells.push(Cell { place: Place::SameCore, ..cell.clone() });
+                    let oversubscribed = threads > TURNS;
+                    cells.push(Cell { place: Place::SameCore, oversubscribed, ..cell.clone() });
                 }
                 cells.push(cell);
             }
@@ -152,6 +161,8 @@ fn on_one_core_too(cell: &Cell) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::link::{Figures, Setup};
+    use super::super::station::Bench;
     use super::*;
 
     fn all(ask: impl Fn(&str) -> bool) -> Made {
@@ -161,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_keeps_its_cells() {
-        let cells = cells(&[8, 4096], &all(|name| name == "pipe"), false);
+        let cells = cells(&[8, 4096], &all(|name| name == "pipe"), false, 2);
         // 2 sizes x (2 latencies, 2 throughputs), and sleeping at 8 bytes on one core.
         assert_eq!(cells.len(), 9);
         assert!(cells.iter().all(|cell| cell.error.as_deref() == Some("not here")));
@@ -170,13 +181,13 @@ mod tests {
 
     #[test]
     fn a_size_that_is_asked_for_twice_is_measured_once() {
-        let cells = |sizes| cells(sizes, &all(|name| name == "pipe"), false).len();
+        let cells = |sizes| cells(sizes, &all(|name| name == "pipe"), false, 2).len();
         assert_eq!(cells(&[64, 8, 64]), cells(&[8, 64]));
     }
 
     #[test]
     fn neighbours_are_what_is_compared() {
-        let cells = cells(&[8, 64], &all(|_| true), false);
+        let cells = cells(&[8, 64], &all(|_| true), false, 2);
         let key = |cell: &Cell| (cell.offer.measure, cell.place, cell.offer.wait, cell.size);
         assert!(cells.is_sorted_by_key(key));
         assert_eq!(cells[0].offer.measure, Measure::Limit);
@@ -187,9 +198,31 @@ mod tests {
         let made: Made = registry::entries()
             .map(|entry| (entry.name == "pipe").then(|| Ok((entry.make)().unwrap())))
             .collect();
-        for cell in cells(&[8], &made, true) {
+        for cell in cells(&[8], &made, true, 2) {
             assert_eq!(cell.error.is_some(), cell.offer.wait == Some(Wait::Spin));
             assert_eq!(cell.place, Place::Apart);
+        }
+    }
+
+    #[test]
+    fn threads_of_a_mechanisms_own_oversubscribe_cores_that_have_no_room_for_them() {
+        struct Busy;
+        impl Mechanism for Busy {
+            fn threads(&self) -> usize {
+                4
+            }
+            fn run(&self, _: Measure, _: &Setup, _: &mut Bench<'_>) -> anyhow::Result<Option<Figures>> {
+                unreachable!("it is only planned")
+            }
+        }
+        let made = || -> Made {
+            let busy = |name| (name == "pipe").then(|| Ok(Box::new(Busy) as Box<dyn Mechanism>));
+            registry::entries().map(|entry| busy(entry.name)).collect()
+        };
+        for (one_core, cores, expected) in [(false, 2, true), (true, 2, true), (false, 4, false)] {
+            for cell in cells(&[8], &made(), one_core, cores) {
+                assert_eq!(cell.oversubscribed, expected || cell.place == Place::SameCore, "{cores} cores");
+            }
         }
     }
 }

@@ -70,7 +70,8 @@ pub struct Row {
     pub batch: Option<usize>,
     /// Senders, in a sweep.
     pub senders: Option<usize>,
-    /// Whether there were more processes than cores.
+    /// Whether more processes, or threads of theirs, were at work than there were cores. Two that take turns on one have a class
+    /// of their own instead.
     pub oversubscribed: bool,
     /// Samples that count: at most one a round.
     pub samples: usize,
@@ -161,15 +162,34 @@ impl Row {
         self.class == Some(Class::SameCore)
     }
 
+    /// What stands behind its name where there were too few cores.
+    pub fn mark(&self) -> &'static str {
+        if self.oversubscribed { " (oversubscribed)" } else { "" }
+    }
+
+    /// Context switches for a million messages. On one core the process that is woken takes it at once, so there one that has
+    /// lost it makes way for the other as one that gives it up does; elsewhere it makes way for somebody else.
+    pub fn switches_per_million(&self) -> Option<f64> {
+        let preemptions = if self.on_one_core() { self.preemptions_per_million? } else { 0.0 };
+        Some(self.waits_per_million? + preemptions)
+    }
+
     /// System calls for a million messages of one that sleeps on a futex, as far as they are known of the samples that
     /// nobody traced: each time that it slept there it was one call to sleep and one to be woken. Tracing makes these calls
-    /// so dear that the other side is done meanwhile, and it sleeps for almost every message.
+    /// so dear that the other side is done meanwhile: in a stream it sleeps for almost every message, and where two take turns
+    /// it has its answer before it can sleep.
     pub fn untraced_calls_per_million(&self) -> Option<f64> {
         let futex = self.mechanism.starts_with("ring")
             || ["mailbox", "rendezvous", "sem-shm", "futex-shm"].contains(&&*self.mechanism);
         let sleeps = futex && self.wait == Some(Wait::Sleep);
-        Some((2.0 * self.waits_per_million?).min(self.calls_per_million?)).filter(|_| sleeps)
+        self.calls_per_million.and(self.waits_per_million).filter(|_| sleeps).map(|waits| 2.0 * waits)
     }
+}
+
+/// A mechanism's name, marked where one of its rows is.
+pub fn marked<'a>(name: &str, rows: impl IntoIterator<Item = &'a Row>) -> String {
+    let own = rows.into_iter().filter(|row| row.mechanism == name && row.sweep.is_none());
+    format!("{name}{}", own.map(Row::mark).max().unwrap_or_default())
 }
 
 /// The mechanisms of the rows, each once, in their order.
@@ -188,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_sleeps_on_a_futex_calls_less_often_while_nobody_traces() {
+    fn who_sleeps_on_a_futex_calls_twice_for_each_sleep_while_nobody_traces() {
         let row = |mechanism: &'static str, waits| Row {
             wait: Some(Wait::Sleep),
             calls_per_million: Some(2e6),
@@ -196,7 +216,7 @@ mod tests {
             ..Row::blank(Measure::Throughput, mechanism, 64)
         };
         assert_eq!(row("ring-spsc", 25.0).untraced_calls_per_million(), Some(50.0));
-        assert_eq!(row("futex-shm", 1.9e6).untraced_calls_per_million(), Some(2e6));
+        assert_eq!(row("futex-shm", 1.9e6).untraced_calls_per_million(), Some(3.8e6), "it took turns");
         assert_eq!(row("mailbox", 25.0).untraced_calls_per_million(), Some(50.0));
         assert_eq!(row("pipe", 25.0).untraced_calls_per_million(), None);
     }

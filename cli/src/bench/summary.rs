@@ -53,6 +53,7 @@ fn blank(cell: &Cell, findings: &Findings) -> Row {
         variant: cell.offer.variant,
         wait: cell.offer.wait,
         copied_bytes: copied_bytes(cell.offer.variant, cell.size),
+        oversubscribed: cell.oversubscribed,
         dropped: findings.dropped,
         ..Row::blank(cell.offer.measure, name, cell.size)
     }
@@ -152,7 +153,14 @@ mod tests {
 
     fn cell() -> Cell {
         let offer = Offer::latency(Variant::Copy, Wait::Spin);
-        Cell { entry: find("pipe").unwrap(), offer, size: 8, place: Place::Apart, error: None }
+        Cell {
+            entry: find("pipe").unwrap(),
+            offer,
+            size: 8,
+            place: Place::Apart,
+            oversubscribed: false,
+            error: None,
+        }
     }
 
     fn sample(class: Class, anchor_ns: f64, p50_ns: f64) -> Sample {

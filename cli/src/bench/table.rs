@@ -75,7 +75,7 @@ fn times(rows: &[&Row]) -> Table {
         let bandwidth = row.bytes_per_s.map(units::bandwidth);
         table.add_row([
             size_once(&mut size, row, limits),
-            row.mechanism.to_string(),
+            format!("{}{}", row.mechanism, row.mark()),
             row.variant.map(|variant| variant.to_string()).unwrap_or_default(),
             row.class.map(|class| class.to_string()).unwrap_or_default(),
             bandwidth.or(row.p50_ns.map(units::time)).unwrap_or_default(),
@@ -108,7 +108,7 @@ fn rates(rows: &[&Row]) -> Table {
     for row in rows {
         table.add_row([
             size_once(&mut size, row, false),
-            row.mechanism.to_string(),
+            format!("{}{}", row.mechanism, row.mark()),
             row.variant.map(|variant| variant.to_string()).unwrap_or_default(),
             row.class.map(|class| class.to_string()).unwrap_or_default(),
             row.messages_per_s.map(units::rate).unwrap_or_default(),

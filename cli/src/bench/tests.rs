@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::anchor::{self, Kind};
+use super::is_enough;
 use super::link::{Figures, RecvHalf};
 use super::measure;
 use super::memory::Shared;
@@ -102,4 +103,14 @@ fn futex_ping_pong_counts_turns_on_both_sides() {
         let turns = board.futex[1].0.load(std::sync::atomic::Ordering::Acquire);
         assert_eq!(turns, leader.station.turns.futex);
     });
+}
+
+#[test]
+fn few_calls_are_counted_over_many_messages_so_that_what_begins_a_stream_is_not_taken_for_a_part_of_it() {
+    let enough = |calls, counted, thoroughly| is_enough(calls, counted, 32, thoroughly);
+    assert!(enough(2e6, 32, true), "two for each message");
+    assert!(!enough(0.0, 32, true) && enough(0.0, 512, true), "none");
+    // One call of 513 messages is not 1949 of a million.
+    assert!(!enough(1949.0, 512, true) && enough(1949.0, 512, false) && enough(7.6, 131_072, true));
+    assert!(enough(199_000.0, 512, true), "a good part of them");
 }

@@ -179,7 +179,7 @@ fn cost_text(rows: &[Row]) -> String {
     let mut text = "Of the stream; a rendezvous has none. Processor time and context switches are the kernel’s count for both processes; copies \
                     are known by construction. System calls were counted in samples of their own, which nobody timed, \
                     because counting stops a process at each of its calls: who polls by system calls polls less often there, and who \
-                    sleeps on a futex sleeps more often. Beside the bars of the latter stands about how many there were while \
+                    sleeps on a futex sleeps more often, or, where the two take turns, less often. Beside the bars of the latter stands about how many there were while \
                     nobody counted: two for each time that a process slept."
         .to_string();
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -247,16 +247,22 @@ const PEERS: [(&str, &str); 10] = [
     ("kanal-threads", "other third"),
 ];
 
-/// A mechanism, with its variant where it has several, and its class where several were met.
+/// A mechanism, with its variant where it has several, its class where several were met, and whether it had too few cores.
 fn name(row: &Row, classes: bool) -> String {
     let mut name = row.mechanism.to_string();
     if let (true, Some(variant)) = (name.starts_with("ring"), row.variant) {
         name.push_str(&format!(" {variant}"));
     }
-    if let (true, Some(class)) = (classes, row.class) {
-        name.push_str(&format!(" ({class})"));
+    let class = row.class.filter(|_| classes).map(|class| class.to_string());
+    let marks: Vec<_> = class.into_iter().chain(oversubscribed(row)).collect();
+    if !marks.is_empty() {
+        name.push_str(&format!(" ({})", marks.join(", ")));
     }
     name
+}
+
+fn oversubscribed(row: &Row) -> Option<String> {
+    row.oversubscribed.then(|| "oversubscribed".into())
 }
 
 fn source(index: usize, row: &Row, field: Field) -> Source {
@@ -451,7 +457,8 @@ fn percentiles(word: &str, place: &str, rows: &[Row], size: usize, chosen: impl 
 fn notes(field: Field, row: &Row) -> Vec<String> {
     let untraced = row.untraced_calls_per_million().filter(|_| field.name == "calls_per_million");
     let untraced = untraced.map(|calls| format!("about {} while nobody counted", words::count(calls)));
-    untraced.into_iter().chain(row.oversubscribed.then(|| "oversubscribed".into())).collect()
+    // The others have it in their names.
+    untraced.into_iter().chain(oversubscribed(row).filter(|_| row.sweep.is_some())).collect()
 }
 
 /// The least first.
@@ -489,7 +496,7 @@ fn sweeps(rows: &[Row]) -> Vec<Chart> {
     let by = |name: &str, title: &str, axis: &'static str, sweep, step: fn(&Row) -> u64| {
         each(&|end, what, field| {
             let (id, title) = (format!("sweep-{name}{end}"), format!("{title}: {what}"));
-            lines(&id, &title, axis, field, &of(sweep, field), step, |row| units::size(row.size))
+            lines(&id, &title, axis, field, &of(sweep, field), step, |row| units::size(row.size) + row.mark())
         })
     };
     let bars = |name: &str, title: &str, sweep, label: fn(&Row) -> String| {

@@ -290,7 +290,7 @@ impl Prices {
                 counted(|row| row.untraced_calls_per_million().or(row.calls_per_million)),
                 self.call,
             ),
-            (("context switches", "switches"), counted(|row| row.waits_per_million), self.switch),
+            (("context switches", "switches"), counted(Row::switches_per_million), self.switch),
             (("copies", "copies"), fewer_copies, copy),
             (("serial line transfers", "lines"), fewer_lines, self.line),
             (("fences", "fences"), fewer_lines, self.fence),
@@ -405,6 +405,7 @@ mod tests {
             p50_ns: Some(ns),
             calls_per_million: Some(calls * 1e6),
             waits_per_million: Some(1e6),
+            preemptions_per_million: Some(0.0),
             copied_bytes: Some(copies * 64),
             ..Row::blank(Measure::Latency, mechanism, 64)
         }
@@ -426,6 +427,26 @@ mod tests {
         assert_eq!((step.saved, explained(&step.parts)), (Some(200.0), 2.0 * 80.0 + 2.0 * 5.0));
         assert_eq!(step.parts.iter().map(|part| part.name).collect::<Vec<_>>(), ["system calls", "copies"]);
         assert_eq!(Prices::of(&rows).switch, Some(640.0));
+    }
+
+    #[test]
+    fn on_one_core_it_is_a_switch_whether_the_core_is_given_up_or_taken_away() {
+        let limits = [limit("syscall", 80.0), limit("futex", 800.0)];
+        let with = |row: Row, waits, preemptions| Row {
+            waits_per_million: Some(waits),
+            preemptions_per_million: Some(preemptions),
+            ..row
+        };
+        let pipe = with(row("pipe", 900.0, 2.0, 2), 5.3e5, 4.7e5);
+        let socket = with(row("unix-stream", 1100.0, 2.0, 2), 1e6, 3.5e5);
+        let fifo = with(row("fifo", 900.0, 2.0, 2), 5.4e5, 4.6e5);
+        let prices = Prices::of(&limits);
+        assert_eq!(prices.parts(&pipe, &fifo), []);
+        let more = &prices.parts(&pipe, &socket)[0];
+        assert_eq!((more.name, (more.fewer * 100.0).round()), ("context switches", -35.0));
+        // On two cores somebody else has taken it.
+        let far = |row: &Row| Row { class: Some(Class::Far), ..row.clone() };
+        assert_eq!((prices.parts(&far(&pipe), &far(&socket))[0].fewer * 100.0).round(), -47.0);
     }
 
     #[test]

@@ -12,9 +12,11 @@ mod words;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::stat::{FileStat, fstat};
 
 use super::arguments::ReportArguments;
 use super::row::Row;
@@ -96,6 +98,9 @@ fn place(path: &Path) -> Result<PathBuf> {
 fn apart(arguments: &ReportArguments) -> Result<()> {
     let ReportArguments { report, csv, save, compare, from, .. } = arguments;
     let meant = |path: &Option<PathBuf>| path.as_deref().and_then(|path| place(path).ok());
+    if let Some(path) = [report, csv, save].into_iter().filter_map(meant).find(|path| is_shown_in(path)) {
+        bail!("{} is where the table goes, or what goes wrong is told: give another file", path.display());
+    }
     let pairs = [
         (report, csv),
         (report, save),
@@ -114,6 +119,14 @@ fn apart(arguments: &ReportArguments) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether standard output or standard error goes to this file: moved there, a page would put it out of sight.
+fn is_shown_in(path: &Path) -> bool {
+    let Ok(file) = fs::metadata(path) else { return false };
+    let streams = [fstat(std::io::stdout()), fstat(std::io::stderr())];
+    let same = |stream: &FileStat| (stream.st_dev, stream.st_ino) == (file.dev(), file.ino());
+    file.is_file() && streams.iter().flatten().any(same)
 }
 
 impl Outputs {

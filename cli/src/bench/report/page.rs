@@ -41,8 +41,8 @@ const BY_DESIGN: [&str; 5] = [
 const HOW_TO_READ: [&str; 5] = [
     "In the pictures, − stands before what a message takes less than on the rung above, + before what it takes more. In the tables, \
      a step that costs has saved less than nothing.",
-    "“Explained” is number times price, added up. System calls and context switches were counted; copies, cache lines and fences are \
-     known by construction.",
+    "“Explained” is number times price, added up. System calls and context switches were counted (on one core also the switches to a \
+     process that is woken and goes first); copies, cache lines and fences are known by construction.",
     "“Unexplained” is what that leaves over: all other work of the kernel and of the library. System calls are in it where they were not \
      counted, copies where the message has another size than the one whose copy was timed.",
     "In the stream two processes work side by side, so calls, switches and copies count half there; and a line that is fetched while \
@@ -206,7 +206,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
                     (several(dropped, "sample"))
                     " dropped because the class changed meanwhile."
                 }
-                li { "More processes than cores (marked “oversubscribed”): "
+                li { "More processes, or threads at work, than cores (marked “oversubscribed”): "
                     (several(measured().filter(|row| row.oversubscribed).count(), "cell")) "." }
                 li { "Spinning and sleeping never share a series either." }
             }
@@ -404,7 +404,7 @@ fn all_rows(rows: &[Row]) -> Markup {
                     @let unit = unit(row);
                     @let show = |value: Option<f64>| value.map(unit).unwrap_or_default();
                     tr.over[row.oversubscribed] {
-                        td { (cell(row)) @if row.oversubscribed { " (oversubscribed)" } }
+                        td { (cell(row)) (row.mark()) }
                         td.number { (show(figure(row))) }
                         td.number { (show(row.min)) }
                         td.number { (show(row.max)) }

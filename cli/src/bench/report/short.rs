@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::super::row::{Row, mechanisms};
+use super::super::row::{Row, marked, mechanisms};
 use super::super::shape::{Measure, Wait};
 use super::super::units;
 use super::charts::usual_size;
@@ -74,7 +74,7 @@ pub fn overview(rows: &[Row]) -> Markup {
                 thead { tr { th { "mechanism" } @for column in &columns { th.number { (column.head) } } } }
                 @for (name, cells) in lines {
                     tr.ring[name.starts_with("ring")] {
-                        td { (name) }
+                        td { (marked(name, rows)) }
                         @for cell in cells { td.number { (cell.unwrap_or_else(|| "–".into())) } }
                     }
                 }
