@@ -394,18 +394,25 @@ impl<P: Trust> fmt::Debug for Receiver<P> {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
-    use crate::{Builder, Receiver, Sender, SenderKind, channel::builder::unnamed};
+    use super::{
+        super::{
+            builder::{Builder, unnamed},
+            ring::Ring,
+            sender::{Sender, SenderKind},
+        },
+        *,
+    };
 
     fn ends<K: SenderKind>(
         builder: Builder,
-        sender: impl FnOnce(&crate::Ring) -> Sender<crate::Untrusted, K>,
-    ) -> (Sender<crate::Untrusted, K>, Receiver) {
+        sender: impl FnOnce(&Ring) -> Sender<Untrusted, K>,
+    ) -> (Sender<Untrusted, K>, Receiver) {
         let ring = builder.memfd().unwrap();
         (sender(&ring), ring.receiver().unwrap())
     }
 
     /// Has so many KiB come before the receiver.
-    fn fill<K: SenderKind>(sender: &mut Sender<crate::Untrusted, K>, kib: usize) {
+    fn fill<K: SenderKind>(sender: &mut Sender<Untrusted, K>, kib: usize) {
         (0..kib).for_each(|_| sender.send(&[0; 1024 - 16]).unwrap());
     }
 
