@@ -273,8 +273,9 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         if outcome == Err(Refusal::Panicked) {
             self.service = self.initial.clone();
         }
+        outcome?;
         observer.tell(&Event::Executed);
-        outcome
+        Ok(())
     }
 
     fn goodbye(&mut self, _: Session) {}
