@@ -261,6 +261,10 @@ impl Client {
         let Self { link: Some(link), number, arguments, answer, luggage, .. } = self else {
             unreachable!("it is made above")
         };
+        if link.receiver.next_death().is_some() {
+            // Nothing was sent to it.
+            return Err(Failure::Lost(Done::No));
+        }
         if !arguments.regions.is_empty() {
             wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(regions_not_sent)?;
         }

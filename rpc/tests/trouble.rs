@@ -269,6 +269,25 @@ fn a_forked_child_does_not_serve_in_its_parents_place() {
 }
 
 #[test]
+fn who_calls_a_server_whose_death_is_known_has_sent_it_nothing() {
+    let place = Place::new();
+    let mut server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.nothing().unwrap();
+    server.kill();
+    // The kernel tells of it within moments; there is nothing else that could be waited for.
+    thread::sleep(Duration::from_secs(1));
+    let error = client.nothing().unwrap_err();
+    assert!(matches!(error, CallError::Unbound(_)), "at most once as well: {error}");
+    let mut server = place.server("serve", "");
+    client.nothing().unwrap();
+    server.kill();
+    let _server = place.server("serve", "");
+    thread::sleep(Duration::from_secs(1));
+    client.nothing().unwrap();
+}
+
+#[test]
 fn what_is_refused_before_its_method_is_not_told_of_as_executed() {
     let place = Place::new();
     let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap());
