@@ -280,6 +280,9 @@ impl Client {
         answer.clear();
         let (kind, regions) = loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
+            if message.kind() == wire::CLOSING {
+                return Err(Failure::Lost(Done::No));
+            }
             if message.kind() == Region::KIND {
                 luggage.take(&message).ok_or_else(nonsense)?;
             } else {
