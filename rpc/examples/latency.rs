@@ -210,7 +210,10 @@ fn answer(way: &str, wait: Wait, path: &Path) -> Result<(), Box<dyn Error>> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     pin(wait.processor_of_server())?;
     match way {
-        "call" => Server::on(ringpost::listen(path)?).wait(wait.strategy()).serve(EchoServer(Plain)),
+        "call" => {
+            Server::on(ringpost::listen(path)?).wait(wait.strategy()).serve(EchoServer(Plain));
+            Ok(())
+        }
         "messages" => {
             let listener = ringpost::unnamed().wait(wait.strategy()).listen(path)?;
             let Duplex { mut sender, mut receiver, .. } = listener.accept_duplex()?;

@@ -261,6 +261,10 @@ impl Client {
         let Self { link: Some(link), number, arguments, answer, luggage, .. } = self else {
             unreachable!("it is made above")
         };
+        if link.receiver.next_death().is_some() {
+            // Nothing was sent to it.
+            return Err(Failure::Lost(Done::No));
+        }
         if !arguments.regions.is_empty() {
             wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(regions_not_sent)?;
         }
@@ -276,6 +280,9 @@ impl Client {
         answer.clear();
         let (kind, regions) = loop {
             let message = receive(&mut link.receiver, deadline).map_err(not_answered)?;
+            if message.kind() == wire::CLOSING {
+                return Err(Failure::Lost(Done::No));
+            }
             if message.kind() == Region::KIND {
                 luggage.take(&message).ok_or_else(nonsense)?;
             } else {

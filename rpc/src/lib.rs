@@ -18,7 +18,8 @@
 //!
 //! # fn server() -> Result<(), Box<dyn std::error::Error>> {
 //! // The server:
-//! ringpost_rpc::Server::bind("counter")?.serve(CounterServer(Sum(0)))
+//! ringpost_rpc::Server::bind("counter")?.serve(CounterServer(Sum(0)));
+//! # Ok(())
 //! # }
 //! # fn client() -> Result<(), Box<dyn std::error::Error>> {
 //! // The client, in another process:
@@ -36,6 +37,7 @@
 //!   compiled is compared when a client binds.
 //! * **The call** is one message each way. The client waits for the answer, one call at a time; a program that wants more
 //!   binds more clients. Each has a thread in the server.
+//! * **A server** answers until its process ends, or until somebody says [stop](Server::with_stop).
 //! * **Deadlines** are points of the machine's monotonic clock and go with the call: what is too late is not begun.
 //! * **The session** is the client's, and survives the server. What happens to a call when the server dies is for the client
 //!   to choose: [`Semantics`].
@@ -71,6 +73,7 @@ mod clock;
 mod codec;
 mod context;
 mod durable;
+mod ending;
 mod error;
 mod interface;
 mod owner;
@@ -86,6 +89,7 @@ pub use client::{Binding, Client};
 pub use codec::{Argument, Form, Frame, Parcel};
 pub use context::{Context, Session};
 pub use durable::{Durable, DurableError};
+pub use ending::Stop;
 pub use error::{BindError, CallError, Done, Malformed, Refusal};
 pub use interface::{Description, Interface, Service};
 pub use ringpost_rpc_macros::interface;

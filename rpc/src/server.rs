@@ -5,6 +5,7 @@ use crate::{
     codec::{Frame, Parcel},
     context::{Context, Session},
     durable::{Durable, Recollection},
+    ending::{Ending, LOOK_AFTER, Stop},
     error::{BindError, Refusal},
     interface::{Description, Service},
     owner::Owner,
@@ -14,13 +15,15 @@ use crate::{
     wire::{self, Again, AnswerHeader, CallHeader, Hello, Luggage, Unclaimed},
 };
 use ringpost::{
-    Duplex, LinkError, Listener, Message, OpenError, PeerCredentials, Region, SendError, WaitStrategy,
+    Duplex, Incoming, LinkError, Listener, Message, OpenError, PeerCredentials, Receiver, RecvError, Region,
+    SendError, WaitStrategy,
 };
 use std::{
     cell::Cell,
+    convert::Infallible,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -98,10 +101,36 @@ impl Observer {
 }
 
 /// Answers calls: each client has a thread here, from when it connects; so none waits for another.
+///
+/// It ends with its process, or in order when somebody says so:
+///
+/// ```no_run
+/// # #[ringpost_rpc::interface]
+/// # pub trait Counter {
+/// #     fn add(&mut self, by: u64) -> u64;
+/// # }
+/// # #[derive(Clone)]
+/// # struct Sum(u64);
+/// # impl Counter for Sum {
+/// #     fn add(&mut self, by: u64) -> u64 {
+/// #         by
+/// #     }
+/// # }
+/// # fn wait_for_a_signal() {}
+/// let (server, stop) = ringpost_rpc::Server::bind("counter")?.with_stop();
+/// std::thread::spawn(move || {
+///     wait_for_a_signal(); // or whatever the program ends by
+///     stop.stop();
+/// });
+/// server.serve(CounterServer(Sum(0))); // comes back when the calls that it was in are answered
+/// # Ok::<(), ringpost_rpc::BindError>(())
+/// ```
 pub struct Server {
-    listener: Listener,
+    listener: Arc<Listener>,
     wait: WaitStrategy,
     observer: Observer,
+    /// `None` where nobody can say that it is to end.
+    ending: Option<Arc<Ending>>,
 }
 
 impl Server {
@@ -115,7 +144,8 @@ impl Server {
 
     /// A server with this listener, which says where it is and how large messages can be.
     pub fn on(listener: Listener) -> Self {
-        Self { listener, wait: WaitStrategy::default(), observer: Observer::default() }
+        let listener = Arc::new(listener);
+        Self { listener, wait: WaitStrategy::default(), observer: Observer::default(), ending: None }
     }
 
     /// How its threads wait for calls.
@@ -128,21 +158,30 @@ impl Server {
         Self { observer: Observer(Some(Arc::new(observer))), ..self }
     }
 
-    /// Answers calls for ever, at most once or at least once each. Each client gets its own clone of the service; what they
+    /// With what ends it: then [`serve`](Self::serve) comes back as soon as the calls that it is in are answered, each client's
+    /// thread has ended, and the state of a durable service is free for a successor. It does not serve again. Costs a look every
+    /// 100 ms in each client's thread while that waits.
+    pub fn with_stop(self) -> (Self, Stop) {
+        let ending = self.ending.unwrap_or_else(|| Arc::new(Ending::new()));
+        let stop = Stop::of(&ending, &self.listener);
+        (Self { ending: Some(ending), ..self }, stop)
+    }
+
+    /// Answers calls until somebody says [stop](Self::with_stop), or for ever; at most once or at least once each. Each client gets its own clone of the service; what they
     /// share is behind an [`Arc`]. After a panic of a method, its client gets a new clone.
     ///
     /// # Panics
     /// In a child that was forked after the listener began to listen: it is its parent's.
-    pub fn serve<S: Service + Clone + Send + 'static>(&self, service: S) -> ! {
-        self.accept(|| Volatile { service: service.clone(), initial: service.clone() })
+    pub fn serve<S: Service + Clone + Send + 'static>(&self, service: S) {
+        self.accept(|| Volatile { service: service.clone(), initial: service.clone() });
     }
 
-    /// Answers calls for ever, exactly once each: one call after the other, each on a copy of the state that is committed
+    /// As [`serve`](Self::serve), exactly once each: one call after the other, each on a copy of the state that is committed
     /// together with the answer.
     ///
     /// # Panics
     /// In a child that was forked after the state was opened, or the listener began to listen: they are its parent's.
-    pub fn serve_exactly_once<S>(&self, durable: Durable<S::Implementation>) -> !
+    pub fn serve_exactly_once<S>(&self, durable: Durable<S::Implementation>)
     where
         S: Service + 'static,
         S::Implementation: TryFromBytes + IntoBytes + Immutable + Send + 'static,
@@ -158,21 +197,26 @@ impl Server {
         })
     }
 
-    fn accept<E: Engine + 'static>(&self, engine: impl Fn() -> E) -> ! {
+    fn accept<E: Engine + 'static>(&self, engine: impl Fn() -> E) {
         let interface = Arc::new(Description::of::<<E::Service as Service>::Interface>());
-        loop {
-            match self.listener.incoming() {
+        // Each thread of a client has a clone, and nothing is ever sent: who receives learns when the last one has ended.
+        let (attendance, attended) = mpsc::channel::<Infallible>();
+        while let Some(incoming) = self.incoming() {
+            match incoming {
                 Ok(incoming) => {
-                    let (interface, observer, wait) =
-                        (Arc::clone(&interface), self.observer.clone(), self.wait);
-                    let engine = engine();
-                    let converse = move || match incoming.accept_duplex() {
-                        Ok(mut link) => {
-                            link.sender.set_wait(wait);
-                            link.receiver.set_wait(wait);
-                            Conversation { link, engine, observer }.hold(&interface);
+                    let (interface, observer, wait, ending) =
+                        (Arc::clone(&interface), self.observer.clone(), self.wait, self.ending.clone());
+                    let (engine, attendance) = (engine(), attendance.clone());
+                    let converse = move || {
+                        match incoming.accept_duplex() {
+                            Ok(mut link) => {
+                                link.sender.set_wait(wait);
+                                link.receiver.set_wait(wait);
+                                Conversation { link, engine, observer, ending }.hold(&interface);
+                            }
+                            Err(error) => observer.tell(&Event::NotAccepted(&error)),
                         }
-                        Err(error) => observer.tell(&Event::NotAccepted(&error)),
+                        drop(attendance);
                     };
                     // Without a thread for it the client learns that it was lost.
                     let _ = thread_for(E::STATE_BYTES).spawn(converse);
@@ -185,6 +229,16 @@ impl Server {
                     thread::sleep(PAUSE);
                 }
             }
+        }
+        drop(attendance);
+        let _ = attended.recv();
+    }
+
+    /// The next client; `None` when the server is to end.
+    fn incoming(&self) -> Option<Result<Incoming, OpenError>> {
+        match &self.ending {
+            None => Some(self.listener.incoming()),
+            Some(ending) => ending.incoming(&self.listener),
         }
     }
 }
@@ -273,8 +327,9 @@ impl<S: Service + Clone + Send> Engine for Volatile<S> {
         if outcome == Err(Refusal::Panicked) {
             self.service = self.initial.clone();
         }
+        outcome?;
         observer.tell(&Event::Executed);
-        outcome
+        Ok(())
     }
 
     fn goodbye(&mut self, _: Session) {}
@@ -355,6 +410,7 @@ struct Conversation<E> {
     link: Duplex,
     engine: E,
     observer: Observer,
+    ending: Option<Arc<Ending>>,
 }
 
 impl<E: Engine> Conversation<E> {
@@ -364,11 +420,20 @@ impl<E: Engine> Conversation<E> {
         self.observer.tell(&Event::Gone { session });
     }
 
+    fn is_to_end(&self) -> bool {
+        self.ending.as_deref().is_some_and(Ending::is_said)
+    }
+
     /// Hears what the client wants; `None` when they can't agree.
     fn greet(&mut self, interface: &Description) -> Option<Session> {
-        let message = self.link.receiver.recv().ok()?;
-        let (kind, hello) = (message.kind(), message.to_vec());
-        drop(message);
+        let (kind, hello) = loop {
+            if self.is_to_end() {
+                return None;
+            }
+            if let Some(message) = next(&mut self.link.receiver, self.ending.as_deref())? {
+                break (message.kind(), message.to_vec());
+            }
+        };
         if kind != wire::HELLO {
             return None;
         }
@@ -401,17 +466,30 @@ impl<E: Engine> Conversation<E> {
 
     /// Answers until the client is gone.
     fn answer_all(&mut self, session: Session) -> Option<()> {
-        let Self { link, engine, observer } = self;
+        let Self { link, engine, observer, ending } = self;
+        let ending = ending.as_deref();
         let (mut arguments, mut answer) = (Frame::default(), Frame::default());
         let (mut luggage, mut again) = (Luggage::default(), None);
         let gone = Cell::new(false);
         loop {
-            let message = link.receiver.recv().ok()?;
+            let is_to_end = || ending.is_some_and(Ending::is_said);
+            let message = match next(&mut link.receiver, ending)? {
+                Some(message) if message.kind() == wire::GOODBYE => {
+                    engine.goodbye(session);
+                    return None;
+                }
+                // What was received just now, or comes yet, is not begun. Where there is no room the client does not listen.
+                _ if is_to_end() => {
+                    if let Ok(mut room) = link.sender.try_reserve(0) {
+                        room.set_kind(wire::CLOSING);
+                        room.commit();
+                    }
+                    return None;
+                }
+                Some(message) => message,
+                None => continue,
+            };
             let kind = message.kind();
-            if kind == wire::GOODBYE {
-                engine.goodbye(session);
-                return None;
-            }
             if kind == Region::KIND {
                 luggage.take(&message)?;
                 continue;
@@ -454,6 +532,18 @@ impl<E: Engine> Conversation<E> {
             answer.clear();
             observer.tell(&Event::Answered);
         }
+    }
+}
+
+/// The next message; after a while none, where the server may be to end; `None` when the client is gone.
+#[inline]
+fn next<'a>(receiver: &'a mut Receiver, ending: Option<&Ending>) -> Option<Option<Message<'a>>> {
+    match ending {
+        None => receiver.recv().map(Some).ok(),
+        Some(_) => match receiver.recv_timeout(LOOK_AFTER) {
+            Err(RecvError::TimedOut) => Some(None),
+            received => received.map(Some).ok(),
+        },
     }
 }
 

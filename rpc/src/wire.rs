@@ -25,6 +25,8 @@ pub(crate) const NO_SUCH_PROMISE: u16 = CONTROL + 4;
 pub(crate) const OTHER_VERSION: u16 = CONTROL + 5;
 /// From the client, ahead of a call that it has sent before, over a link that was lost: [`Again`].
 pub(crate) const AGAIN: u16 = CONTROL + 6;
+/// From the server, last of all: it ends, and begins no call that it has not answered.
+pub(crate) const CLOSING: u16 = CONTROL + 7;
 
 /// In an answer: what was asked for was done.
 pub(crate) const DONE: u16 = 0;

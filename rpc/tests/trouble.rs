@@ -6,7 +6,7 @@ mod common;
 use common::{FAR, Line, fork::assert_in_fork, place::Place};
 use ringpost::{LinkError, OpenError, Region, RegionError, RegionMut};
 use ringpost_rpc::{
-    BindError, Binding, CallError, Client, Description, Done, Durable, Refusal, Semantics, Server,
+    BindError, Binding, CallError, Client, Description, Done, Durable, Event, Refusal, Semantics, Server,
 };
 use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
@@ -20,7 +20,7 @@ use std::{
     },
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Mutex,
+    sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -266,6 +266,51 @@ fn a_forked_child_does_not_serve_in_its_parents_place() {
         let panic = catch_unwind(AssertUnwindSafe(|| server.serve(PairsServer(Work)))).unwrap_err();
         panic.downcast_ref::<&str>().is_some_and(|why| why.contains("the listener belongs to the parent"))
     });
+}
+
+#[test]
+fn who_calls_a_server_whose_death_is_known_has_sent_it_nothing() {
+    let place = Place::new();
+    let mut server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.nothing().unwrap();
+    server.kill();
+    // The kernel tells of it within moments; there is nothing else that could be waited for.
+    thread::sleep(Duration::from_secs(1));
+    let error = client.nothing().unwrap_err();
+    assert!(matches!(error, CallError::Unbound(_)), "at most once as well: {error}");
+    let mut server = place.server("serve", "");
+    client.nothing().unwrap();
+    server.kill();
+    let _server = place.server("serve", "");
+    thread::sleep(Duration::from_secs(1));
+    client.nothing().unwrap();
+}
+
+#[test]
+fn what_is_refused_before_its_method_is_not_told_of_as_executed() {
+    let place = Place::new();
+    let server = Server::on(ringpost::unnamed().handshake_timeout(FAR).listen(&*place).unwrap());
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let server = server.observe(move |event| {
+        let name = match event {
+            Event::Executed => "executed",
+            Event::Answered => "answered",
+            _ => return,
+        };
+        tell.lock().unwrap().send(name).unwrap();
+    });
+    thread::spawn(move || server.serve(PairsServer(Work)));
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.nothing().unwrap();
+    client.client.begin();
+    let no_arguments = client.client.call(1).map(drop);
+    assert!(matches!(no_arguments, Err(CallError::Refused(Refusal::Malformed))), "{no_arguments:?}");
+    client.client.begin();
+    let no_method = client.client.call(77).map(drop);
+    assert!(matches!(no_method, Err(CallError::Refused(Refusal::NoSuchMethod))), "{no_method:?}");
+    assert_eq!([(); 4].map(|()| told.recv().unwrap()), ["executed", "answered", "answered", "answered"]);
 }
 
 /// What a successor says of the call is not all that can be said of it.

@@ -124,18 +124,24 @@ impl<'a> Method<'a> {
         });
         let written = self.arguments.iter().map(|argument| {
             let (name, codec) = (argument.name, codec(argument.kind));
-            let reference = if argument.restored { quote!(&*#name) } else { quote!(&#name) };
-            quote!(#codec.write(#reference, #frame).map_err(|why| #frame.refuse(why))?;)
+            let write = way("write", argument.kind);
+            let location = write.span();
+            let reference = if argument.restored {
+                quote_spanned!(location=> &*#name)
+            } else {
+                quote_spanned!(location=> &#name)
+            };
+            quote!(#codec.#write(#reference, #frame).map_err(|why| #frame.refuse(why))?;)
         });
         let restored = || self.arguments.iter().filter(|argument| argument.restored);
         let copy = |argument: &Argument<'_>| local(&format!("new_{}", argument.name.unraw()));
         let copies: Vec<_> = restored().map(copy).collect();
         let read = restored().zip(&copies).map(|(argument, copy)| {
-            let codec = codec(argument.kind);
-            quote!(let #copy = #codec.read(&mut #answer).map_err(::ringpost_rpc::CallError::Answer)?;)
+            let (codec, read) = (codec(argument.kind), way("read", argument.kind));
+            quote!(let #copy = #codec.#read(&mut #answer).map_err(::ringpost_rpc::CallError::Answer)?;)
         });
         let names = restored().map(|argument| argument.name);
-        let (codec, codecs) = (codec(returned), codecs());
+        let (codec, codecs, read_answer) = (codec(returned), codecs(), way("read", returned));
         quote! {
             #conditions
             #title
@@ -151,7 +157,7 @@ impl<'a> Method<'a> {
                 let #frame = self.client.begin();
                 #(#written)*
                 let mut #answer = self.client.call(#number)?;
-                let #value = #codec.read(&mut #answer).map_err(::ringpost_rpc::CallError::Answer)?;
+                let #value = #codec.#read_answer(&mut #answer).map_err(::ringpost_rpc::CallError::Answer)?;
                 #(#read)*
                 #answer.end().map_err(::ringpost_rpc::CallError::Answer)?;
                 #(*#names = #copies;)*
@@ -168,8 +174,8 @@ impl<'a> Method<'a> {
         let [arguments, answer, context, value] = ["arguments", "answer", "context", "value"].map(local);
         let read = self.arguments.iter().map(|argument| {
             let (name, codec) = (argument.name, codec(argument.kind));
-            let mutable = argument.restored.then(|| quote!(mut));
-            quote!(let #mutable #name = #codec.read(&mut #arguments)?;)
+            let (mutable, read) = (argument.restored.then(|| quote!(mut)), way("read", argument.kind));
+            quote!(let #mutable #name = #codec.#read(&mut #arguments)?;)
         });
         let context = self.with_context.then(|| quote!(#context,));
         let given = self.arguments.iter().map(
@@ -178,10 +184,11 @@ impl<'a> Method<'a> {
             },
         );
         let restored = self.arguments.iter().filter(|argument| argument.restored).map(|argument| {
-            let (name, codec) = (argument.name, codec(argument.kind));
-            quote!(#codec.write(&#name, #answer)?;)
+            let (name, codec, write) = (argument.name, codec(argument.kind), way("write", argument.kind));
+            quote!(#codec.#write(&#name, #answer)?;)
         });
         let (codec, changing) = (codec(&self.returned), self.changing);
+        let write = way("write", &self.returned);
         quote! {
             #conditions
             #(#allowed)*
@@ -189,7 +196,7 @@ impl<'a> Method<'a> {
                 #(#read)*
                 #arguments.end()?;
                 let #value = #declared::#name(&#changing self.0, #context #(#given),*);
-                #codec.write(&#value, #answer)?;
+                #codec.#write(&#value, #answer)?;
                 #(#restored)*
             }
         }
@@ -204,6 +211,11 @@ pub fn local(name: &str) -> Ident {
 /// What takes a value of this type to bytes and back.
 fn codec(kind: &Type) -> TokenStream {
     quote_spanned!(kind.span()=> (&&&&::ringpost_rpc::private::Codec::<#kind>::NEW))
+}
+
+/// Of its methods that of this name: what the type lacks for it is told where the type stands.
+fn way(name: &str, kind: &Type) -> Ident {
+    Ident::new(name, Span::call_site().located_at(kind.span()))
 }
 
 /// Makes its methods known, and no name that a type of the interface could have.

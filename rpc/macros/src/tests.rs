@@ -1,6 +1,8 @@
 //! What is refused, and in which words.
 
 use super::*;
+use proc_macro2::{Ident, TokenTree};
+use quote::ToTokens;
 use syn::parse_str;
 
 #[track_caller]
@@ -67,4 +69,33 @@ fn types_are_spelt_by_their_tokens_alone() {
     ] {
         assert_eq!(spell(&parse_str::<syn::Type>(written).unwrap()), spelt);
     }
+}
+
+#[test]
+fn what_a_type_lacks_is_told_where_the_type_stands() {
+    let declared: ItemTrait = parse_str("trait T { fn f(&self, a: A, b: &mut B) -> C; }").unwrap();
+    let columns = |code: Code, word: &str| -> Vec<usize> {
+        words(code)
+            .into_iter()
+            .filter(|found| found == word)
+            .map(|found| found.span().start().column)
+            .collect()
+    };
+    let types = ["A", "B", "C"].map(|name| columns(declared.to_token_stream(), name)[0]);
+    for way in ["write", "read"] {
+        let mut found = columns(expand(&declared).unwrap(), way);
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found, types, "{way}");
+    }
+}
+
+/// All words of the code.
+fn words(code: Code) -> Vec<Ident> {
+    let words = code.into_iter().flat_map(|token| match token {
+        TokenTree::Group(group) => words(group.stream()),
+        TokenTree::Ident(word) => vec![word],
+        _ => Vec::new(),
+    });
+    words.collect()
 }
