@@ -8,7 +8,7 @@ use common::{
     fork::assert_in_fork,
 };
 use ringpost::{posix, sysv};
-use std::{io::ErrorKind, time::Duration};
+use std::{io::ErrorKind, thread, time::Duration};
 
 #[test]
 fn child_process() {
@@ -52,6 +52,28 @@ fn a_forked_child_does_not_remove_its_parents_queue_and_leaves_nobody_waiting_th
     let mut text = [0; 5];
     let told = sysv::msgrcv(&mut queue.unwrap(), &mut text, 0, 0).unwrap_err();
     assert_eq!(told.kind(), ErrorKind::NotConnected);
+}
+
+#[test]
+fn a_message_that_is_too_long_for_who_asks_is_there_for_others_all_the_time() {
+    let key = 0x3000_0000 | std::process::id() as i32;
+    let mut queue = sysv::msgget(key, sysv::IPC_CREAT | 0o600).unwrap();
+    sysv::msgsnd(&mut queue, 1, b"longer than five", 0).unwrap();
+    let ask = |queue: &mut sysv::Queue| {
+        let refused = sysv::msgrcv(queue, &mut [0; 5], 0, sysv::IPC_NOWAIT).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ArgumentListTooLong, "{refused}");
+    };
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut other = sysv::msgget(key, 0).unwrap();
+            (0..20_000).for_each(|_| ask(&mut other));
+        });
+        (0..20_000).for_each(|_| ask(&mut queue));
+    });
+    let mut mailbox = ringpost::mailbox(&format!("sysv.{key:08x}")).unwrap();
+    let letter = mailbox.try_recv(ringpost::Pick::Any).unwrap();
+    assert_eq!((letter.to_vec(), letter.tries()), (b"longer than five".to_vec(), 0));
+    sysv::remove(queue).unwrap();
 }
 
 #[test]
