@@ -332,7 +332,29 @@ fn what_a_killed_sender_had_offered_is_received_once_and_its_successor_goes_on()
         let sender = offering(&ring, kind, 99);
         assert_eq!(receive(&mut receiver), Ok(99));
         assert_eq!(sender.hear(), 1);
+        let counted = ring.ring.statistics();
+        assert_eq!((counted.sent(), counted.receiver.messages, counted.pending_messages()), (11, 11, 0));
+        drop(sender);
     }
+}
+
+#[test]
+fn what_was_withdrawn_is_not_counted_as_sent() {
+    for (ring, kind) in rings() {
+        let mut send: Box<dyn FnMut() -> SendError> = match kind {
+            "one" => withdrawn::<Single>(ring.ring.rendezvous_sender().unwrap()),
+            _ => withdrawn::<Many>(ring.ring.rendezvous_multi_sender().unwrap()),
+        };
+        for _ in 0..3 {
+            assert_eq!(send(), SendError::TimedOut);
+        }
+        let counted = ring.ring.statistics();
+        assert_eq!((counted.sent(), counted.pending_messages(), counted.pending_bytes()), (0, 0, 0));
+    }
+}
+
+fn withdrawn<K: OneReceiver>(mut sender: RendezvousSender<Untrusted, K>) -> Box<dyn FnMut() -> SendError> {
+    Box::new(move || sender.send_timeout(b"nobody comes", MOMENT).unwrap_err())
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     }
 
     fn hand_over(&mut self, kind: u16, message: &[u8], deadline: Option<Deadline>) -> Result<(), SendError> {
-        let sender = &mut self.sender;
+        let (sender, length) = (&mut self.sender, message.len() as u64);
         let reserved = sender.reserve_within(message.len(), Patience::Until(deadline));
         // It was never offered: what lies in the ring is of others.
         let mut offered = reserved.map_err(|why| match why {
@@ -100,10 +100,12 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
         offered.write_at(0, message);
         offered.set_kind(kind);
         let (start, end) = offered.offer();
+        // Before the wait: it is received also when this process is killed in it.
+        sender.count(1, length);
         let taken = sender.wait_until_taken(end, deadline);
         let withdrawn = taken.is_err() && offer::withdraw(sender.memory(), start);
-        if !withdrawn {
-            sender.count(1, message.len() as u64);
+        if withdrawn {
+            sender.count(1_u64.wrapping_neg(), length.wrapping_neg());
         }
         let Err(why) = taken else { return Ok(()) };
         if !withdrawn && sender.memory().head().has_reached(end) {

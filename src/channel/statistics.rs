@@ -39,7 +39,7 @@ impl Statistics {
         self.lying.map_or_else(counted, |(messages, _)| messages)
     }
 
-    /// Messages ever sent.
+    /// Messages ever sent; of a rendezvous, also what is on offer.
     pub fn sent(&self) -> u64 {
         self.sum(|sender| sender.messages)
     }
