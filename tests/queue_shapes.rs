@@ -105,6 +105,10 @@ fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
     let mut queue = posix::mq_open(&name, flags, 0o600, None).unwrap();
     assert_eq!(posix::mq_open(&name, flags, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(posix::mq_open("no-slash", flags, 0o600, None).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for (length, kind) in [(243, ErrorKind::NotFound), (244, ErrorKind::InvalidInput)] {
+        let long = format!("/{}", "n".repeat(length));
+        assert_eq!(posix::mq_open(&long, posix::O_RDWR, 0, None).unwrap_err().kind(), kind, "{length}");
+    }
     let both = posix::mq_open(&name, posix::O_WRONLY | posix::O_RDWR, 0, None).unwrap_err();
     assert_eq!(both.kind(), ErrorKind::InvalidInput, "neither of the three");
     let mut reader = posix::mq_open(&name, posix::O_RDONLY, 0, None).unwrap();

@@ -346,7 +346,9 @@ fn what_was_withdrawn_is_not_counted_as_sent() {
             _ => withdrawn::<Many>(ring.ring.rendezvous_multi_sender().unwrap()),
         };
         for _ in 0..3 {
-            assert_eq!(send(), SendError::TimedOut);
+            let error = send();
+            assert_eq!(error, SendError::TimedOut);
+            assert!(error.to_string().ends_with("in a rendezvous, nobody took it"));
         }
         let counted = ring.ring.statistics();
         assert_eq!((counted.sent(), counted.pending_messages(), counted.pending_bytes()), (0, 0, 0));
