@@ -100,8 +100,6 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
         offered.write_at(0, message);
         offered.set_kind(kind);
         let (start, end) = offered.offer();
-        // Before the wait: it is received also when this process is killed in it.
-        sender.count(1, length);
         let taken = sender.wait_until_taken(end, deadline);
         let withdrawn = taken.is_err() && offer::withdraw(sender.memory(), start);
         if withdrawn {
