@@ -247,14 +247,17 @@ impl<P: Trust> Mailbox<P> {
     ) -> Result<Sent, SendError> {
         let (desk, label) = (&self.desk, Label { length: length as u32, kind, level: priority });
         let Some(state) = self.clerk.send(&desk.area, held, label) else { return Err(SendError::Corrupt) };
+        let counts = desk.slot().map(|slot| &slot.counts);
+        if let Some(counts) = counts {
+            counts.messages.add(1);
+            counts.bytes.add(length as u64);
+        }
         let woken = desk.receivers().wake_one(desk.seat.number, |pick| desk::takes(pick, kind));
         if notice::is_anybody_registered(&desk.area) {
             desk.tell_of(There { cell: held.cell, state }, woken);
         }
-        if let Some(slot) = desk.slot() {
-            slot.counts.messages.add(1);
-            slot.counts.bytes.add(length as u64);
-            slot.counts.wakes.add(woken.into());
+        if let Some(counts) = counts {
+            counts.wakes.add(woken.into());
         }
         let sent = Sent { mailbox: desk.instance(), cell: held.cell, state };
         // Whoever has found it closed may have looked before.
