@@ -114,7 +114,8 @@ impl fmt::Display for OpenError {
             }
             Self::SenderAttached { pid } => write!(
                 f,
-                "the ring has a sender already (process {pid}), and takes one at a time; a ring made with `many_senders` takes several"
+                "the ring has a sender already (process {pid}), and takes one at a time; a ring for one \
+                 receiver that is made with `many_senders` takes several"
             ),
             Self::TooManySenders { most } => write!(
                 f,
@@ -201,7 +202,7 @@ impl From<OpenError> for io::Error {
 pub enum SendError {
     /// There is no room now. Only from the `try_` functions and from batches.
     Full,
-    /// There was no room until the deadline.
+    /// There was no room until the deadline; in a rendezvous, or nobody had received the message, and it was taken back.
     TimedOut,
     /// The message is longer than the ring, or the mailbox, takes.
     TooLong {
@@ -264,7 +265,9 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("there is no room for the message"),
-            Self::TimedOut => f.write_str("there was no room for the message until the deadline"),
+            Self::TimedOut => f.write_str(
+                "there was no room for the message until the deadline, or, in a rendezvous, nobody took it",
+            ),
             Self::TooLong { length, longest } => {
                 write!(f, "a message of {length} bytes is too long: {longest} are taken at most")
             }

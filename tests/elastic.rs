@@ -4,6 +4,7 @@ mod common;
 
 use common::{
     Child, FAR, Line, Name,
+    filter::{answer, filter, jump, load},
     place::Place,
     rings::{
         Attach, Shared, Way, acknowledging, all_acknowledged, attach_when_free, child_at, open,
@@ -21,7 +22,10 @@ use rustix::{
 use std::{
     fs::File,
     io::Write,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::{
+        fs::{FileExt, MetadataExt},
+        process::ExitStatusExt,
+    },
     path::Path,
     thread,
     time::Duration,
@@ -50,6 +54,13 @@ fn child_process() {
                 let number = next(&mut receiver).unwrap();
                 acknowledge.write_all(&number.to_ne_bytes()).unwrap();
             }
+        }
+        // Is killed as it gives memory back.
+        ["release", ring] => {
+            let mut receiver = open(ring, &line).receiver().unwrap();
+            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
+            filter(&[load(0), jump(libc::SYS_fallocate as u32, 0, 1), killed, lets], 0);
+            while next(&mut receiver).is_ok() {}
         }
         ["batch", ring] => {
             let mut sender = open(ring, &line).sender().unwrap();
@@ -461,6 +472,22 @@ fn a_receiver_that_is_killed_anywhere_loses_nothing_that_was_not_released() {
         let last = sent.join().unwrap().last().map_or(0, |last| last + 1);
         assert!([last, last + 1].contains(&(first + rest.len() as u64)));
         assert!(memory_of(&ring.ring) <= control_of(&ring.ring) + 3 * (LEAST / 4));
+    }
+}
+
+#[test]
+fn what_was_released_is_counted_also_when_its_receiver_is_killed_as_it_gives_memory_back() {
+    for (ring, kind) in rings(LEAST) {
+        let mut send = sender_of(&ring.ring, kind);
+        let sent = (0..).take_while(|&number| send(&payload(number)).is_ok()).count() as u64;
+        let status = child_at(&ring, "release", "").end();
+        assert_eq!(ExitStatusExt::signal(&status), Some(libc::SIGSYS));
+        let mut receiver = ring.ring.receiver().unwrap();
+        let rest = (0..).take_while(|_| receiver.try_recv().is_ok()).count() as u64;
+        assert!(rest > 0 && rest < sent);
+        let counted = ring.ring.statistics();
+        let pending = (counted.pending_messages(), counted.pending_bytes());
+        assert_eq!((counted.receiver.messages, pending), (sent, (0, 0)));
     }
 }
 

@@ -18,6 +18,7 @@ mod waiting;
 
 use common::{
     Child, FAR, Line,
+    filter::{answer, filter, jump, load},
     fork::assert_in_fork,
     rings::{Shared, Way, child_at, open},
     stream::scatter,
@@ -35,7 +36,7 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::{
     collections::BTreeMap,
     fs::File,
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -91,6 +92,13 @@ fn act(words: &[&str], line: Line) {
                 mailbox.send(kind, &letter(kind, number)).unwrap();
                 line.tell(number);
             }
+        }
+        // Is killed as it wakes the receiver.
+        ["wake", ring] => {
+            let mut mailbox = mailbox(ring);
+            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
+            filter(&[load(0), jump(libc::SYS_futex as u32, 0, 1), killed, lets], 0);
+            send(&mut mailbox, 7);
         }
         ["receive", ring] => {
             let mut mailbox = mailbox(ring);

@@ -8,7 +8,7 @@ use common::{
     fork::assert_in_fork,
 };
 use ringpost::{posix, sysv};
-use std::{io::ErrorKind, time::Duration};
+use std::{io::ErrorKind, thread, time::Duration};
 
 #[test]
 fn child_process() {
@@ -55,6 +55,28 @@ fn a_forked_child_does_not_remove_its_parents_queue_and_leaves_nobody_waiting_th
 }
 
 #[test]
+fn a_message_that_is_too_long_for_who_asks_is_there_for_others_all_the_time() {
+    let key = 0x3000_0000 | std::process::id() as i32;
+    let mut queue = sysv::msgget(key, sysv::IPC_CREAT | 0o600).unwrap();
+    sysv::msgsnd(&mut queue, 1, b"longer than five", 0).unwrap();
+    let ask = |queue: &mut sysv::Queue| {
+        let refused = sysv::msgrcv(queue, &mut [0; 5], 0, sysv::IPC_NOWAIT).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ArgumentListTooLong, "{refused}");
+    };
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut other = sysv::msgget(key, 0).unwrap();
+            (0..20_000).for_each(|_| ask(&mut other));
+        });
+        (0..20_000).for_each(|_| ask(&mut queue));
+    });
+    let mut mailbox = ringpost::mailbox(&format!("sysv.{key:08x}")).unwrap();
+    let letter = mailbox.try_recv(ringpost::Pick::Any).unwrap();
+    assert_eq!((letter.to_vec(), letter.tries()), (b"longer than five".to_vec(), 0));
+    sysv::remove(queue).unwrap();
+}
+
+#[test]
 fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
     let key = std::process::id() as i32;
     assert_eq!(sysv::msgget(key, 0).unwrap_err().kind(), ErrorKind::NotFound);
@@ -83,6 +105,10 @@ fn the_shapes_of_both_kinds_of_queues_say_what_their_manuals_say() {
     let mut queue = posix::mq_open(&name, flags, 0o600, None).unwrap();
     assert_eq!(posix::mq_open(&name, flags, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(posix::mq_open("no-slash", flags, 0o600, None).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for (length, kind) in [(243, ErrorKind::NotFound), (244, ErrorKind::InvalidInput)] {
+        let long = format!("/{}", "n".repeat(length));
+        assert_eq!(posix::mq_open(&long, posix::O_RDWR, 0, None).unwrap_err().kind(), kind, "{length}");
+    }
     let both = posix::mq_open(&name, posix::O_WRONLY | posix::O_RDWR, 0, None).unwrap_err();
     assert_eq!(both.kind(), ErrorKind::InvalidInput, "neither of the three");
     let mut reader = posix::mq_open(&name, posix::O_RDONLY, 0, None).unwrap();

@@ -4,18 +4,19 @@ mod common;
 
 use common::{
     Child, FAR,
+    filter::{answer, filter, jump, load},
     place::Place,
     rings::{Shared, Way, child_at, open},
     stream::scatter,
 };
 use ringpost::{
     Builder, Many, OneReceiver, OpenError, Readiness, Receiver, RecvError, RendezvousSender, Ring, Select,
-    SelectError, SendError, Single, Untrusted,
+    SelectError, SendError, Single, Untrusted, WaitStrategy,
 };
 use std::{
     collections::BTreeSet,
     fs::File,
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     sync::{
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc,
@@ -40,6 +41,13 @@ fn child_process() {
             while let Some(number) = line.next() {
                 line.tell(send(number).is_ok().into());
             }
+        }
+        // Is killed as it wakes the receiver for what it has offered.
+        ["wake", ring] => {
+            let mut send = hander::<Single>(open(ring, &line).rendezvous_sender().unwrap());
+            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
+            filter(&[load(0), jump(libc::SYS_futex as u32, 0, 1), killed, lets], 0);
+            send(7).unwrap();
         }
         // Receives, and tells what, when it hears something.
         ["receive", ring] => {
@@ -332,7 +340,49 @@ fn what_a_killed_sender_had_offered_is_received_once_and_its_successor_goes_on()
         let sender = offering(&ring, kind, 99);
         assert_eq!(receive(&mut receiver), Ok(99));
         assert_eq!(sender.hear(), 1);
+        let counted = ring.ring.statistics();
+        assert_eq!((counted.sent(), counted.receiver.messages, counted.pending_messages()), (11, 11, 0));
+        drop(sender);
     }
+}
+
+#[test]
+fn what_was_offered_is_counted_also_when_its_sender_is_killed_as_it_wakes_the_receiver() {
+    let (ring, _) = rings().next().unwrap();
+    thread::scope(|threads| {
+        let mut receiver = ring.ring.receiver().unwrap();
+        receiver.set_wait(WaitStrategy::Sleep);
+        let received = threads.spawn(move || receive(&mut receiver));
+        while ring.ring.statistics().receiver.sleeps == 0 {
+            thread::yield_now();
+        }
+        let status = child_at(&ring, "wake", "").end();
+        assert_eq!(ExitStatusExt::signal(&status), Some(libc::SIGSYS));
+        assert_eq!(received.join().unwrap(), Ok(7));
+    });
+    let counted = ring.ring.statistics();
+    assert_eq!((counted.sent(), counted.receiver.messages), (1, 1));
+}
+
+#[test]
+fn what_was_withdrawn_is_not_counted_as_sent() {
+    for (ring, kind) in rings() {
+        let mut send: Box<dyn FnMut() -> SendError> = match kind {
+            "one" => withdrawn::<Single>(ring.ring.rendezvous_sender().unwrap()),
+            _ => withdrawn::<Many>(ring.ring.rendezvous_multi_sender().unwrap()),
+        };
+        for _ in 0..3 {
+            let error = send();
+            assert_eq!(error, SendError::TimedOut);
+            assert!(error.to_string().ends_with("in a rendezvous, nobody took it"));
+        }
+        let counted = ring.ring.statistics();
+        assert_eq!((counted.sent(), counted.pending_messages(), counted.pending_bytes()), (0, 0, 0));
+    }
+}
+
+fn withdrawn<K: OneReceiver>(mut sender: RendezvousSender<Untrusted, K>) -> Box<dyn FnMut() -> SendError> {
+    Box::new(move || sender.send_timeout(b"nobody comes", MOMENT).unwrap_err())
 }
 
 #[test]

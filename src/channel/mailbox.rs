@@ -246,14 +246,17 @@ impl<P: Trust> Mailbox<P> {
     ) -> Result<Sent, SendError> {
         let (desk, label) = (&self.desk, Label { length: length as u32, kind, level: priority });
         let Some(state) = self.clerk.send(&desk.area, held, label) else { return Err(SendError::Corrupt) };
+        let counts = desk.slot().map(|slot| &slot.counts);
+        if let Some(counts) = counts {
+            counts.messages.add(1);
+            counts.bytes.add(length as u64);
+        }
         let woken = desk.receivers().wake_one(desk.seat.number, |pick| desk::takes(pick, kind));
         if notice::is_anybody_registered(&desk.area) {
             desk.tell_of(There { cell: held.cell, state }, woken);
         }
-        if let Some(slot) = desk.slot() {
-            slot.counts.messages.add(1);
-            slot.counts.bytes.add(length as u64);
-            slot.counts.wakes.add(woken.into());
+        if let Some(counts) = counts {
+            counts.wakes.add(woken.into());
         }
         let sent = Sent { mailbox: desk.instance(), cell: held.cell, state };
         // Whoever has found it closed may have looked before.
@@ -350,14 +353,20 @@ impl<P: Trust> Mailbox<P> {
 
     #[inline]
     fn recv_by(&mut self, pick: Pick, patience: Patience) -> Result<Letter<P>, RecvError> {
+        self.recv_up_to(u32::MAX, pick, patience)
+    }
+
+    /// As [`recv`](Mailbox::recv). A message of more than `most` bytes is left where it is, and its length the error.
+    #[inline]
+    fn recv_up_to(&mut self, most: u32, pick: Pick, patience: Patience) -> Result<Letter<P>, RecvError> {
         if !self.desk.is_ours() {
             return Err(RecvError::Forked);
         }
         // What the dead held may come before all that is there.
         self.desk.hear();
-        let taken = self.allowed().and_then(|()| match take(&mut self.clerk, &self.desk, pick) {
-            Some(held) => Ok(held),
-            None => self.wait_for_message(pick, patience),
+        let taken = self.allowed().and_then(|()| {
+            let taken = take(&mut self.clerk, &self.desk, most, pick);
+            taken.unwrap_or_else(|| self.wait_for_message(most, pick, patience))
         });
         if self.is_slept_for {
             // It may have been called for what it does not ask for here, or may not receive.
@@ -386,7 +395,7 @@ impl<P: Trust> Mailbox<P> {
     }
 
     #[cold]
-    fn wait_for_message(&mut self, pick: Pick, patience: Patience) -> Result<Held, RecvError> {
+    fn wait_for_message(&mut self, most: u32, pick: Pick, patience: Patience) -> Result<Held, RecvError> {
         let Self { desk, clerk, spin, .. } = self;
         let Some(slot) = desk.slot() else { return Err(RecvError::Empty) };
         slot.received.refused.add(1);
@@ -399,10 +408,7 @@ impl<P: Trust> Mailbox<P> {
                 desk.hear();
             }
             let closed = mailbox::is_closed(&desk.area);
-            match take(clerk, desk, pick) {
-                None if closed => Some(Err(RecvError::Disconnected)),
-                held => held.map(Ok),
-            }
+            take(clerk, desk, most, pick).or(closed.then_some(Err(RecvError::Disconnected)))
         };
         if !patience.waits() {
             return look(Look::Idle).unwrap_or(Err(RecvError::Empty));
@@ -501,13 +507,18 @@ fn leave_in_vain(desk: &Desk, clerk: &mut Clerk, pick: Pick) {
     }
 }
 
-/// Takes what `pick` takes first.
+/// Takes what `pick` takes first, unless it has more than `most` bytes.
 #[inline]
-fn take(clerk: &mut Clerk, desk: &Desk, pick: Pick) -> Option<Held> {
+fn take(clerk: &mut Clerk, desk: &Desk, most: u32, pick: Pick) -> Option<Result<Held, RecvError>> {
     for _ in 0..ROUNDS {
         let found = clerk.find(&desk.area, pick)?;
-        if let Some(held) = clerk.take(&desk.area, found) {
-            return Some(held);
+        let length = if most == u32::MAX { 0 } else { desk.label(found.cell).length };
+        if length <= most {
+            if let Some(held) = clerk.take(&desk.area, found) {
+                return Some(Ok(held));
+            }
+        } else if desk.area.is_still(found.cell, found.state) {
+            return Some(Err(RecvError::BufferTooSmall { length: length as usize }));
         }
     }
     None

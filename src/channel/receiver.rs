@@ -374,10 +374,12 @@ impl<P: Trust> Receiver<P> {
             // A forked child drops what its parent holds.
             return;
         }
-        self.ring.consumer.release(end);
+        self.ring.consumer.step_to(end);
         let counts = &self.ring.consumer.memory().receiver().counts;
         counts.messages.add(messages);
         counts.bytes.add(bytes);
+        // Takes long: whoever is killed in it has counted.
+        self.ring.consumer.give_back();
         self.ring.offer_released();
     }
 }

@@ -89,7 +89,8 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     }
 
     fn hand_over(&mut self, kind: u16, message: &[u8], patience: Patience) -> Result<(), SendError> {
-        let (sender, patience) = (&mut self.sender, patience.begun());
+        let (length, patience) = (message.len() as u64, patience.begun());
+        let sender = &mut self.sender;
         let reserved = sender.reserve_within(message.len(), patience);
         // It was never offered: what lies in the ring is of others.
         let mut offered = reserved.map_err(|why| match why {
@@ -101,8 +102,8 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
         let (start, end) = offered.offer();
         let taken = sender.wait_until_taken(end, patience.deadline());
         let withdrawn = taken.is_err() && offer::withdraw(sender.memory(), start);
-        if !withdrawn {
-            sender.count(1, message.len() as u64);
+        if withdrawn {
+            sender.count(1_u64.wrapping_neg(), length.wrapping_neg());
         }
         let Err(why) = taken else { return Ok(()) };
         if !withdrawn && sender.memory().head().has_reached(end) {

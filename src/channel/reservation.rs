@@ -125,7 +125,8 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
         if let Some(producer) = &mut self.sender.producer {
             producer.offer(reserved);
         }
-        self.sender.published(0, 0);
+        // Before the wait for the receiver: the message is received also when this process is killed in it.
+        self.sender.published(1, self.info.length().into());
         core::mem::forget(self);
         (reserved.start, reserved.end())
     }

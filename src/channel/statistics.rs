@@ -6,7 +6,7 @@ use crate::{
     layout::{Counts, Slot},
     ring::{
         claim::{self, Claim},
-        mailbox::{Area, Phase},
+        mailbox::{self, Area},
         memory::Memory,
     },
     sync::AtomicU64,
@@ -39,7 +39,7 @@ impl Statistics {
         self.lying.map_or_else(counted, |(messages, _)| messages)
     }
 
-    /// Messages ever sent.
+    /// Messages ever sent; of a rendezvous, also what is on offer.
     pub fn sent(&self) -> u64 {
         self.sum(|sender| sender.messages)
     }
@@ -100,9 +100,10 @@ impl Statistics {
     }
 }
 
-/// Messages that can be taken, or are held, and their bytes.
+/// Messages that can be taken, or are held, and their bytes. What a sender has died with before it was sent is none, also where nobody
+/// has put that in order yet.
 fn lying(area: &Area) -> (u64, u64) {
-    let there = area.cells().filter(|&cell| matches!(area.state(cell).phase(), Phase::Ready | Phase::Taken));
+    let there = area.cells().filter(|&cell| mailbox::lies_in(area, cell));
     there.fold((0, 0), |(messages, bytes), cell| (messages + 1, bytes + u64::from(area.label(cell).length)))
 }
 

@@ -435,6 +435,17 @@ fn is_sent(area: &Area, cell: u16, state: State) -> bool {
     entry.turn() == area.turn(ticket) && entry.cell() == cell
 }
 
+/// Whether a message lies in the cell that was sent, and that nobody holds.
+fn is_ready(area: &Area, cell: u16, state: State) -> bool {
+    state.phase() == Phase::Ready && (state.is_aside() || is_sent(area, cell, state))
+}
+
+/// Whether a message lies in the cell that was sent, held by somebody or not.
+pub(crate) fn lies_in(area: &Area, cell: u16) -> bool {
+    let state = area.state(cell);
+    state.phase() == Phase::Taken || is_ready(area, cell, state)
+}
+
 /// From now on only this seat may receive; false when another one has said so.
 pub(crate) fn close_to_others(area: &Area, seat: Seat) -> bool {
     let word = State::new(Phase::Taken, seat, 0, 0).0;

@@ -314,12 +314,24 @@ impl Consumer {
     /// Gives everything before `end` back to the senders.
     #[inline(always)]
     pub(crate) fn release(&mut self, end: Position) {
+        self.step_to(end);
+        self.give_back();
+    }
+
+    /// Everything before `end` is released. [`give_back`](Self::give_back) must follow.
+    #[inline(always)]
+    pub(crate) fn step_to(&mut self, end: Position) {
         self.last = self.head;
         self.head = end;
         // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: the payloads were read before.
         self.memory.receiver().position.store(end.units(), Release);
+    }
+
+    /// Gives back the memory of what is released, in a ring from which memory goes.
+    #[inline(always)]
+    pub(crate) fn give_back(&mut self) {
         if let Some(given_back) = &mut self.given_back {
-            given_back.up_to(&self.memory, end);
+            given_back.up_to(&self.memory, self.head);
         }
     }
 

@@ -298,6 +298,8 @@ struct Progress {
 fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, all: bool, progress: &mut Progress) {
     let ring = judge::ring_without(victim, all, bytes, dead);
     let living = usize::from(!all && !scene.has_left);
+    // Before anybody has put in order what the victim has left.
+    let pending = ring.statistics().pending_messages();
     let mut seats = judge::successors(|| ring.mailbox());
     assert_eq!(seats.len(), usize::from(MANY) - living, "each seat of the dead can be taken");
 
@@ -305,6 +307,7 @@ fn judge(scene: &Scene, bytes: &[u8], victim: u32, dead: &Dead, all: bool, progr
     let found = seats[0].occupancy();
     let (letters, end) = all_letters(&mut seats);
     assert_eq!((found.waiting as usize, found.held as usize), (letters.len(), held), "{found:?}");
+    assert_eq!(pending as usize, letters.len() + held, "{scene:?}");
     assert_eq!(found.processes.len(), usize::from(MANY));
     let numbers: Vec<u64> = letters.iter().map(|letter| number_of(scene, letter)).collect();
 

@@ -125,6 +125,24 @@ fn what_lies_there_is_counted_also_when_it_came_again_or_was_given_back_or_delet
 }
 
 #[test]
+fn what_was_sent_is_counted_also_when_its_sender_is_killed_as_it_wakes_the_receiver() {
+    let shared = office(8, |builder| builder);
+    let counted = || shared.ring.statistics();
+    thread::scope(|threads| {
+        let mut mailbox = shared.ring.mailbox().unwrap();
+        mailbox.set_wait(WaitStrategy::Sleep);
+        let received = threads.spawn(move || number(&mailbox.recv_timeout(Pick::Any, FAR).unwrap()));
+        while counted().readers.iter().all(|reader| reader.sleeps == 0) {
+            thread::yield_now();
+        }
+        let status = child_at(&shared, "wake", "").end();
+        assert_eq!(ExitStatusExt::signal(&status), Some(libc::SIGSYS));
+        assert_eq!(received.join().unwrap(), 7);
+    });
+    assert_eq!((counted().sent(), counted().receiver.messages, counted().pending_messages()), (1, 1, 0));
+}
+
+#[test]
 fn what_a_killed_receiver_held_comes_again_although_there_is_always_another() {
     let shared = office(8, |builder| builder.priorities(2));
     let mut mailbox = shared.ring.mailbox().unwrap();

@@ -1,11 +1,12 @@
 //! A mailbox in the shape of POSIX message queues: `mq_open`, `mq_send`, `mq_receive`, `mq_getattr`, `mq_notify`, `mq_unlink`, so that a
 //! program moves over line by line.
 //!
-//! What is different: priorities go up to 31, as POSIX asks for at least; up to 63 processes have a queue open at a time; errors are
-//! named by kind, not by number; the permission bits must let the owner read and write and others not write (0600, 0644 or 0660;
-//! 0666 is refused), and no umask changes them; a message that a killed process had received and not returned from `mq_receive` is
-//! received by another; a forked child opens the queue itself (its parent's gives it `Unsupported`); a signal ends no wait (there is no
-//! `EINTR`); [`O_NONBLOCK`] is said when a queue is opened, and stays (there is no `mq_setattr`).
+//! What is different: priorities go up to 31, as POSIX asks for at least; a name has up to 243 bytes behind its slash; up to 63
+//! processes have a queue open at a time; errors are named by kind, not by number; the permission bits must let the owner read
+//! and write and others not write (0600, 0644 or 0660; 0666 is refused), and no umask changes them; a message that a killed
+//! process had received and not returned from `mq_receive` is received by another; a forked child opens the queue itself (its
+//! parent's gives it `Unsupported`); a signal ends no wait (there is no `EINTR`); [`O_NONBLOCK`] is said when a queue is
+//! opened, and stays (there is no `mq_setattr`).
 //!
 //! ```
 //! use ringpost::posix::{MqAttr, O_CREAT, O_RDWR, mq_open, mq_receive, mq_send, mq_unlink};

@@ -24,7 +24,7 @@
 
 use super::{Mailbox, Pick};
 use crate::{
-    channel::{builder, ring::Ring},
+    channel::{builder, patience::Patience, ring::Ring},
     error::{RecvError, SendError},
 };
 use std::io::{Error, ErrorKind, Result};
@@ -114,20 +114,20 @@ pub fn msgrcv(queue: &mut Queue, text: &mut [u8], mtype: i64, flags: i32) -> Res
         (1.., kind) => Pick::Kind(kind.map_err(|_| no_type(mtype))?),
         (_, kind) => Pick::UpTo(kind.unwrap_or(u16::MAX)),
     };
-    let received = match flags & IPC_NOWAIT {
-        0 => queue.mailbox.recv(pick),
-        _ => queue.mailbox.try_recv(pick),
+    let most = match flags & MSG_NOERROR {
+        0 => u32::try_from(text.len()).unwrap_or(u32::MAX),
+        _ => u32::MAX,
     };
-    let letter = match received {
+    let patience = if flags & IPC_NOWAIT == 0 { Patience::Endless } else { Patience::None };
+    let letter = match queue.mailbox.recv_up_to(most, pick, patience) {
         Err(RecvError::Disconnected) => return Err(removed()),
+        Err(RecvError::BufferTooSmall { length }) => {
+            let why = format!("a message of {length} bytes for a buffer of {}", text.len());
+            return Err(Error::new(ErrorKind::ArgumentListTooLong, why));
+        }
         received => received?,
     };
     let (mtype, length) = (letter.kind().into(), letter.len().min(text.len()));
-    if letter.len() > text.len() && flags & MSG_NOERROR == 0 {
-        let why = format!("a message of {} bytes for a buffer of {}", letter.len(), text.len());
-        letter.give_back();
-        return Err(Error::new(ErrorKind::ArgumentListTooLong, why));
-    }
     letter.read_at(0, &mut text[..length]);
     Ok((mtype, length))
 }

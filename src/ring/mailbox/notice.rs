@@ -14,7 +14,7 @@
 //! right no more. So an armed seat has been empty since it was registered, at an instant that was seen for certain, and no message that
 //! is there was told of since.
 
-use super::{Area, Label, Phase, ROUNDS, Seat, State, is_sent};
+use super::{Area, Label, Phase, ROUNDS, Seat, State, is_ready, lies_in};
 use crate::sync::{AtomicU64, Ordering::*, fence};
 
 /// How far a registration is.
@@ -203,11 +203,7 @@ fn is_still(area: &Area, message: There) -> bool {
 fn was_empty(area: &Area) -> bool {
     for _ in 0..LOOKS {
         let before = arrivals(area);
-        let is_there = |cell| {
-            let state = area.state(cell);
-            state.phase() == Phase::Taken || is_ready(area, cell, state)
-        };
-        if area.cells().any(is_there) {
+        if area.cells().any(|cell| lies_in(area, cell)) {
             return false;
         }
         // Messages only went meanwhile.
@@ -222,11 +218,6 @@ fn was_empty(area: &Area) -> bool {
 fn first(area: &Area) -> Option<There> {
     let there = |cell| Some(There { cell, state: area.state(cell) });
     area.cells().filter_map(there).find(|&There { cell, state }| is_ready(area, cell, state))
-}
-
-/// Whether a message lies in the cell that was sent, and that nobody holds.
-fn is_ready(area: &Area, cell: u16, state: State) -> bool {
-    state.phase() == Phase::Ready && (state.is_aside() || is_sent(area, cell, state))
 }
 
 /// How many messages were ever sent: it grows with each.
