@@ -354,6 +354,7 @@ fn what_was_offered_is_counted_also_when_its_sender_is_killed_as_it_wakes_the_re
         receiver.set_wait(WaitStrategy::Sleep);
         let received = threads.spawn(move || receive(&mut receiver));
         while ring.ring.statistics().receiver.sleeps == 0 {
+            assert!(!received.is_finished(), "it was to sleep");
             thread::yield_now();
         }
         let status = child_at(&ring, "wake", "").end();

@@ -244,7 +244,7 @@ fn the_table_names_environment_and_command() {
 }
 
 #[test]
-fn the_command_can_be_typed_again_whatever_its_words_are() {
+fn the_command_is_told_with_its_quotes_whatever_its_words_are() {
     let directory = std::env::temp_dir().join(format!("ringpost.test-words-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let asked = ["--quick", "--rounds", "1", "--mechanisms", "syscall,fence", "--input"];

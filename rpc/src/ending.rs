@@ -3,7 +3,7 @@
 use ringpost::{Incoming, Listener, OpenError};
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    net::{Shutdown, shutdown},
+    net::{Shutdown, SocketFlags, accept_with, shutdown},
 };
 use std::{
     fmt, process,
@@ -54,6 +54,7 @@ impl fmt::Debug for Stop {
 /// Whether a server is to end.
 pub(crate) struct Ending {
     said: AtomicBool,
+    /// That it is an ending of.
     process: u32,
     /// Held by the one thread that waits for clients: a socket that was shut down tells who waits, and keeps who accepts busy.
     door: Mutex<()>,
@@ -83,6 +84,11 @@ impl Ending {
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         // It is interrupted at worst.
         while poll(&mut [PollFd::new(listener, PollFlags::IN)], None).is_err() {}
-        (!self.is_said()).then(|| listener.incoming())
+        if !self.is_said() {
+            return Some(listener.incoming());
+        }
+        // Whoever has come meanwhile learns at once that it is not taken in, and not when the listener is gone.
+        while accept_with(listener, SocketFlags::CLOEXEC).is_ok() {}
+        None
     }
 }

@@ -63,7 +63,7 @@ pub enum Event<'a> {
         /// Of the call in its session.
         number: u64,
     },
-    /// The method has returned. In a durable service, what it did is not committed.
+    /// The method has returned, and its answer is written. In a durable service, what it did is not committed.
     Executed,
     /// What the method did, and its answer, are committed; in a durable service only.
     Committed,
@@ -167,8 +167,8 @@ impl Server {
         (Self { ending: Some(ending), ..self }, stop)
     }
 
-    /// Answers calls until somebody says [stop](Self::with_stop), or for ever; at most once or at least once each. Each client gets its own clone of the service; what they
-    /// share is behind an [`Arc`]. After a panic of a method, its client gets a new clone.
+    /// Answers calls until somebody says [stop](Self::with_stop), or for ever; at most once or at least once each. Each client gets its
+    /// own clone of the service; what they share is behind an [`Arc`]. After a panic of a method, its client gets a new clone.
     ///
     /// # Panics
     /// In a child that was forked after the listener began to listen: it is its parent's.
@@ -478,9 +478,9 @@ impl<E: Engine> Conversation<E> {
                     engine.goodbye(session);
                     return None;
                 }
-                // What was received just now, or comes yet, is not begun. Where there is no room the client does not listen.
+                // What was received just now, or comes yet, is not begun. Who has no room for that for so long does not listen.
                 _ if is_to_end() => {
-                    if let Ok(mut room) = link.sender.try_reserve(0) {
+                    if let Ok(mut room) = link.sender.reserve_timeout(0, LOOK_AFTER) {
                         room.set_kind(wire::CLOSING);
                         room.commit();
                     }

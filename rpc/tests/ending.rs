@@ -168,26 +168,36 @@ fn the_state_of_a_durable_server_that_was_stopped_is_free() {
     a_server_that_is_stopped_answers_what_it_is_in("durable");
 }
 
+#[test]
+fn who_stands_before_the_door_of_a_server_that_is_stopped_is_sent_away() {
+    let place = Place::new();
+    let (server, stop) = server(&place);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let queued = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    connect(&queued, &SocketAddrUnix::new(&*place).unwrap()).unwrap();
+    stop.stop();
+    server.serve(CountServer(Sum(0)));
+    assert_eq!(rustix::io::read(&queued, &mut [0; 1]), Ok(0), "while the server still has its listener");
+}
+
 /// Which is what `stop` promises: of each call it is known whether it was done, without a repetition.
 #[test]
 fn calls_at_most_once_go_on_with_the_successor_of_a_server_that_was_stopped() {
-    const CALLS: u64 = 2000;
+    const SERVERS: u64 = 5;
     let place = Place::new();
     let done = Arc::new(AtomicU64::new(0));
-    let ended = AtomicBool::new(false);
+    let (ended, born) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|threads| {
-        let servers = threads.spawn(|| {
-            let mut count = 0;
+        threads.spawn(|| {
             while !ended.load(SeqCst) {
                 let (server, stop) = server(&place);
-                count += 1;
+                born.fetch_add(1, SeqCst);
                 thread::scope(|threads| {
                     threads.spawn(|| server.serve(CounterServer(Effects(Arc::clone(&done)))));
                     thread::sleep(Duration::from_millis(10));
                     stop.stop();
                 });
             }
-            count
         });
         let client = || {
             let mut client = loop {
@@ -196,19 +206,23 @@ fn calls_at_most_once_go_on_with_the_successor_of_a_server_that_was_stopped() {
                     Err(error) => assert!(is_nobody(&error), "{error}"),
                 }
             };
-            for _ in 0..CALLS {
-                // There may be no successor yet.
-                while let Err(error) = client.have() {
-                    assert_eq!(error.done(), Done::No, "{error}");
+            let mut calls = 0;
+            while born.load(SeqCst) < SERVERS {
+                match client.have() {
+                    Ok(()) => calls += 1,
+                    // There may be no successor yet.
+                    Err(error) => assert_eq!(error.done(), Done::No, "{error}"),
                 }
             }
+            calls
         };
         let clients = [(); 3].map(|()| threads.spawn(client));
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        let calls = clients.map(|client| client.join());
         ended.store(true, SeqCst);
-        assert!(servers.join().unwrap() > 1);
+        let calls: u64 = calls.into_iter().map(|calls| calls.unwrap()).sum();
+        assert!(calls > 0);
+        assert_eq!(done.load(SeqCst), calls);
     });
-    assert_eq!(done.load(SeqCst), 3 * CALLS);
 }
 
 #[ringpost_rpc::interface]
@@ -235,7 +249,8 @@ fn a_forked_child_does_not_stop_its_parents_server() {
     });
     thread::scope(|threads| {
         threads.spawn(|| server.serve(CountServer(Sum(0))));
-        assert_eq!(CountClient::bind(binding(&place)).unwrap().add(2).unwrap(), 2);
+        let answer = threads.spawn(|| CountClient::bind(binding(&place)).unwrap().add(2).unwrap()).join();
         stop.stop();
+        assert_eq!(answer.unwrap(), 2);
     });
 }

@@ -260,11 +260,14 @@ impl<P: Trust> Mailbox<P> {
         }
         let sent = Sent { mailbox: desk.instance(), cell: held.cell, state };
         // Whoever has found it closed may have looked before.
-        if mailbox::is_closed(&desk.area) && self.take_away(&sent) {
-            Err(SendError::Disconnected)
-        } else {
-            Ok(sent)
+        if !(mailbox::is_closed(&desk.area) && self.take_away(&sent)) {
+            return Ok(sent);
         }
+        if let Some(counts) = self.desk.slot().map(|slot| &slot.counts) {
+            counts.messages.add(1_u64.wrapping_neg());
+            counts.bytes.add((length as u64).wrapping_neg());
+        }
+        Err(SendError::Disconnected)
     }
 
     /// A cell to be filled.
@@ -462,13 +465,15 @@ impl<P: Trust> Mailbox<P> {
             processes: Vec::new(),
         };
         for cell in area.cells() {
-            match area.state(cell).phase() {
-                Phase::Ready => {
+            let state = area.state(cell);
+            match state.phase() {
+                // What a sender has died with before it was sent is none.
+                Phase::Ready if mailbox::is_ready(area, cell, state) => {
                     occupancy.waiting += 1;
                     occupancy.waiting_bytes += u64::from(area.label(cell).length);
                 }
                 Phase::Taken => occupancy.held += 1,
-                Phase::Free | Phase::Filling => {}
+                Phase::Free | Phase::Filling | Phase::Ready => {}
             }
         }
         for (_, slot) in memory.all_slots() {

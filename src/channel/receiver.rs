@@ -278,7 +278,7 @@ impl<P: Trust> Receiver<P> {
         let Self { ring, attachment, spin, .. } = self;
         let found = ring.consumer.first();
         if found.is_some() && ring.consumer.ask_ahead() {
-            self.look_around(patience);
+            self.look_around(patience.waits());
             return found;
         }
         if found.is_some() || !patience.waits() || !ring.consumer.stands_before_nothing() {
@@ -297,11 +297,11 @@ impl<P: Trust> Receiver<P> {
     /// Looks how far messages have come, now and then. Keeps its distance from senders that it has caught up with, where it polls and
     /// has time to wait: a wait would make it step back as well, but it finds each message just in time, and never waits.
     #[cold]
-    fn look_around(&mut self, patience: Patience) {
+    fn look_around(&mut self, waits: bool) {
         let Self { ring, attachment, spin, .. } = self;
-        let keeps_off = spin.polls() && patience.waits();
+        let keeps_off = waits && spin.polls();
         if ring.consumer.view(keeps_off) && keeps_off {
-            spin.step_back_from_stream(attachment.inner.memory.receiver().counts.messages.get());
+            spin.keep_off_stream(attachment.inner.memory.receiver().counts.messages.get());
         }
     }
 
@@ -413,9 +413,9 @@ mod tests {
         (sender(&ring), ring.receiver().unwrap())
     }
 
-    /// Has so many KiB come before the receiver.
+    /// Has so many KiB come before the receiver, in messages of 256 bytes with their headers.
     fn fill<K: SenderKind>(sender: &mut Sender<Untrusted, K>, kib: usize) {
-        (0..kib).for_each(|_| sender.send(&[0; 1024 - 16]).unwrap());
+        (0..4 * kib).for_each(|_| sender.send(&[0; 256 - 16]).unwrap());
     }
 
     #[test]
@@ -425,23 +425,33 @@ mod tests {
             fill(&mut sender, kib);
             assert!(receiver.ring.consumer.ask_ahead() || kib != 15, "the first message is a reason to look");
             assert_eq!(receiver.ring.consumer.view(true), near, "{kib} KiB more");
-            assert!(!receiver.ring.consumer.view(false), "who does not keep off is not asked to");
+            assert_eq!(receiver.ring.consumer.view(true), near, "and it is told again");
         }
         // 511 KiB are not far yet, 512 are: until it has come near the end of them it asks ahead, and does not look.
         assert!(!receiver.ring.consumer.view(true));
-        for _ in 0..32 {
+        for _ in 0..4 * 32 {
             assert!(!receiver.ring.consumer.ask_ahead());
             drop(receiver.recv().unwrap());
         }
         assert!(receiver.ring.consumer.ask_ahead(), "after 32 KiB it looks again");
         fill(&mut sender, 33);
         assert!(!receiver.ring.consumer.view(true));
-        for _ in 0..511 {
+        // It asks for what lies 512 bytes ahead.
+        for _ in 0..4 * 512 - 1 {
             assert!(!receiver.ring.consumer.ask_ahead());
             drop(receiver.recv().unwrap());
         }
-        drop(receiver.recv().unwrap());
         assert!(receiver.ring.consumer.ask_ahead());
+    }
+
+    #[test]
+    fn who_receives_long_messages_need_not_keep_off() {
+        let (mut sender, mut receiver) = ends(unnamed().many_senders(2), |ring| ring.multi_sender().unwrap());
+        for (length, near) in [(256 - 16, true), (256 - 8, false), (1000, false)] {
+            sender.send(&vec![0; length]).unwrap();
+            drop(receiver.recv().unwrap());
+            assert_eq!(receiver.ring.consumer.view(true), near, "{length}");
+        }
     }
 
     #[test]

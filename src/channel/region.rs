@@ -195,7 +195,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     fn await_way(&self, peer: &Peer, wire: &Wire, patience: Patience) -> Result<(), RegionError> {
         loop {
             let (pause, last) = match patience.deadline().map(Deadline::remaining) {
-                _ if !patience.waits() => (Duration::ZERO, Some(SendError::Full)),
+                Some(_) if !patience.waits() => (Duration::ZERO, Some(SendError::Full)),
                 Some(rest) => (LOOK.min(rest), (rest <= LOOK).then_some(SendError::TimedOut)),
                 None => (LOOK, None),
             };

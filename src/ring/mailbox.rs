@@ -436,7 +436,7 @@ fn is_sent(area: &Area, cell: u16, state: State) -> bool {
 }
 
 /// Whether a message lies in the cell that was sent, and that nobody holds.
-fn is_ready(area: &Area, cell: u16, state: State) -> bool {
+pub(crate) fn is_ready(area: &Area, cell: u16, state: State) -> bool {
     state.phase() == Phase::Ready && (state.is_aside() || is_sent(area, cell, state))
 }
 

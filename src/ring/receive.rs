@@ -22,6 +22,8 @@ const BEAT: u64 = 512 * LINE;
 /// Who has less than this before it, in units, has caught up: 16 KiB. It takes the lines that senders are about to write to, and they take
 /// them back, each message anew.
 const NEAR: u64 = 256 * LINE;
+/// Units of a message to which that matters. A longer one has enough lines for itself.
+const SHORT: u64 = 4 * LINE;
 /// Units of the lines that are asked for one by one.
 const FEW_LINES: u64 = 4 * LINE;
 
@@ -139,7 +141,7 @@ pub(crate) struct Consumer {
     head: Position,
     /// Position of what was released last.
     last: Position,
-    /// Up to here messages have come, as far as it has seen.
+    /// Up to here messages have come, or are on their way, as far as it has seen.
     written: Position,
     /// From here on it looks how far messages have come.
     next_view: Position,
@@ -241,18 +243,18 @@ impl Consumer {
         self.head.has_reached(self.next_view)
     }
 
-    /// Looks how far messages have come. True where one that `keeps_off` had better do so: it has caught up with senders that show their
-    /// tail.
-    pub(crate) fn view(&mut self, keeps_off: bool) -> bool {
+    /// Looks how far messages have come. True where it has caught up with senders of short messages that show their tail: it looks for
+    /// that `often`, or only now and then.
+    pub(crate) fn view(&mut self, often: bool) -> bool {
         let before = if self.sees_tail { self.before_tail() } else { self.before_guess() };
-        let keeps_off = self.sees_tail && keeps_off;
+        let may_be_near = self.sees_tail && self.head.since(self.last) <= SHORT;
         let (seen, pause) = match before {
             VIEW.. => (VIEW, VIEW - ASK_AHEAD),
-            _ if keeps_off => (0, BEAT),
+            _ if may_be_near && often => (0, BEAT),
             _ => (0, VIEW),
         };
         (self.written, self.next_view) = (self.head.plus(seen), self.head.plus(pause));
-        keeps_off && before < NEAR
+        may_be_near && before < NEAR
     }
 
     /// Units before it that senders have reserved.
@@ -262,13 +264,13 @@ impl Consumer {
         tail.since(self.head)
     }
 
-    /// Units before it where a message stands, if one stands where it would if all were as long as the last; else none.
+    /// As far as it looks ahead, if a message stands there where one would if all were as long as the last; else nothing.
     fn before_guess(&self) -> u64 {
         let length = self.head.since(self.last).max(1);
-        let before = VIEW.next_multiple_of(length);
+        let there = self.head.plus((VIEW / length).max(1) * length);
         // Elastic: there may be no memory, and a look would take some.
-        let come = self.memory.elastic().is_none() && self.memory.seems_committed(self.head.plus(before));
-        if come { before } else { 0 }
+        let come = self.memory.elastic().is_none() && self.memory.seems_committed(there);
+        if come { VIEW } else { 0 }
     }
 
     /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next

@@ -133,6 +133,7 @@ fn what_was_sent_is_counted_also_when_its_sender_is_killed_as_it_wakes_the_recei
         mailbox.set_wait(WaitStrategy::Sleep);
         let received = threads.spawn(move || number(&mailbox.recv_timeout(Pick::Any, FAR).unwrap()));
         while counted().readers.iter().all(|reader| reader.sleeps == 0) {
+            assert!(!received.is_finished(), "it was to sleep");
             thread::yield_now();
         }
         let status = child_at(&shared, "wake", "").end();

@@ -21,7 +21,7 @@ pub struct Run {
     /// When it began: the second in UTC, as ISO 8601 has it. `None` of a run that was saved before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<String>,
-    /// The exact command, as it can be typed again.
+    /// The exact command, as it can be typed again (but for bytes that are not UTF-8).
     pub command: String,
     /// Of this program.
     pub version: String,
