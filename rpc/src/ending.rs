@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// How often who waits for a client looks whether the server ends.
+/// How often who waits for a client looks whether the server ends; and how long it waits for room to say so.
 pub(crate) const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// Ends [`Server::serve`](crate::Server::serve), from a method or from any thread. From

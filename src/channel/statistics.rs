@@ -14,7 +14,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Counts of one ring. Exact while nobody is at work; a participant that was killed may have left its last
-/// step out (a sender of a rendezvous: have counted one that it had just taken back).
+/// step out (a sender of a rendezvous, or of a mailbox that is closed for all: have counted one that it had just taken back).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Statistics {

@@ -22,7 +22,7 @@ const BEAT: u64 = 512 * LINE;
 /// Who has less than this before it, in units, has caught up: 16 KiB. It takes the lines that senders are about to write to, and they take
 /// them back, each message anew.
 const NEAR: u64 = 256 * LINE;
-/// Units of a message to which that matters. A longer one has enough lines for itself.
+/// Units of a message, or of all that was released at once, to which that matters. More has enough lines for itself.
 const SHORT: u64 = 4 * LINE;
 /// Units of the lines that are asked for one by one.
 const FEW_LINES: u64 = 4 * LINE;
