@@ -18,7 +18,7 @@ mod waiting;
 
 use common::{
     Child, FAR, Line,
-    filter::{answer, filter, jump, load},
+    filter::die_at,
     fork::assert_in_fork,
     rings::{Shared, Way, child_at, open},
     stream::scatter,
@@ -96,8 +96,7 @@ fn act(words: &[&str], line: Line) {
         // Is killed as it wakes the receiver.
         ["wake", ring] => {
             let mut mailbox = mailbox(ring);
-            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
-            filter(&[load(0), jump(libc::SYS_futex as u32, 0, 1), killed, lets], 0);
+            die_at(&[libc::SYS_futex]);
             send(&mut mailbox, 7);
         }
         ["receive", ring] => {

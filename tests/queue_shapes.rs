@@ -2,11 +2,7 @@
 
 mod common;
 
-use common::{
-    Child, FAR,
-    filter::{answer, filter, jump, load},
-    fork::assert_in_fork,
-};
+use common::{Child, FAR, filter::die_at, fork::assert_in_fork};
 use ringpost::{posix, sysv};
 use std::{io::ErrorKind, thread, time::Duration};
 
@@ -16,9 +12,7 @@ fn child_process() {
         // Is killed as it takes the name away.
         ["remove", key] => {
             let queue = sysv::msgget(key.parse().unwrap(), 0).unwrap();
-            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
-            let (call, at) = (libc::SYS_unlink as u32, libc::SYS_unlinkat as u32);
-            filter(&[load(0), jump(call, 1, 0), jump(at, 0, 1), killed, lets], 0);
+            die_at(&[libc::SYS_unlink, libc::SYS_unlinkat]);
             let removed = sysv::remove(queue);
             line.tell(removed.is_ok().into());
         }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Child, FAR,
-    filter::{answer, filter, jump, load},
+    filter::die_at,
     place::Place,
     rings::{Shared, Way, child_at, open},
     stream::scatter,
@@ -45,8 +45,7 @@ fn child_process() {
         // Is killed as it wakes the receiver for what it has offered.
         ["wake", ring] => {
             let mut send = hander::<Single>(open(ring, &line).rendezvous_sender().unwrap());
-            let (killed, lets) = (answer(libc::SECCOMP_RET_KILL_PROCESS), answer(libc::SECCOMP_RET_ALLOW));
-            filter(&[load(0), jump(libc::SYS_futex as u32, 0, 1), killed, lets], 0);
+            die_at(&[libc::SYS_futex]);
             send(7).unwrap();
         }
         // Receives, and tells what, when it hears something.
