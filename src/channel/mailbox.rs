@@ -41,6 +41,9 @@ use std::{
 /// How long a sender sleeps for a quarter of the cells to be freed, before it asks to be woken for the next one.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// A receiver that may wait looks once in so many messages whether it has caught up with a stream, and should keep off.
+const BEAT: u64 = 64;
+
 /// How often a message is looked for anew because another took what was found.
 const ROUNDS: u32 = 1 << 12;
 
@@ -100,6 +103,8 @@ pub struct Occupancy {
 /// ```
 pub struct Mailbox<P: Trust = Untrusted> {
     desk: Arc<Desk>,
+    /// That of the blank that was sent last, for the next one: counting it anew is an access that waits for all stores before it.
+    of_the_last: Option<Arc<Desk>>,
     clerk: Clerk,
     spin: Spin,
     /// Whether somebody sleeps for this handle, who takes no message himself.
@@ -134,7 +139,14 @@ impl<P: Trust> Mailbox<P> {
         let desk = Desk::new(attachment, area, clerk.seat);
         mailbox::get_up(&desk.area, desk.seat);
         desk.call_for_the_dead(called.get());
-        Ok(Self { desk: Arc::new(desk), clerk, spin, is_slept_for: false, trust: PhantomData })
+        Ok(Self {
+            desk: Arc::new(desk),
+            of_the_last: None,
+            clerk,
+            spin,
+            is_slept_for: false,
+            trust: PhantomData,
+        })
     }
 
     /// Takes another seat, for another thread.
@@ -193,7 +205,7 @@ impl<P: Trust> Mailbox<P> {
     /// # Errors
     /// As [`send`](Mailbox::send).
     pub fn reserve(&mut self, length: usize) -> Result<Blank<P>, SendError> {
-        self.room(length, Patience::Endless).map(|held| Blank::new(Arc::clone(&self.desk), held, length))
+        self.blank(length, Patience::Endless)
     }
 
     /// As [`reserve`](Mailbox::reserve), but never waits.
@@ -201,7 +213,7 @@ impl<P: Trust> Mailbox<P> {
     /// # Errors
     /// Also [`SendError::Full`].
     pub fn try_reserve(&mut self, length: usize) -> Result<Blank<P>, SendError> {
-        self.room(length, Patience::None).map(|held| Blank::new(Arc::clone(&self.desk), held, length))
+        self.blank(length, Patience::None)
     }
 
     /// Sends what was written in place. A system call only when a receiver sleeps.
@@ -219,7 +231,16 @@ impl<P: Trust> Mailbox<P> {
             return Err(SendError::Forked);
         }
         let length = blank.len();
-        self.post(envelope, blank.into_held(), length)
+        let (desk, held) = blank.into_parts();
+        self.of_the_last = desk;
+        self.post(envelope, held, length)
+    }
+
+    #[inline]
+    fn blank(&mut self, length: usize, patience: Patience) -> Result<Blank<P>, SendError> {
+        let held = self.room(length, patience)?;
+        let desk = self.of_the_last.take().unwrap_or_else(|| Arc::clone(&self.desk));
+        Ok(Blank::new(desk, held, length))
     }
 
     fn send_by(&mut self, envelope: Envelope, message: &[u8], patience: Patience) -> Result<Sent, SendError> {
@@ -309,6 +330,7 @@ impl<P: Trust> Mailbox<P> {
             return look(Look::Idle).unwrap_or(Err(SendError::Full));
         }
         let deadline = patience.deadline();
+        spin.step_back_from_backlog(desk.area.shape().length());
         let wanted = (MUCH_ROOM, ANY_ROOM);
         let sleeper = Sleeper {
             eager_after: Some(PATIENCE),
@@ -383,6 +405,13 @@ impl<P: Trust> Mailbox<P> {
         if let Some(slot) = self.desk.slot() {
             slot.received.messages.add(1);
             slot.received.bytes.add(letter.len() as u64);
+            let received = slot.received.messages.get();
+            if received.is_multiple_of(BEAT)
+                && patience.waits()
+                && self.clerk.has_caught_up(&self.desk.area, held)
+            {
+                self.spin.keep_off_stream(received);
+            }
         }
         Ok(letter)
     }
@@ -417,6 +446,7 @@ impl<P: Trust> Mailbox<P> {
             return look(Look::Idle).unwrap_or(Err(RecvError::Empty));
         }
         let deadline = patience.deadline();
+        spin.step_back_from_stream(slot.received.messages.get());
         let wanted = pick.encode();
         let sleeper = desk.sleeper(desk.receivers(), slot, &slot.received, (wanted, wanted));
         let found = sleeper.until(spin, deadline, look);

@@ -31,6 +31,9 @@ use words::Entry;
 /// The cell so many after the one that is filled is fetched to be written.
 const PREFETCH_AHEAD: u16 = 8;
 
+/// Who has fewer messages before it, or less than half of the cells, has caught up.
+const NEAR: u64 = 256;
+
 /// How often a step is tried anew because another was first. Each time somebody else got on, unless memory is damaged.
 const ROUNDS: u32 = 1 << 12;
 
@@ -183,7 +186,10 @@ impl Clerk {
         let mut best = find_aside(area, pick, asides);
         // ORDERING: Relaxed; set before the entry is written, and who is to sleep looks behind G1.
         let used = area.common().used.load(Relaxed);
-        for level in (0..area.shape().levels).rev().filter(|level| used >> level & 1 != 0) {
+        let mut levels = used & (!0 >> (64 - area.shape().levels));
+        while levels != 0 {
+            let level = levels.ilog2() as u8;
+            levels -= 1 << level;
             if let Some(found) = self.find_in(area, level, pick)
                 && best.is_none_or(|best| found.comes_before(&best, pick))
             {
@@ -241,6 +247,14 @@ impl Clerk {
         if from.wrapping_sub(head) >= area.shape().entries() / 4 {
             pass(area, level, head, *from);
         }
+    }
+
+    /// Whether hardly any message comes behind the one that was taken: senders are about to write where receivers look next.
+    pub(crate) fn has_caught_up(&self, area: &Area, taken: Held) -> bool {
+        let level = taken.state.level();
+        let Some(from) = self.from.get(usize::from(level)) else { return false };
+        let ticket = from.wrapping_add(NEAR.min(area.shape().entries() / 4));
+        area.entry(level, ticket).turn() != area.turn(ticket)
     }
 
     /// Takes what was found, unless another was first.

@@ -204,3 +204,32 @@ pub(super) fn was_called(slot: &Slot) -> bool {
     let bed = slot.bed.load(Relaxed);
     bed != 0 && bed & 1 == 0
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::Pick;
+    use crate::channel::builder;
+
+    #[test]
+    fn who_has_half_of_a_small_mailbox_before_it_has_not_caught_up() {
+        let ring = builder::unnamed().mailbox(16).memfd().unwrap();
+        let [mut sender, mut receiver] = [(); 2].map(|()| ring.mailbox().unwrap());
+        let mut caught_up = || {
+            let area = &receiver.desk.area;
+            let found = receiver.clerk.find(area, Pick::Any).unwrap();
+            let taken = receiver.clerk.take(area, found).unwrap();
+            let caught_up = receiver.clerk.has_caught_up(area, taken);
+            receiver.desk.free(taken);
+            caught_up
+        };
+        // Also in the second lap, over the entries of the first.
+        for _ in 0..5 {
+            for _ in 0..11 {
+                sender.send(0, b"").unwrap();
+            }
+            // 10 and 9 and 8 are left behind it, then 7.
+            assert_eq!([(); 4].map(|()| caught_up()), [false, false, false, true]);
+            assert!((0..7).all(|_| caught_up()));
+        }
+    }
+}

@@ -45,26 +45,25 @@ fn read(area: &Area, cell: u16, offset: usize, to: &mut [u8]) {
 /// The bytes are what the mailbox held there before: write all of them, or [`truncate`](Blank::truncate).
 #[must_use = "what is dropped is not sent: commit it"]
 pub struct Blank<P: Trust = Untrusted> {
-    desk: Arc<Desk>,
+    /// `None` once it is sent.
+    desk: Option<Arc<Desk>>,
     held: Held,
     length: usize,
-    is_sent: bool,
     trust: PhantomData<P>,
 }
 
 impl<P: Trust> Blank<P> {
     pub(super) fn new(desk: Arc<Desk>, held: Held, length: usize) -> Self {
-        Self { desk, held, length, is_sent: false, trust: PhantomData }
+        Self { desk: Some(desk), held, length, trust: PhantomData }
     }
 
     pub(super) fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+        self.desk.as_ref().expect("it is not sent yet")
     }
 
     /// It is no longer this value's business.
-    pub(super) fn into_held(mut self) -> Held {
-        self.is_sent = true;
-        self.held
+    pub(super) fn into_parts(mut self) -> (Option<Arc<Desk>>, Held) {
+        (self.desk.take(), self.held)
     }
 
     /// Bytes of the message.
@@ -88,7 +87,7 @@ impl<P: Trust> Blank<P> {
     /// When they don't fit into the message.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         check(offset, bytes.len(), self.length);
-        write(&self.desk.area, self.held, offset, bytes);
+        write(&self.desk().area, self.held, offset, bytes);
     }
 }
 
@@ -97,21 +96,21 @@ impl Deref for Blank<Trusted> {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the cell is this handle's until it is sent, and has so many bytes; nobody else writes there (`trust_peers`).
-        unsafe { slice::from_raw_parts(self.desk.area.payload(self.held.cell).as_ptr(), self.length) }
+        unsafe { slice::from_raw_parts(self.desk().area.payload(self.held.cell).as_ptr(), self.length) }
     }
 }
 
 impl DerefMut for Blank<Trusted> {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; nobody else reads there either.
-        unsafe { slice::from_raw_parts_mut(self.desk.area.payload(self.held.cell).as_ptr(), self.length) }
+        unsafe { slice::from_raw_parts_mut(self.desk().area.payload(self.held.cell).as_ptr(), self.length) }
     }
 }
 
 impl<P: Trust> Drop for Blank<P> {
     fn drop(&mut self) {
-        if !self.is_sent {
-            self.desk.free(self.held);
+        if let Some(desk) = &self.desk {
+            desk.free(self.held);
         }
     }
 }
