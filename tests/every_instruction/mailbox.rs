@@ -55,10 +55,12 @@ enum Act {
     Alone,
     /// Closes the mailbox for all.
     Close,
+    /// Sends with priority 0, also where others may close the mailbox, and tells whether it has.
+    SendOrNot,
 }
 
 impl Act {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Attach,
         Self::Leave,
         Self::LeaveHolding,
@@ -77,12 +79,17 @@ impl Act {
         Self::Sleep,
         Self::Alone,
         Self::Close,
+        Self::SendOrNot,
     ];
+
+    fn code(self) -> u64 {
+        Self::ALL.iter().position(|&act| act == self).unwrap() as u64
+    }
 
     /// The message that it sends.
     fn sends(self) -> Option<u64> {
         match self {
-            Self::SendLow => Some(LOW),
+            Self::SendLow | Self::SendOrNot => Some(LOW),
             Self::SendHigh | Self::Commit => Some(HIGH),
             _ => None,
         }
@@ -134,6 +141,12 @@ pub fn serve(line: &Line) {
             Act::Attach => {
                 let mailbox = stepped(line, || ring.mailbox());
                 drop(mailbox);
+            }
+            Act::SendOrNot => {
+                let (mut mailbox, bytes) = (ring.mailbox().unwrap(), bytes_of(LOW));
+                let sent = stepped(line, || mailbox.try_send(envelope(LOW), &bytes));
+                assert!(matches!(sent, Ok(_) | Err(SendError::Disconnected)), "{sent:?}");
+                return u64::from(sent.is_ok());
             }
             _ => play(act, ring.mailbox().unwrap(), line),
         }
@@ -191,7 +204,7 @@ fn play(act: Act, mut mailbox: Mailbox, line: &Line) {
         Act::Sleep => stepped(line, || drop(mailbox.recv_timeout(Pick::Any, Duration::from_micros(300)))),
         Act::Alone => stepped(line, || mailbox.receive_alone().unwrap()),
         Act::Close => stepped(line, || mailbox.close_for_all()),
-        Act::Attach | Act::Leave => stepped(line, || drop(mailbox)),
+        Act::Attach | Act::Leave | Act::SendOrNot => stepped(line, || drop(mailbox)),
     }
 }
 
@@ -400,7 +413,6 @@ impl Study {
 
     fn mail_at(&mut self, scene: &Scene, ring: &Ring) -> Vec<u8> {
         let mut half_done = Vec::new();
-        let code = Act::ALL.iter().position(|&act| act == scene.act).unwrap() as u64;
         let name = format!("{:?}", scene.act);
         let judge = |bytes: &[u8], victim, dead: &_, all, progress: &mut Progress| {
             judge(scene, bytes, victim, dead, all, progress);
@@ -409,7 +421,7 @@ impl Study {
                 judge::kill(&mut half_done, victim, dead);
             }
         };
-        let [end, _] = self.watch_for_two(&name, code, ring, Some(|| {}), judge);
+        let [end, _] = self.watch_for_two(&name, scene.act.code(), ring, Some(|| {}), judge);
         assert_eq!(end.sent, scene.act.sends().is_some(), "{scene:?}");
         assert_eq!(end.released, scene.act.releases(&scene.for_the_victim()).len(), "{scene:?}");
         assert_eq!(end.closed, scene.act == Act::Close);
@@ -477,4 +489,37 @@ fn who_puts_a_mailbox_in_order_is_killed_at_every_instruction() {
             study.mail_at(&scene(Act::Attach), &judge::ring_of(&half_done));
         }
     });
+}
+
+#[test]
+fn who_sends_beside_a_close_is_told_what_became_of_the_message_wherever_it_stands() {
+    let mut study = Study::new("mailbox");
+    let stride = if common::long() { 1 } else { 40 };
+    let (mut sent, mut refused) = (0, 0);
+    // How many changes of the mailbox the sender has made, and how many instructions it has executed since.
+    let (mut nth, mut beyond) = (0, 0);
+    loop {
+        let cast = Cast::new(&Scene::new(Act::SendOrNot, &[2, 3]), &study.dead);
+        let mut other = cast.ring.mailbox().unwrap();
+        let is_stopped = study.stop_at(nth, Act::SendOrNot.code(), &cast.ring);
+        let is_between = is_stopped && study.step_on(beyond, &cast.ring);
+        other.close_for_all();
+        let was_sent = study.finish() == 1;
+        *(if was_sent { &mut sent } else { &mut refused }) += 1;
+
+        let expected: Vec<_> = [2, 3].into_iter().chain(was_sent.then_some(LOW)).collect();
+        assert_eq!(cast.ring.statistics().sent(), expected.len() as u64, "behind {nth} changes and {beyond}");
+        let (letters, end) = all_letters(std::slice::from_mut(&mut other));
+        let numbers = letters.iter().map(|letter| number_of(&Scene::new(Act::SendOrNot, &[2, 3]), letter));
+        assert!(numbers.eq(in_order(&expected)), "behind {nth} changes and {beyond}");
+        assert_eq!(end, RecvError::Disconnected);
+        drop(letters);
+        let left = other.occupancy();
+        assert_eq!((left.waiting, left.held), (0, 0));
+        if !is_stopped {
+            break;
+        }
+        (nth, beyond) = if is_between { (nth, beyond + stride) } else { (nth + 1, 0) };
+    }
+    assert!(sent > 0 && refused > 0, "{sent} were sent, {refused} were not");
 }
