@@ -92,6 +92,7 @@ fn child_process() {
             assert!(matches!(error, SendError::PeerDied { pid: 0, unreceived: 1.. }), "{error}");
             line.tell(0);
         }
+        ["fork-before-greeting", path] => paths::fork_before_greeting(Path::new(path), &line),
         ["fork-listener", path] => paths::fork_listener(Path::new(path)),
         ["killed-listener", path] => {
             let _listener = ringpost::listen(path).unwrap();

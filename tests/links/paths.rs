@@ -2,7 +2,7 @@
 
 use super::{
     Place,
-    common::{Line, fork::leave_an_echo, long},
+    common::{FAR, Line, fork::leave_an_echo, long},
     raw,
 };
 use ringpost::{LinkError, OpenError};
@@ -205,6 +205,27 @@ pub fn fork_listener(path: &Path) {
     assert!(path.exists());
 }
 
+/// Has a forked child greet who has connected, and then greets it itself.
+pub fn fork_before_greeting(path: &Path, line: &Line) {
+    let listener = ringpost::listen(path).unwrap();
+    line.tell(0);
+    for duplex in [false, true] {
+        let mut incoming = Some(listener.incoming().unwrap());
+        super::common::fork::assert_in_fork(|| {
+            let incoming = incoming.take().unwrap();
+            let refused =
+                if duplex { incoming.accept_duplex().map(|_| ()) } else { incoming.accept().map(|_| ()) };
+            matches!(refused, Err(OpenError::Link(LinkError::Forked)))
+        });
+        let incoming = incoming.unwrap();
+        let mut receiver = match duplex {
+            false => incoming.accept().unwrap(),
+            true => incoming.accept_duplex().unwrap().receiver,
+        };
+        assert_eq!(receiver.recv().unwrap().to_vec(), b"hi");
+    }
+}
+
 /// Listens, and leaves the socket to a child, which says what it hears until nobody is left to say something.
 pub fn orphan_listener(path: &Path, line: &Line) {
     let _listener = ringpost::listen(path).unwrap();
@@ -237,4 +258,14 @@ fn a_forked_child_neither_accepts_nor_takes_the_path_away() {
     let place = Place::new();
     place.child("fork-listener", "").finish();
     assert!(!place.exists());
+}
+
+#[test]
+fn a_forked_child_does_not_greet_who_came_to_its_parent() {
+    let place = Place::new();
+    let server = place.server("fork-before-greeting", "");
+    let patient = ringpost::unnamed().handshake_timeout(FAR);
+    patient.connect(&*place).unwrap().send(b"hi").unwrap();
+    patient.connect_duplex(&*place).unwrap().send(b"hi").unwrap();
+    server.finish();
 }

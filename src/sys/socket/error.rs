@@ -92,7 +92,7 @@ pub enum LinkError {
         /// The path.
         path: PathBuf,
     },
-    /// This listener belongs to the process that this one was forked from.
+    /// This listener, or who has connected to it, belongs to the process that this one was forked from.
     Forked,
     /// Anything else that the system refuses.
     Os {
@@ -179,7 +179,7 @@ impl fmt::Display for LinkError {
             Self::PermissionDenied { operation, path } => {
                 write!(f, "may not {operation} {}: permission denied", path.display())
             }
-            Self::Forked => f.write_str("this listener is the parent process's: listen anew after a fork"),
+            Self::Forked => f.write_str("this listener, and who has connected to it, is the parent process's: listen anew after a fork"),
             Self::Os { operation, error } => write!(f, "can't {operation}: {error}"),
         }
     }
