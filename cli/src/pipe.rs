@@ -21,7 +21,7 @@ use nix::{
 };
 use ringpost::{ByteReader, ByteWriter, Receiver, RecvError};
 
-use crate::{ending::Ending, input::CHUNK};
+use crate::{ending::Ending, input::CHUNK, output};
 
 /// Join two programs by a ring, as `first | second` does by a pipe: ringpost pipe -- ls -l -- more
 ///
@@ -52,6 +52,7 @@ pub fn run(arguments: &PipeArguments) -> Result<()> {
         let what = "two programs are to be joined: ringpost pipe -- ls -l -- more\n";
         clap::Error::raw(ErrorKind::WrongNumberOfValues, what).exit();
     };
+    output::open().context("can't use standard output")?;
     // It has no name: nothing is left of it, however all this ends.
     let ring = ringpost::unnamed().memfd()?;
     let receiver = ring.receiver()?;

@@ -122,3 +122,11 @@ fn both_programs_end_when_ringpost_is_killed() {
         assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true), "{first}");
     }
 }
+
+#[test]
+fn output_that_would_be_lost_is_not_begun() {
+    let script = format!("exec {} pipe -- echo word -- cat >&-", env!("CARGO_BIN_EXE_ringpost"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_code(&output, 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is closed"));
+}
