@@ -216,7 +216,7 @@ impl Listener {
         Ok(Incoming { connection, builder: self.builder.clone(), generation: Generation::current() })
     }
 
-    /// Where it listens.
+    /// Where it listens, from the root on.
     pub fn path(&self) -> &Path {
         self.socket.path()
     }

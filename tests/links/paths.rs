@@ -8,6 +8,7 @@ use super::{
 use ringpost::{LinkError, OpenError};
 use rustix::fs::{FlockOperation, flock};
 use std::{
+    env::set_current_dir,
     fs,
     io::ErrorKind,
     os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
@@ -180,10 +181,28 @@ fn a_path_that_can_not_be_had_is_an_error() {
     let told = link_error(ringpost::listen(nowhere)).to_string();
     assert!(told.contains("/nowhere/at"), "{told}");
     assert!(matches!(link_error(ringpost::connect(nowhere)), LinkError::NotListening { .. }));
+    let told = link_error(ringpost::connect("/dev/null/x")).to_string();
+    assert!(told.contains("/dev/null/x"), "{told}");
     assert!(matches!(
         ringpost::unnamed().many_senders(2).listen(nowhere),
         Err(OpenError::Setting { what: "number of senders of a link", .. })
     ));
+}
+
+/// Listens at a path from where it stands, and closes elsewhere.
+pub fn listen_and_move(path: &Path) {
+    set_current_dir(path.parent().unwrap()).unwrap();
+    let listener = ringpost::listen(path.file_name().unwrap()).unwrap();
+    assert!(path.exists());
+    set_current_dir("/").unwrap();
+    drop(listener);
+}
+
+#[test]
+fn a_listener_takes_its_path_away_from_wherever_it_stands() {
+    let place = Place::new();
+    place.child("listen-and-move", "").finish();
+    assert!(!place.exists());
 }
 
 #[test]
