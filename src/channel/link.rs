@@ -126,7 +126,10 @@ impl Builder {
         let mode = self.socket_mode()?;
         meeting::plan(&self.link_header()?)?;
         let socket = Listening::at(path.as_ref(), mode, self.deadline(PATIENCE_OF_LISTENER))?;
-        Ok(Listener { socket, builder: self.clone() })
+        // One of many that may be one at most is the only one.
+        let mut builder = self.clone();
+        builder.many_senders = None;
+        Ok(Listener { socket, builder })
     }
 
     /// Connects to who listens at `path`, as the only sender of a ring of its own. What this builder says of capacity,
