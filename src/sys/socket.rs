@@ -178,7 +178,9 @@ fn remove_stale(path: &Path) -> Result<(), LinkError> {
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::CONNREFUSED) => true,
         Ok(()) => probe.is_orphaned(),
-        // It listens, but has no room for another connection, is of another type, or not for us.
+        // Nobody can tell who may not try.
+        Err(Errno::ACCESS) => return Err(LinkError::at(path, "see who listens at", Errno::ACCESS)),
+        // It listens, but has no room for another connection, or is of another type.
         Err(_) => false,
     };
     if !is_stale {
