@@ -92,6 +92,9 @@ fn child_process() {
             assert!(matches!(error, SendError::PeerDied { pid: 0, unreceived: 1.. }), "{error}");
             line.tell(0);
         }
+        ["fork-before-greeting", path] => paths::fork_before_greeting(Path::new(path), &line),
+        ["listen-in-vain", path] => namespaces::listen_in_vain(Path::new(path)),
+        ["listen-and-move", path] => paths::listen_and_move(Path::new(path)),
         ["fork-listener", path] => paths::fork_listener(Path::new(path)),
         ["killed-listener", path] => {
             let _listener = ringpost::listen(path).unwrap();

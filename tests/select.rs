@@ -74,6 +74,7 @@ fn child_process() {
             let mut pipe = fs::File::from(line.take());
             say_all(&line, |bytes| pipe.write_all(bytes).unwrap());
         }
+        ["fork-empty-select"] => waiting::fork_empty_select(),
         ["drop"] => drop_while_armed(),
         ["no-thread"] => hear_without_a_thread(),
         ["idle", path] => idle(path),

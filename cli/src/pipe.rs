@@ -9,15 +9,19 @@ use std::{
     io::{self, Read, Write},
     mem,
     os::{fd::AsFd, unix::process::ExitStatusExt},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{self, Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, error::ErrorKind};
+use nix::{
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::getppid,
+};
 use ringpost::{ByteReader, ByteWriter, Receiver, RecvError};
 
-use crate::{ending::Ending, input::CHUNK};
+use crate::{ending::Ending, input::CHUNK, output};
 
 /// Join two programs by a ring, as `first | second` does by a pipe: ringpost pipe -- ls -l -- more
 ///
@@ -29,9 +33,9 @@ pub struct PipeArguments {
     #[arg(required = true, last = true, value_name = "FIRST … -- SECOND …")]
     programs: Vec<OsString>,
 
-    /// Start this one program, and write what it prints to the ring that is standard output
-    #[arg(long, hide = true)]
-    into_ring: bool,
+    /// Start this one program, and write what it prints to the ring that is standard output, as long as process PID lives
+    #[arg(long, hide = true, value_name = "PID")]
+    into_ring: Option<u32>,
 }
 
 /// Between two looks whether the process that will write to the ring lives.
@@ -39,7 +43,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Joins the programs, and waits for both.
 pub fn run(arguments: &PipeArguments) -> Result<()> {
-    if arguments.into_ring {
+    if let Some(starter) = arguments.into_ring {
+        end_with(starter)?;
         return write_output_of(&arguments.programs);
     }
     let mut programs = arguments.programs.splitn(2, |word| word == "--");
@@ -47,13 +52,14 @@ pub fn run(arguments: &PipeArguments) -> Result<()> {
         let what = "two programs are to be joined: ringpost pipe -- ls -l -- more\n";
         clap::Error::raw(ErrorKind::WrongNumberOfValues, what).exit();
     };
+    output::open().context("can't use standard output")?;
     // It has no name: nothing is left of it, however all this ends.
     let ring = ringpost::unnamed().memfd()?;
     let receiver = ring.receiver()?;
     let mut second = command(second)?.stdin(Stdio::piped()).spawn().with_context(|| about(second))?;
     let passed = ring.fd().context("the ring has no descriptor")?.try_clone_to_owned()?;
     let mut writing = Command::new(env::current_exe()?)
-        .args(["pipe", "--into-ring", "--"])
+        .args(["pipe", "--into-ring", &process::id().to_string(), "--"])
         .args(first)
         .stdout(passed)
         .spawn()
@@ -99,6 +105,15 @@ fn has_come(receiver: &mut Receiver, writing: &mut Child) -> io::Result<bool> {
             Err(_) => return Ok(true),
         }
     }
+}
+
+/// This process is killed when its starter dies: else the first program would learn of that only when the ring is full.
+fn end_with(starter: u32) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("can't end with who has started this")?;
+    if getppid().as_raw().cast_unsigned() != starter {
+        bail!("who has started this is gone");
+    }
+    Ok(())
 }
 
 /// Starts the first program, and writes what it prints to the ring.

@@ -106,16 +106,27 @@ fn the_death_of_the_process_between_first_and_ring_is_told() {
 
 #[test]
 fn both_programs_end_when_ringpost_is_killed() {
-    let mut child = ringpost().args(["pipe", "--", "yes", "--", "cat"]).spawn().unwrap();
-    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    stdout.read_exact(&mut [0; 100]).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // All that were started have these open.
-    let (done, ended) = mpsc::channel();
-    thread::spawn(move || {
-        let read = io::copy(&mut stdout, &mut io::sink()).and(stderr.read_to_end(&mut Vec::new()));
-        done.send(read.is_ok()).unwrap();
-    });
-    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true));
+    // One that fills the ring, and one that would take hours to fill it.
+    for first in ["yes", "while echo word; do sleep 0.01; done"] {
+        let mut child = ringpost().args(["pipe", "--", "sh", "-c", first, "--", "cat"]).spawn().unwrap();
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        stdout.read_exact(&mut [0; 100]).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // All that were started have these open.
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let read = io::copy(&mut stdout, &mut io::sink()).and(stderr.read_to_end(&mut Vec::new()));
+            done.send(read.is_ok()).unwrap();
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true), "{first}");
+    }
+}
+
+#[test]
+fn output_that_would_be_lost_is_not_begun() {
+    let script = format!("exec {} pipe -- echo word -- cat >&-", env!("CARGO_BIN_EXE_ringpost"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_code(&output, 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is closed"));
 }

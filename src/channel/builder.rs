@@ -75,7 +75,7 @@ pub struct Builder {
     directory: PathBuf,
     capacity: Option<u64>,
     longest: Option<u64>,
-    many_senders: Option<u8>,
+    pub(super) many_senders: Option<u8>,
     readers: Option<u8>,
     /// Most messages of a mailbox.
     messages: Option<u32>,

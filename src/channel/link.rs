@@ -17,6 +17,7 @@ use crate::{
     ring::claim::Owner,
     sys::{
         clock::Deadline,
+        fork::Generation,
         pidfd, process,
         socket::{Connection, Listening, PeerCredentials},
     },
@@ -88,11 +89,13 @@ pub struct Listener {
 }
 
 /// A process that has connected to a [`Listener`] and was not greeted yet. Greeted in a thread of its own, one that is slow, or
-/// silent, holds up nobody else. Dropped, it learns that nobody wants it.
+/// silent, holds up nobody else. Dropped, it learns that nobody wants it. A forked child can't greet it: who has connected watches
+/// the process that listens.
 #[derive(Debug)]
 pub struct Incoming {
     connection: Arc<Connection>,
     builder: Builder,
+    generation: Generation,
 }
 
 /// Listens at `path` for processes that want to send: [`Listener::accept`] gives a receiver for each.
@@ -123,7 +126,10 @@ impl Builder {
         let mode = self.socket_mode()?;
         meeting::plan(&self.link_header()?)?;
         let socket = Listening::at(path.as_ref(), mode, self.deadline(PATIENCE_OF_LISTENER))?;
-        Ok(Listener { socket, builder: self.clone() })
+        // One of many that may be one at most is the only one.
+        let mut builder = self.clone();
+        builder.many_senders = None;
+        Ok(Listener { socket, builder })
     }
 
     /// Connects to who listens at `path`, as the only sender of a ring of its own. What this builder says of capacity,
@@ -210,10 +216,10 @@ impl Listener {
     /// on: call it again.
     pub fn incoming(&self) -> Result<Incoming, OpenError> {
         let connection = Arc::new(self.socket.accept()?);
-        Ok(Incoming { connection, builder: self.builder.clone() })
+        Ok(Incoming { connection, builder: self.builder.clone(), generation: Generation::current() })
     }
 
-    /// Where it listens.
+    /// Where it listens, from the root on.
     pub fn path(&self) -> &Path {
         self.socket.path()
     }
@@ -237,6 +243,10 @@ impl Incoming {
         allow: impl FnOnce(&PeerCredentials) -> bool,
         make: impl FnOnce(&Meeting<'_>, Header) -> Result<T, OpenError>,
     ) -> Result<T, OpenError> {
+        if !self.generation.lasts() {
+            // Not a word: the parent may greet it yet.
+            return Err(LinkError::Forked.into());
+        }
         let deadline = self.builder.deadline(PATIENCE_OF_LISTENER);
         let made = self.greet(ways, allow, deadline).and_then(|(meeting, header)| make(&meeting, header));
         if let Err(error) = &made {

@@ -178,7 +178,8 @@ impl Select {
         fd: F,
         interest: Interest,
     ) -> Result<Key<F>, SelectError> {
-        if self.signal.is_none() {
+        if self.descriptors.is_empty() {
+            // A new one: an empty value may have come from the process from which this one was forked, whose wakes are its own.
             self.signal = Some(Arc::new(Signal::new()?));
         }
         let id = self.round.add(Entry::Descriptor, None).map_err(|_| SelectError::Forked)?;

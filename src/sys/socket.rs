@@ -48,6 +48,7 @@ pub struct PeerCredentials {
 #[derive(Debug)]
 pub(crate) struct Listening {
     socket: OwnedFd,
+    /// From the root on, wherever this process goes.
     path: PathBuf,
     /// Device and inode of the path.
     file: (u64, u64),
@@ -80,7 +81,8 @@ impl Listening {
         match file {
             Ok(file) => {
                 let file = (file.dev(), file.ino());
-                Ok(Self { socket, path: path.into(), file, process: getpid() })
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+                Ok(Self { socket, path, file, process: getpid() })
             }
             Err(error) => {
                 // It was made here, under the lock.
@@ -176,7 +178,9 @@ fn remove_stale(path: &Path) -> Result<(), LinkError> {
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::CONNREFUSED) => true,
         Ok(()) => probe.is_orphaned(),
-        // It listens, but has no room for another connection, is of another type, or not for us.
+        // Nobody can tell who may not try.
+        Err(Errno::ACCESS) => return Err(LinkError::at(path, "see who listens at", Errno::ACCESS)),
+        // It listens, but has no room for another connection, or is of another type.
         Err(_) => false,
     };
     if !is_stale {

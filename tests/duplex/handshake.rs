@@ -332,3 +332,11 @@ fn who_is_silent_holds_up_nobody_when_each_is_greeted_by_itself() {
     let error = listener.incoming().unwrap().accept_duplex().unwrap_err();
     assert!(matches!(error, OpenError::Link(LinkError::OneWay)), "{error}");
 }
+
+#[test]
+fn one_sender_is_what_each_direction_of_a_link_has_also_when_that_is_said() {
+    let place = Place::new();
+    let listener =
+        place.listen_with(ringpost::unnamed().capacity(4096).many_senders(1).handshake_timeout(FAR));
+    goes_on(&listener, &place);
+}

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::{
     fs, io,
     os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
     thread,
     time::Duration,
 };
@@ -132,4 +133,20 @@ fn who_connects_is_told_when_another_user_listens() {
     assert!(
         matches!(error, OpenError::Link(LinkError::WrongListener { found: f, expected: e }) if (f, e) == (found, expected))
     );
+}
+
+/// Is not told that somebody listens, where it may not try.
+pub fn listen_in_vain(path: &Path) {
+    let denied = ringpost::listen(path).unwrap_err();
+    assert!(matches!(denied, OpenError::Link(LinkError::PermissionDenied { .. })), "{denied}");
+}
+
+#[test]
+fn what_another_users_dead_listener_has_left_is_not_taken_for_a_live_one() {
+    let place = Place::new();
+    let mut dead = place.server("killed-listener", "");
+    dead.kill();
+    if let Some(stranger) = stranger(&format!("listen-in-vain {}", place.display())) {
+        stranger.finish();
+    }
 }

@@ -2,12 +2,13 @@
 
 use super::{
     Place,
-    common::{Line, fork::leave_an_echo, long},
+    common::{FAR, Line, fork::leave_an_echo, long},
     raw,
 };
 use ringpost::{LinkError, OpenError};
 use rustix::fs::{FlockOperation, flock};
 use std::{
+    env::set_current_dir,
     fs,
     io::ErrorKind,
     os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
@@ -177,12 +178,31 @@ fn a_path_that_can_not_be_had_is_an_error() {
     assert!(matches!(link_error(ringpost::listen(&long)), LinkError::PathTooLong { .. }));
     assert!(matches!(link_error(ringpost::connect(&long)), LinkError::PathTooLong { .. }));
     let nowhere = Path::new("/nowhere/at/all");
-    assert!(ringpost::listen(nowhere).is_err());
+    let told = link_error(ringpost::listen(nowhere)).to_string();
+    assert!(told.contains("/nowhere/at"), "{told}");
     assert!(matches!(link_error(ringpost::connect(nowhere)), LinkError::NotListening { .. }));
+    let told = link_error(ringpost::connect("/dev/null/x")).to_string();
+    assert!(told.contains("/dev/null/x"), "{told}");
     assert!(matches!(
         ringpost::unnamed().many_senders(2).listen(nowhere),
         Err(OpenError::Setting { what: "number of senders of a link", .. })
     ));
+}
+
+/// Listens at a path from where it stands, and closes elsewhere.
+pub fn listen_and_move(path: &Path) {
+    set_current_dir(path.parent().unwrap()).unwrap();
+    let listener = ringpost::listen(path.file_name().unwrap()).unwrap();
+    assert!(path.exists());
+    set_current_dir("/").unwrap();
+    drop(listener);
+}
+
+#[test]
+fn a_listener_takes_its_path_away_from_wherever_it_stands() {
+    let place = Place::new();
+    place.child("listen-and-move", "").finish();
+    assert!(!place.exists());
 }
 
 #[test]
@@ -203,6 +223,27 @@ pub fn fork_listener(path: &Path) {
         matches!(listener.accept(), Err(OpenError::Link(LinkError::Forked)))
     });
     assert!(path.exists());
+}
+
+/// Has a forked child greet who has connected, and then greets it itself.
+pub fn fork_before_greeting(path: &Path, line: &Line) {
+    let listener = ringpost::listen(path).unwrap();
+    line.tell(0);
+    for duplex in [false, true] {
+        let mut incoming = Some(listener.incoming().unwrap());
+        super::common::fork::assert_in_fork(|| {
+            let incoming = incoming.take().unwrap();
+            let refused =
+                if duplex { incoming.accept_duplex().map(|_| ()) } else { incoming.accept().map(|_| ()) };
+            matches!(refused, Err(OpenError::Link(LinkError::Forked)))
+        });
+        let incoming = incoming.unwrap();
+        let mut receiver = match duplex {
+            false => incoming.accept().unwrap(),
+            true => incoming.accept_duplex().unwrap().receiver,
+        };
+        assert_eq!(receiver.recv().unwrap().to_vec(), b"hi");
+    }
 }
 
 /// Listens, and leaves the socket to a child, which says what it hears until nobody is left to say something.
@@ -237,4 +278,14 @@ fn a_forked_child_neither_accepts_nor_takes_the_path_away() {
     let place = Place::new();
     place.child("fork-listener", "").finish();
     assert!(!place.exists());
+}
+
+#[test]
+fn a_forked_child_does_not_greet_who_came_to_its_parent() {
+    let place = Place::new();
+    let server = place.server("fork-before-greeting", "");
+    let patient = ringpost::unnamed().handshake_timeout(FAR);
+    patient.connect(&*place).unwrap().send(b"hi").unwrap();
+    patient.connect_duplex(&*place).unwrap().send(b"hi").unwrap();
+    server.finish();
 }

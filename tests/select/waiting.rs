@@ -268,6 +268,36 @@ fn there_is_room_for_127_rings_and_any_number_of_descriptors() {
     });
 }
 
+/// The numbers that the kernel has given the eventfds of this process.
+fn eventfds() -> Vec<String> {
+    let all =
+        fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|fd| fs::read_to_string(fd.ok()?.path()).ok());
+    all.flat_map(|info| {
+        info.lines().filter(|line| line.starts_with("eventfd-id")).map(String::from).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+#[test]
+fn an_empty_select_that_is_forked_shares_no_wake_with_its_parent() {
+    Child::start("fork-empty-select").finish();
+}
+
+/// Whoever cleared the other's eventfd would take its wake.
+pub fn fork_empty_select() {
+    let mut select = Select::new();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let key = select.add_fd(ours, Interest::Readable).unwrap();
+    let ours = select.remove(key).unwrap();
+    let (mut select, mut fd) = (Some(select), Some(ours));
+    let before = eventfds();
+    assert_in_fork(|| {
+        let mut select = select.take().unwrap();
+        select.add_fd(fd.take().unwrap(), Interest::Readable).unwrap();
+        eventfds().iter().any(|own| !before.contains(own))
+    });
+}
+
 #[test]
 fn a_key_fits_its_source_alone() {
     let (ring, _sender) = local();

@@ -92,12 +92,14 @@ pub enum LinkError {
         /// The path.
         path: PathBuf,
     },
-    /// This listener belongs to the process that this one was forked from.
+    /// This listener, or who has connected to it, belongs to the process that this one was forked from.
     Forked,
     /// Anything else that the system refuses.
     Os {
         /// What was tried.
         operation: &'static str,
+        /// The path, if there is one.
+        path: Option<PathBuf>,
         /// What the system says.
         error: io::Error,
     },
@@ -107,7 +109,7 @@ impl LinkError {
     pub(super) fn os(operation: &'static str, errno: Errno) -> Self {
         match errno {
             Errno::MFILE | Errno::NFILE => Self::NoDescriptor { operation },
-            _ => Self::Os { operation, error: errno.into() },
+            _ => Self::Os { operation, path: None, error: errno.into() },
         }
     }
 
@@ -116,7 +118,10 @@ impl LinkError {
         match errno {
             Errno::NAMETOOLONG => Self::PathTooLong { path },
             Errno::ACCESS | Errno::PERM => Self::PermissionDenied { operation, path },
-            _ => Self::os(operation, errno),
+            _ => match Self::os(operation, errno) {
+                Self::Os { operation, error, .. } => Self::Os { operation, path: Some(path), error },
+                other => other,
+            },
         }
     }
 }
@@ -179,8 +184,11 @@ impl fmt::Display for LinkError {
             Self::PermissionDenied { operation, path } => {
                 write!(f, "may not {operation} {}: permission denied", path.display())
             }
-            Self::Forked => f.write_str("this listener is the parent process's: listen anew after a fork"),
-            Self::Os { operation, error } => write!(f, "can't {operation}: {error}"),
+            Self::Forked => f.write_str("this listener, and who has connected to it, is the parent process's: listen anew after a fork"),
+            Self::Os { operation, path: Some(path), error } => {
+                write!(f, "can't {operation} {}: {error}", path.display())
+            }
+            Self::Os { operation, path: None, error } => write!(f, "can't {operation}: {error}"),
         }
     }
 }
