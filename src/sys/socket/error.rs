@@ -98,7 +98,7 @@ pub enum LinkError {
     Os {
         /// What was tried.
         operation: &'static str,
-        /// What the system says.
+        /// What the system says, and of which path.
         error: io::Error,
     },
 }
@@ -116,7 +116,13 @@ impl LinkError {
         match errno {
             Errno::NAMETOOLONG => Self::PathTooLong { path },
             Errno::ACCESS | Errno::PERM => Self::PermissionDenied { operation, path },
-            _ => Self::os(operation, errno),
+            _ => match Self::os(operation, errno) {
+                Self::Os { operation, error } => {
+                    let error = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                    Self::Os { operation, error }
+                }
+                other => other,
+            },
         }
     }
 }
