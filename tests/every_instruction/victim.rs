@@ -1,7 +1,7 @@
 //! The process that could be killed at each instruction.
 
 use super::{
-    common::{Line, rings::open},
+    common::{Line, end_when_this_hangs, rings::open},
     tracer::mark,
 };
 use ringpost::{MultiSender, Receiver, Ring, SendError, Sender, SenderKind, Untrusted};
@@ -135,6 +135,8 @@ pub fn serve_each(line: &Line, play: impl Fn(u64, &Ring) -> u64) {
     // SAFETY: a number of this thread.
     line.tell(unsafe { libc::gettid() } as u64);
     while let Some(code) = line.next() {
+        // All of them together take minutes where others have the processor, too.
+        end_when_this_hangs();
         let ring = open("pass", line);
         line.tell(play(code, &ring));
     }
