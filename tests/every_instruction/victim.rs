@@ -14,7 +14,7 @@ pub enum Operation {
     Join,
     /// Sends one of [`LENGTHS`], if there is room.
     Send(u64),
-    /// Reserves; [`Operation::Finish`] commits.
+    /// Reserves, if there is room; what it got is dropped behind the marks.
     Reserve(u64),
     /// Reserves before the first mark, tells, waits, and commits between the marks.
     Commit(u64),
