@@ -4,7 +4,7 @@
 //! cargo run --package ringpost --example select
 //! ```
 
-use ringpost::{Interest, RecvError, Select};
+use ringpost::{Interest, Lifetime, RecvError, Select};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
@@ -32,7 +32,7 @@ fn send(mut sender: ringpost::Sender) -> Result<(), Box<dyn Error>> {
 fn wait_for_all() -> Result<(), Box<dyn Error>> {
     let name = format!("select-{}", process::id());
     let path = env::temp_dir().join(&name);
-    let ring = ringpost::builder(&name).create()?;
+    let ring = ringpost::builder(&name).lifetime(Lifetime::Owned).create()?;
     let listener = ringpost::listen(&path)?;
 
     let mut select = Select::new();
@@ -79,7 +79,7 @@ fn wait_for_all() -> Result<(), Box<dyn Error>> {
     for mut child in children {
         child.wait()?;
     }
-    Ok(ring.unlink()?)
+    Ok(())
 }
 
 /// A descriptor that is readable whenever so many nanoseconds have passed.

@@ -15,15 +15,20 @@ use std::{
 /// Far more than any example takes: only a hang comes so far.
 const FAR: Duration = Duration::from_secs(60);
 
-/// The lines that an example prints. It must end well.
+/// The program of an example.
 #[track_caller]
-fn lines_of(example: &str) -> Vec<String> {
+fn program_of(example: &str) -> Command {
     // …/deps/examples-HASH stands beside …/examples/NAME.
     let test = env::current_exe().unwrap();
     let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(example);
     assert!(program.exists(), "{} is missing: cargo build --package ringpost --examples", program.display());
+    Command::new(program)
+}
 
-    let mut child = Command::new(program).stdout(Stdio::piped()).spawn().unwrap();
+/// The lines that an example prints. It must end well.
+#[track_caller]
+fn lines_of(example: &str) -> Vec<String> {
+    let mut child = program_of(example).stdout(Stdio::piped()).spawn().unwrap();
     let id = child.id();
     let text = output_of(&mut child);
     let status = child.wait().unwrap();
@@ -214,4 +219,20 @@ fn plugin_goes_on_with_the_others_when_one_is_killed_and_one_does_harm() {
     let [refused, ended] = &of("hostile")[..] else { panic!("{lines:?}") };
     assert!(refused.contains("the host's memory: Permission denied"), "{refused}");
     assert!(ended.contains("claims an impossible length of 4294967295"), "{ended}");
+}
+
+#[test]
+fn an_example_that_can_not_listen_says_where_comes_to_an_end_and_leaves_nothing() {
+    for example in ["producer_consumer", "duplex", "plugin", "select"] {
+        let mut program = program_of(example);
+        program.env("TMPDIR", "/is/not/there").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+        let mut complaint = child.stderr.take().unwrap();
+        output_of(&mut child);
+        assert!(!child.wait().unwrap().success(), "{example}");
+        let mut text = String::new();
+        complaint.read_to_string(&mut text).unwrap();
+        assert!(text.contains("/is/not/there"), "{example}: {text}");
+        assert_eq!(left_behind_by(child.id()), Vec::<PathBuf>::new(), "{example}");
+    }
 }

@@ -79,7 +79,10 @@ fn show(ring: &RingReport) -> String {
         ),
         ("sent", format!("{} messages", ring.sent_messages)),
         ("pending", format!("{} messages", ring.pending_messages)),
-        ("high water", format!("{} bytes", ring.high_water_bytes)),
+        (
+            "high water",
+            format!("at least {} bytes, counted when a sender looks for room", ring.high_water_bytes),
+        ),
     ];
     let facts: String = facts.iter().map(|(what, value)| format!("{what:<16} {value}\n")).collect();
     let mut places =

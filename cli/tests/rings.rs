@@ -191,6 +191,8 @@ fn stat_tells_everything_about_a_ring() {
         facts.contains("4096 bytes") && facts.contains("one at a time") && facts.contains("receiver"),
         "{facts}"
     );
+    // No sender has had to look, though three messages were there.
+    assert!(facts.contains("at least 0 bytes"), "{facts}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
     str::FromStr,
     thread,
+    time::{Duration, Instant},
 };
 
 /// What producer and consumers have in common from the start: a name.
@@ -109,11 +110,14 @@ pub fn again_if<E>(it_can_help: bool, why: E) -> Result<(), E> {
     Ok(())
 }
 
-/// Connects, as soon as there is a listener.
+/// Connects, as soon as there is a listener. None comes when the consumer has failed: so it is not waited for without an end.
 pub fn once_somebody_listens<T>(connect: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let end = Instant::now() + Duration::from_secs(10);
     loop {
         match connect() {
-            Err(OpenError::Link(LinkError::NotListening { .. })) => thread::yield_now(),
+            Err(OpenError::Link(LinkError::NotListening { .. })) if Instant::now() < end => {
+                thread::yield_now()
+            }
             other => return other,
         }
     }

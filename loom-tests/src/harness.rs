@@ -8,7 +8,7 @@
 //! | [`Sender::close`], [`Receiver::close`] | `Drop` of `Sender` and `Listening`, then of `Attachment` in `attach.rs` |
 //! | [`Ring::take`] | `take` in `attach.rs` |
 //! | [`Ring::bury_sender`] | `keep` in `vigil.rs`, once it has the proof |
-//! | [`Receiver::receive`] and what it calls | `Receiver::next`, `wait_for_message`, `release` and `impl Listening` in `receiver.rs` |
+//! | [`Receiver::receive`] and what it calls | `Receiver::next`, `wait_for_message`, `release` in `receiver.rs`; `impl Listening` in `receiver/listening.rs` |
 //!
 //! A process is dead once its thread has stopped for good and [`Ring::bury_sender`] was called: that is the kernel's proof.
 

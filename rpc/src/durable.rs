@@ -154,7 +154,8 @@ impl<S: TryFromBytes + IntoBytes + Immutable> Durable<S> {
     const COPY_WORDS: usize = Self::STATE_WORDS + PLACES * PLACE_WORDS;
     const WORDS: usize = COPIES_AT + 2 * Self::COPY_WORDS;
 
-    /// Opens the state at `path`, or makes one that is `initial`. Never blocks.
+    /// Opens the state at `path`, or makes one that is `initial`. Waits for no other process, but while another thread of this one
+    /// opens a state.
     ///
     /// # Errors
     /// [`DurableError`].

@@ -134,7 +134,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of this name in the [`registry`]: others of this user can bind to it. Never blocks.
+    /// A server of this name in the [`registry`]: others of this user can bind to it. Waits while another one begins to listen
+    /// there, a second at most.
     ///
     /// # Errors
     /// [`BindError::Name`], [`BindError::Registry`]; [`BindError::Open`] when another server has the name.

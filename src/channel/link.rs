@@ -117,7 +117,8 @@ pub fn connect(path: impl AsRef<Path>) -> Result<Sender, OpenError> {
 impl Builder {
     /// Listens at `path` for processes that want to send. This builder says what each of their rings is: capacity, longest
     /// message, type, and how their receivers wait; its name plays no part. The socket gets the permission bits of
-    /// [`mode`](Builder::mode), of which 0666 is possible here: it lets every user try.
+    /// [`mode`](Builder::mode), of which 0666 is possible here: it lets every user try. Waits while another process begins to listen
+    /// in the same directory, up to [`handshake_timeout`](Builder::handshake_timeout), or a second.
     ///
     /// # Errors
     /// [`OpenError::Link`] with [`LinkError::InUse`] when somebody listens there, and when the path can't be had;

@@ -166,7 +166,8 @@ impl<P: Trust> Mailbox<P> {
         self.send_by(envelope.into(), message, Patience::Endless)
     }
 
-    /// As [`send`](Mailbox::send), but never waits. Lock-free.
+    /// As [`send`](Mailbox::send), but never waits. Lock-free, except when another process at the mailbox has just died: then it takes a
+    /// lock of this process for a moment.
     ///
     /// # Errors
     /// Also [`SendError::Full`].
@@ -352,7 +353,8 @@ impl<P: Trust> Mailbox<P> {
         self.recv_by(pick, Patience::Endless)
     }
 
-    /// As [`recv`](Mailbox::recv), but never waits. Lock-free.
+    /// As [`recv`](Mailbox::recv), but never waits. Lock-free, except when another process at the mailbox has just died: then it takes a
+    /// lock of this process for a moment.
     ///
     /// # Errors
     /// Also [`RecvError::Empty`].

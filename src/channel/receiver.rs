@@ -129,7 +129,7 @@ impl<P: Trust> Receiver<P> {
         self.recv_many_within(most, Patience::Until(deadline))
     }
 
-    /// All messages that are there now, at most `most`. Never blocks.
+    /// All messages that are there now, at most `most` (and at least one). Never blocks.
     ///
     /// # Errors
     /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).

@@ -161,7 +161,8 @@ pub type MultiSender<P = Untrusted> = Sender<P, Many>;
 /// A sending end of a ring. Dropping it closes it.
 ///
 /// All messages of one sender arrive in the order in which they were committed. Every function says whether it may block;
-/// those that don't are lock-free (with one sender: wait-free).
+/// those that don't are lock-free (with one sender: wait-free), except where there is no room and the receiver has died: then they
+/// take a lock of this process for a moment.
 pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     /// `None` in a clone that was not used yet.
     pub(super) producer: Option<K::Producer>,

@@ -45,6 +45,16 @@ pub fn die_at(calls: &[libc::c_long]) {
     filter(&program, 0);
 }
 
+/// From now on the kernel kills this process at any call but these, in whichever thread.
+pub fn die_but_at(calls: &[libc::c_long]) {
+    let mut program = vec![load(0)];
+    for &call in calls {
+        program.extend([jump(call as u32, 0, 1), answer(libc::SECCOMP_RET_ALLOW)]);
+    }
+    program.push(answer(libc::SECCOMP_RET_KILL_PROCESS));
+    assert_eq!(filter(&program, libc::SECCOMP_FILTER_FLAG_TSYNC), 0);
+}
+
 /// From now on the call fails so, in this thread and in those that it starts.
 pub fn refuse((call, error): (libc::c_long, Errno)) {
     let refusal = libc::SECCOMP_RET_ERRNO | error.raw_os_error() as u32;

@@ -228,13 +228,18 @@ impl Drop for Child {
     }
 }
 
+/// Ends a child that comes to no end from now on. One that does many things says so before each.
+pub fn end_when_this_hangs() {
+    // SAFETY: sets a timer of this process, whose signal ends it.
+    unsafe { libc::alarm(if long() { 3600 } else { 120 }) };
+}
+
 /// What a process does that a test has started: hands `act` the words of its role, and the line to its parent. Does nothing in
 /// the test's own process. A child dies with its parent, and when it hangs.
 pub fn play_role(act: impl FnOnce(&[&str], Line)) {
     let Ok(role) = env::var(ROLE) else { return };
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    // SAFETY: sets a timer of this process, whose signal ends it.
-    unsafe { libc::alarm(if long() { 3600 } else { 120 }) };
+    end_when_this_hangs();
     let line = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     act(&role.split_whitespace().collect::<Vec<_>>(), Line(line.into()));
 }

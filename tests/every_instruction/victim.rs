@@ -1,7 +1,7 @@
 //! The process that could be killed at each instruction.
 
 use super::{
-    common::{Line, rings::open},
+    common::{Line, end_when_this_hangs, rings::open},
     tracer::mark,
 };
 use ringpost::{MultiSender, Receiver, Ring, SendError, Sender, SenderKind, Untrusted};
@@ -14,7 +14,7 @@ pub enum Operation {
     Join,
     /// Sends one of [`LENGTHS`], if there is room.
     Send(u64),
-    /// Reserves; [`Operation::Finish`] commits.
+    /// Reserves, if there is room; what it got is dropped behind the marks.
     Reserve(u64),
     /// Reserves before the first mark, tells, waits, and commits between the marks.
     Commit(u64),
@@ -135,6 +135,8 @@ pub fn serve_each(line: &Line, play: impl Fn(u64, &Ring) -> u64) {
     // SAFETY: a number of this thread.
     line.tell(unsafe { libc::gettid() } as u64);
     while let Some(code) = line.next() {
+        // All of them together take minutes where others have the processor, too.
+        end_when_this_hangs();
         let ring = open("pass", line);
         line.tell(play(code, &ring));
     }

@@ -86,6 +86,19 @@ fn the_socket_has_exactly_the_permissions_that_were_asked_for() {
 }
 
 #[test]
+fn a_directory_that_is_not_there_is_named() {
+    let place = Place::new();
+    let missing = link_error(ringpost::listen(place.join("plugins"))).to_string();
+    assert!(missing.contains(&format!("{}: No such file", place.display())), "{missing}");
+    fs::write(&*place, "no directory").unwrap();
+    let path = place.join("plugins");
+    for wrong in [ringpost::listen(&path).map(drop), ringpost::connect(&path).map(drop)] {
+        let text = link_error(wrong).to_string();
+        assert!(text.contains(&place.display().to_string()) && text.contains("Not a directory"), "{text}");
+    }
+}
+
+#[test]
 fn what_a_killed_listener_leaves_is_recognised_and_replaced() {
     let place = Place::new();
     let mut killed = place.child("killed-listener", "");

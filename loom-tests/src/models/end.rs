@@ -1,4 +1,4 @@
-//! Goal: the orderly end. The protocol of `Listening::has_ended` and `report_end` in `src/channel/receiver.rs` and of
+//! Goal: the orderly end. The protocol of `Listening::has_ended` and `report_end` in `src/channel/receiver/listening.rs` and of
 //! `Attachment::drop` in `src/channel/attach.rs`, in the harness's few lines.
 //!
 //! Legal outcomes: everything that was sent before the end is received before it; the end is reported only when nobody is

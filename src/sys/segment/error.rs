@@ -289,6 +289,9 @@ impl fmt::Display for SegmentError {
                 "the descriptor is not sealed against {missing}: it must be a memfd with F_SEAL_SHRINK and \
                  F_SEAL_GROW, and in a link also with F_SEAL_FUTURE_WRITE and F_SEAL_SEAL"
             ),
+            Self::TooShort { found: 0, needed: 1 } => {
+                f.write_str("memory of no bytes can't be shared: ask for one at least")
+            }
             Self::TooShort { found, needed } => {
                 write!(
                     f,
@@ -339,6 +342,12 @@ mod tests {
         assert!(memory(Errno::AGAIN).contains("8192") && memory(Errno::AGAIN).contains("ulimit -l"));
         assert!(memory(Errno::NFILE).contains("fs.file-max"));
         assert!(memory(Errno::MFILE).contains("ulimit -n"));
+    }
+
+    #[test]
+    fn whoever_asks_for_no_memory_is_told_so_and_of_no_ring() {
+        let text = SegmentError::TooShort { found: 0, needed: 1 }.to_string();
+        assert!(text.contains("no bytes") && !text.contains("truncated"), "{text}");
     }
 
     #[test]
