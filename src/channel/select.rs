@@ -12,6 +12,7 @@ pub use dispatcher::{Dispatcher, Stop};
 pub use error::SelectError;
 pub use readiness::Readiness;
 pub(super) use round::{Refusal, Round, Sight};
+pub(super) use source::Insider;
 pub use source::Source;
 
 use crate::{
