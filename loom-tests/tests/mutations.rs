@@ -152,7 +152,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
     mutation("no last look at the head", RECOVERY, " || memory.state(head).is_some()", "", "recovery::what_the_dead_had_committed_is_delivered"),
     mutation("nobody asks who is behind", RECOVERY, "other.intent_tail.load(Acquire) == named", "false", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
-    mutation("the record behind is not asked", RECOVERY, "memory.state(end).is_some_and(|state| state != State::Filler) && memory", "false && memory", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
+    mutation("the record behind is not asked", RECOVERY, "info.previous() == number)", "info.previous() == 0xff)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("a successor begins at the head", SPSC, "None => receive::end_of_records(&memory, head, first(head)),", "None => head,", "single::a_successor_goes_on_behind_the_last_message_while_the_receiver_runs"),
     mutation("what is dropped is not discarded", MPSC, "self.open.abandon(&self.memory);", "", "many::what_was_discarded_is_passed_over"),
     mutation("no look after the dead were passed over", RECEIVING, "let looked = self.consumer.look().unwrap();", "let looked = None;", "recovery::a_sleeping_receiver_gets_the_message_behind_a_dead_one"),
