@@ -201,8 +201,8 @@ impl Watcher {
         let mut looks = 0_u32;
         loop {
             // The end is looked for as seldom as by one that sleeps.
-            looks += 1;
-            let why = if looks.is_multiple_of(100) { Look::Idle } else { Look::Spinning };
+            looks = (looks + 1) % 100;
+            let why = if looks == 0 { Look::Idle } else { Look::Spinning };
             if let Some(found) = look(why) {
                 return found;
             }
