@@ -164,7 +164,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("nothing is wiped after a crash, many readers", BROADCAST, "true => tail.plus(capacity),", "true => tail,", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
     mutation("nothing is wiped where a dead reader ends the room", BROADCAST, "if end != self.unclean && self.memory.state(end).is_some() {", "if false {", "broadcast::what_a_killed_batch_wrote_behind_a_dead_reader_is_not_seen_before_that_one_is_proven_dead"),
     mutation("nobody notes what is unclean", BROADCAST, "    word.store(unclean.units(), Relaxed);\n", "", "broadcast::what_a_killed_batch_left_is_cleaned_also_when_the_successor_closes_at_once"),
-    mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Relaxed);", "", "broadcast::who_joins_gets_all_from_then_on"),
+    mutation("the tail is not shown", BROADCAST, "self.memory.receiver().position.store(self.tail.units(), Release);", "", "broadcast::who_joins_gets_all_from_then_on"),
     mutation("a sender to many readers begins at the tail that was shown", BROADCAST, "let tail = receive::end_of_records(&memory, shown, shown);", "let tail = shown;", "broadcast::a_sender_that_is_killed_at_every_access_leaves_what_it_had_sent"),
     mutation("dead readers hold the sender up", BROADCAST, "fallen.push(seen);", "", "broadcast::a_reader_that_is_killed_at_every_access_of_its_joining_holds_nobody_up"),
     mutation("a waker of one seat relies on the one before", DOZE, "not_up = Some(slot);", "not_up = Some(slot).filter(|_| false);", "mailbox::a_waker_that_is_killed_at_every_access_leaves_its_wake_to_the_next"),

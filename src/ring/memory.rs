@@ -401,7 +401,7 @@ impl Memory {
         let state = self.state_of(self.glimpse(position), position)?;
         // ORDERING: C1, Acquire fence; pairs with Release P1 in `set_state`: as in `state`.
         fence(Acquire);
-        Some((state, self.info(position)))
+        Some((state, Info(self.glimpse(position.plus(1)))))
     }
 
     /// Makes the header at `position` valid: the record is there from now on.
