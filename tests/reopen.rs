@@ -1,6 +1,6 @@
 //! A ring after its ends have closed.
 
-use ringpost::{RecvError, SendError};
+use ringpost::{NotTaken, RecvError, SendError};
 use std::time::Duration;
 
 #[test]
@@ -29,5 +29,26 @@ fn a_receiver_that_goes_on_behind_the_end_waits_for_the_next_sender() {
         assert_eq!(receiver.recv().unwrap_err(), RecvError::Disconnected);
         receiver.reopen();
         assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvError::TimedOut);
+    }
+}
+
+#[test]
+fn an_end_is_told_however_often_one_process_has_had_the_place_since_who_is_told_came() {
+    for times in [1, 63, 64, 65, 128] {
+        let ring = ringpost::unnamed().capacity(4096).memfd().unwrap();
+        drop(ring.receiver().unwrap());
+        let mut sender = ring.sender().unwrap();
+        assert!(!sender.is_disconnected());
+        let receipt = sender.send_acknowledged(b"kept").unwrap();
+        (0..times).for_each(|_| drop(ring.receiver().unwrap()));
+        assert!(sender.is_disconnected(), "{times}");
+        assert_eq!(receipt.wait_timeout(Duration::from_secs(60)), Err(NotTaken::Disconnected), "{times}");
+
+        let ring = ringpost::unnamed().capacity(4096).broadcast(1).memfd().unwrap();
+        drop(ring.publisher().unwrap());
+        let mut subscriber = ring.subscriber().unwrap();
+        assert_eq!(subscriber.try_recv().unwrap_err(), RecvError::Empty);
+        (0..times).for_each(|_| drop(ring.publisher().unwrap()));
+        assert_eq!(subscriber.try_recv().unwrap_err(), RecvError::Disconnected, "{times}");
     }
 }

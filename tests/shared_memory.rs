@@ -136,15 +136,18 @@ fn who_sleeps_on_another_value_or_without_one_who_wakes_is_told_so() {
 
 #[test]
 fn what_others_could_take_away_and_what_is_outside_is_refused() {
-    assert!(matches!(SharedMemory::new(0), Err(SegmentError::TooShort { .. })));
-    assert!(SharedMemory::new(usize::MAX).is_err());
+    let nothing = SharedMemory::new(0).unwrap_err();
+    assert!(matches!(nothing, SegmentError::TooShort { .. }));
+    assert!(nothing.to_string().contains("no bytes"), "{nothing}");
+    let everything = SharedMemory::new(usize::MAX).unwrap_err().to_string();
+    assert!(everything.contains(&format!("{} are needed", usize::MAX)), "it is no ring: {everything}");
     let file = File::open("/proc/self/exe").unwrap();
     assert!(SharedMemory::from_fd(file.into()).is_err());
     let (pipe, _) = std::io::pipe().unwrap();
     assert!(matches!(SharedMemory::from_fd(pipe.into()), Err(SegmentError::NotRegular { .. })));
     for (length, seals, why) in [
         (1 << 40, SealFlags::SHRINK | SealFlags::GROW, "0 bytes are there, and 1099511627776 should be"),
-        (0, SealFlags::SHRINK | SealFlags::GROW, "0 bytes"),
+        (0, SealFlags::SHRINK | SealFlags::GROW, "no bytes"),
         (4096, SealFlags::GROW, "shrinking"),
         (4096, SealFlags::empty(), "shrinking and growing"),
     ] {

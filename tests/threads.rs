@@ -12,7 +12,7 @@
 mod common;
 
 use common::{rings::Attach, stream::scatter};
-use ringpost::{Builder, Many, RecvError, Ring, SendError, Single, Trusted, WaitStrategy};
+use ringpost::{Builder, Many, RecvError, Ring, SendError, Single, Start, Trusted, WaitStrategy};
 use std::{mem, thread};
 
 /// Messages of each sender.
@@ -202,6 +202,43 @@ fn senders_come_and_go_while_the_receiver_goes_on() {
             let next = &mut next[(head >> 32) as usize];
             assert_eq!(*message, payload(head >> 32, *next));
             *next += 1;
+        }
+    });
+}
+
+#[test]
+fn readers_join_and_look_on_while_the_sender_writes_in_place() {
+    let ring = ringpost::unnamed().capacity(4096).broadcast(2).in_process().unwrap();
+    let mut watcher = ring.watcher(Start::Oldest).unwrap();
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut publisher = ring.publisher().unwrap();
+            for number in 0..MESSAGES {
+                let bytes = payload(0, number);
+                let mut reservation = publisher.reserve(bytes.len()).unwrap();
+                reservation.copy_from_slice(&bytes);
+                reservation.commit();
+            }
+        });
+        threads.spawn(|| {
+            for start in [Start::Now, Start::Oldest, Start::Last(3)].into_iter().cycle().take(300) {
+                let mut reader = ring.subscriber_from(start).unwrap();
+                if let Ok(message) = reader.try_recv() {
+                    assert_eq!(*message, payload(0, u64::from_ne_bytes(message[..8].try_into().unwrap())));
+                }
+            }
+        });
+        let mut number = 0;
+        loop {
+            match watcher.recv() {
+                Ok(message) => assert_eq!(*message, payload(0, number)),
+                Err(RecvError::Missed { count }) => {
+                    number += count;
+                    continue;
+                }
+                Err(end) => break assert_eq!((end, number), (RecvError::Disconnected, MESSAGES)),
+            }
+            number += 1;
         }
     });
 }

@@ -75,6 +75,23 @@ impl Ending {
         self.said.load(Acquire)
     }
 
+    /// Attempts something that waits for a client, for so long at a time as it is told, until that does not time out; and when the server
+    /// is to end, once more. Where nobody can say so it waits without end.
+    #[inline]
+    pub(crate) fn persist<E>(
+        ending: Option<&Self>,
+        has_timed_out: impl Fn(&E) -> bool,
+        mut attempt: impl FnMut(Option<Duration>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let is_last = ending.is_none_or(Self::is_said);
+            match attempt(ending.map(|_| LOOK_AFTER)) {
+                Err(error) if !is_last && has_timed_out(&error) => {}
+                done => return done,
+            }
+        }
+    }
+
     /// The next client; `None` when the server is to end.
     pub(crate) fn incoming(&self, listener: &Listener) -> Option<Result<Incoming, OpenError>> {
         if !self.is_ours() {

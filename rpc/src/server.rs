@@ -16,13 +16,14 @@ use crate::{
 };
 use ringpost::{
     Duplex, Incoming, LinkError, Listener, Message, OpenError, PeerCredentials, Receiver, RecvError, Region,
-    SendError, WaitStrategy,
+    RegionError, SendError, WaitStrategy,
 };
 use std::{
     cell::Cell,
     convert::Infallible,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -160,8 +161,8 @@ impl Server {
     }
 
     /// With what ends it: then [`serve`](Self::serve) comes back as soon as the calls that it is in are answered, each client's
-    /// thread has ended, and the state of a durable service is free for a successor. It does not serve again. Costs a look every
-    /// 100 ms in each client's thread while that waits.
+    /// thread has ended, and the state of a durable service is free for a successor; who takes no answers is waited for 100 ms. It does
+    /// not serve again. Costs a look every 100 ms in each client's thread while that waits.
     pub fn with_stop(self) -> (Self, Stop) {
         let ending = self.ending.unwrap_or_else(|| Arc::new(Ending::new()));
         let stop = Stop::of(&ending, &self.listener);
@@ -529,7 +530,7 @@ impl<E: Engine> Conversation<E> {
                 answer.clear();
             }
             arguments.regions.clear();
-            reply(link, number, outcome, &answer).ok()?;
+            reply(link, number, outcome, &answer, ending).ok()?;
             answer.clear();
             observer.tell(&Event::Answered);
         }
@@ -553,26 +554,42 @@ fn read<T: FromBytes>(message: &Message<'_>) -> Option<T> {
     T::read_from_bytes(&message.to_vec()).ok()
 }
 
-/// Waits while the client takes no answers.
+/// Waits while the client takes no answers; when the server is to end, a moment.
 #[inline]
-fn reply(link: &mut Duplex, number: u64, kind: u16, answer: &Frame) -> Result<(), SendError> {
+fn reply(
+    link: &mut Duplex,
+    number: u64,
+    kind: u16,
+    answer: &Frame,
+    ending: Option<&Ending>,
+) -> Result<(), SendError> {
     let header = AnswerHeader { number, regions: answer.regions.len() as u64 };
     let length = size_of::<AnswerHeader>() + answer.bytes.len();
+    let refuse =
+        |link: &mut Duplex, refusal: Refusal| reply(link, number, refusal.code(), &Frame::default(), ending);
     if length > link.sender.longest_message() {
-        return reply(link, number, Refusal::AnswerTooLong.code(), &Frame::default());
+        return refuse(link, Refusal::AnswerTooLong);
     }
-    if !answer.regions.is_empty() {
-        match wire::send_regions(&mut link.sender, &answer.regions, Deadline::NEVER) {
-            Err(error) if wire::is_shortage(&error) => {
-                return reply(link, number, Refusal::Shortage.code(), &Frame::default());
-            }
+    for region in &answer.regions {
+        let is_late = |error: &RegionError| matches!(error, RegionError::Send(SendError::TimedOut));
+        let sent = Ending::persist(ending, is_late, |timeout| {
+            wire::send_regions(&mut link.sender, slice::from_ref(region), Deadline::after(timeout))
+        });
+        match sent {
+            Err(error) if wire::is_shortage(&error) => return refuse(link, Refusal::Shortage),
             sent => sent.map_err(wire::as_message)?,
         }
     }
-    let mut room = link.sender.reserve(length)?;
-    room.write_at(0, header.as_bytes());
-    room.write_at(size_of::<AnswerHeader>(), &answer.bytes);
-    room.set_kind(kind);
-    room.commit();
-    Ok(())
+    let is_late = |error: &SendError| *error == SendError::TimedOut;
+    Ending::persist(ending, is_late, |timeout| {
+        let mut room = match timeout {
+            None => link.sender.reserve(length)?,
+            Some(timeout) => link.sender.reserve_timeout(length, timeout)?,
+        };
+        room.write_at(0, header.as_bytes());
+        room.write_at(size_of::<AnswerHeader>(), &answer.bytes);
+        room.set_kind(kind);
+        room.commit();
+        Ok(())
+    })
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Child, FAR, Line, fork::assert_in_fork, place::Place};
 use ringpost::{LinkError, OpenError, WaitStrategy};
-use ringpost_rpc::{BindError, Binding, CallError, Done, Durable, Server, Stop};
+use ringpost_rpc::{BindError, Binding, CallError, Description, Done, Durable, Server, Stop};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::{
     fs,
@@ -13,6 +13,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -178,6 +179,36 @@ fn who_stands_before_the_door_of_a_server_that_is_stopped_is_sent_away() {
     stop.stop();
     server.serve(CountServer(Sum(0)));
     assert_eq!(rustix::io::read(&queued, &mut [0; 1]), Ok(0), "while the server still has its listener");
+}
+
+#[test]
+fn who_takes_no_answers_keeps_no_server_that_is_stopped() {
+    let place = Place::new();
+    let (server, stop) = server(&place);
+    let (tell, told) = mpsc::channel();
+    let mut deaf = thread::scope(|threads| {
+        let connected = threads.spawn(|| ringpost::connect_duplex(&*place).unwrap());
+        threads.spawn(|| {
+            server.serve(CountServer(Sum(0)));
+            tell.send(()).unwrap();
+        });
+        let mut deaf = connected.join().unwrap();
+        let interface = Description::of::<CountInterface>().hash();
+        let hello = [&1u64.to_ne_bytes()[..], &interface.to_ne_bytes(), &[1; 16]].concat();
+        deaf.sender.send_kind(0xff00, &hello).unwrap();
+        // Until neither ring has room: the server waits to answer.
+        for number in 1u64.. {
+            let call = [number, 0, 0, 1].map(u64::to_ne_bytes).concat();
+            let Ok(mut room) = deaf.sender.reserve_timeout(call.len(), Duration::from_secs(1)) else { break };
+            room.write_at(0, &call);
+            room.commit();
+        }
+        assert_eq!(deaf.receiver.recv().unwrap().kind(), 0xff02);
+        stop.stop();
+        assert_eq!(told.recv_timeout(FAR), Ok(()), "the server has ended");
+        deaf
+    });
+    assert!(deaf.receiver.iter().count() > 1000, "what was answered before is there");
 }
 
 /// Which is what `stop` promises: of each call it is known whether it was done, without a repetition.

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     error::OpenError,
     header::Kind,
-    layout::Slot,
+    layout::{ReceiverArea, Slot},
     ring::{
         broadcast::{Reader, Start},
-        claim::{self, Claim, Owner},
+        claim::{self, Claim, Owner, Seen},
         memory::Memory,
         spsc,
     },
@@ -68,6 +68,43 @@ pub(crate) fn this_process() -> Owner {
 /// Whether the process is gone, by proof.
 pub(crate) fn is_dead(owner: Owner) -> bool {
     peer::life(Identity { pid: owner.pid(), start_ticks: owner.start_ticks() }) == Life::Dead
+}
+
+/// How the place of which there is one stood when somebody came, to whom an end from before is none.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    claim: Seen,
+    /// What those had counted who came to the place.
+    comings: u32,
+}
+
+impl Before {
+    /// When nobody had been there.
+    pub(super) const NOBODY: Self = Self { claim: Seen::NEVER, comings: 0 };
+
+    pub(super) fn now(area: &ReceiverArea) -> Self {
+        // ORDERING: Acquire; read before the claim: whoever takes the place after that counts later.
+        let comings = area.attachments.load(Acquire);
+        Self { claim: claim::seen(&area.claim), comings }
+    }
+
+    /// The claim.
+    pub(super) fn claim(self) -> Claim {
+        self.claim.claim()
+    }
+
+    /// Whether nobody has had the place in between. One process can have had it 64 times: then the claim is the same, and each time two
+    /// were counted. (Who is killed before it has the place has counted one.)
+    pub(super) fn is_the_same_as(self, later: Self) -> bool {
+        later.claim == self.claim && later.comings.wrapping_sub(self.comings) < 64
+    }
+}
+
+/// Whether who held the place of which there is one has closed, other than one that had done so `before`.
+#[cold]
+pub(super) fn has_closed(area: &ReceiverArea, before: Before) -> bool {
+    let now = Before::now(area);
+    matches!(now.claim(), Claim::Closed(_)) && !before.is_the_same_as(now)
 }
 
 /// How a place was got.

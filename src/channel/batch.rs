@@ -197,12 +197,19 @@ impl<P: Trust, K: SenderKind> fmt::Debug for Batch<'_, P, K> {
 }
 
 /// Bytes of a batch's room that a message of `length` bytes takes: its 16-byte header and its length, rounded up to 8. In a ring
-/// with checksums it takes as much as one that is 4 bytes longer.
+/// with checksums it takes as much as one that is 4 bytes longer. `usize::MAX` when that is more than can be said: no ring has room for
+/// it.
 pub const fn record_size(length: usize) -> usize {
-    (length + 16).next_multiple_of(8)
+    match length.checked_add(16 + 7) {
+        Some(size) => size & !7,
+        None => usize::MAX,
+    }
 }
 
-const _: () = assert!(record_size(0) == 16 && record_size(1) == 24 && record_size(8) == 24);
+const _: () =
+    assert!(record_size(0) == 16 && record_size(1) == 24 && record_size(8) == 24 && record_size(9) == 32);
+const _: () =
+    assert!(record_size(usize::MAX - 23) == usize::MAX - 7 && record_size(usize::MAX) == usize::MAX);
 
 /// Units that a batch of `bytes` takes, at least one empty message.
 fn units_of(memory: &Memory, bytes: usize) -> Result<u64, SendError> {

@@ -7,7 +7,7 @@ use super::{
     patience::Patience,
     receipt::Receipt,
     reservation::Reservation,
-    select::{Berth, Post, Source},
+    select::{Berth, Insider, Post, Source},
     sender::{OneReceiver, PATIENCE, Sender, SenderKind, Single},
     trust::{Trust, Untrusted},
 };
@@ -193,7 +193,7 @@ impl<'a, S: Source> Future for Receiving<'a, S> {
 const READY: &str = "it was ready before";
 
 fn find<S: Source>(source: &mut S) -> Option<Result<S::Found, RecvError>> {
-    Some(source.find()).filter(|found| !matches!(found, Err(RecvError::Empty)))
+    Some(source.find(Insider(()))).filter(|found| !matches!(found, Err(RecvError::Empty)))
 }
 
 impl<S: Source> Drop for Receiving<'_, S> {

@@ -309,19 +309,21 @@ impl<'a, P: Trust> Messages<'a, P> {
         let memory = receiver.memory();
         let (mut end, mut count, mut bytes) = (first.end, 1, first.length() as u64);
         while count < most {
-            let next = match receive::look_at(memory, end) {
+            let (next, length) = match receive::look_at(memory, end) {
                 Ok(Look::Message(record)) => {
                     let Some(record) = receiver.opened(record) else { break };
-                    count += 1;
-                    bytes += record.length() as u64;
-                    record.end
+                    (record.end, Some(record.length()))
                 }
-                Ok(Look::Nothing(behind)) => behind,
+                Ok(Look::Nothing(behind)) => (behind, None),
                 // What is wrong there is reported when it is the next message.
                 Ok(Look::Empty) | Err(_) => break,
             };
             if next.since(first.position) > memory.geometry().capacity_units() {
                 break;
+            }
+            if let Some(length) = length {
+                count += 1;
+                bytes += u64::from(length);
             }
             // Each header says where the next one is: a chain of lines that have to come one after the other, unless messages are
             // as long as their neighbours.

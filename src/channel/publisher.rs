@@ -1,7 +1,7 @@
 //! One sender whose messages every reader gets.
 
 use super::{
-    attach::{self, Attachment},
+    attach::{self, Attachment, Before},
     ring::Inner,
     sender::{Sender, SenderKind, sealed::Sealed},
     trust::{Trust, Untrusted},
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{OpenError, SendError},
     layout::Counts,
-    ring::{broadcast::Producer, claim, memory::Memory},
+    ring::{broadcast::Producer, memory::Memory},
     sys::futex::Scope,
     wait::Bell,
 };
@@ -80,7 +80,7 @@ impl Sealed for Broadcast {
     }
 
     #[inline]
-    fn is_disconnected(_: &Memory, _: Scope, _: claim::Seen) -> bool {
+    fn is_disconnected(_: &Memory, _: Scope, _: Before) -> bool {
         false
     }
 

@@ -3,11 +3,11 @@
 //! It was when the receiver's position has passed its end: no word of the ring is needed for that.
 
 use super::{
-    attach,
+    attach::{self, Before, has_closed},
     patience::Patience,
     ring::Inner,
     select::Berth,
-    sender::{OneReceiver, Sender, SenderKind, has_closed},
+    sender::{OneReceiver, Sender, SenderKind},
     trust::Trust,
     vigil::{LOOK_AFTER, Looks},
 };
@@ -55,8 +55,8 @@ pub struct Receipt {
     inner: Arc<Inner>,
     /// Behind the message.
     end: Position,
-    /// The receiver's claim when the sender came.
-    before: claim::Seen,
+    /// The receiver's place when the sender came.
+    before: Before,
     generation: Generation,
 }
 
@@ -146,9 +146,9 @@ impl fmt::Debug for Receipt {
 }
 
 /// Whether a receiver has closed, other than one that had done so `before`.
-fn gone(inner: &Inner, before: claim::Seen) -> Option<NotTaken> {
+fn gone(inner: &Inner, before: Before) -> Option<NotTaken> {
     let receiver = inner.memory.receiver();
-    let closed = inner.bell_of_receiver().attention() & CLOSED != 0 && has_closed(&receiver.claim, before);
+    let closed = inner.bell_of_receiver().attention() & CLOSED != 0 && has_closed(receiver, before);
     closed.then_some(NotTaken::Disconnected)
 }
 

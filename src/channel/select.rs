@@ -12,6 +12,7 @@ pub use dispatcher::{Dispatcher, Stop};
 pub use error::SelectError;
 pub use readiness::Readiness;
 pub(super) use round::{Refusal, Round, Sight};
+pub(super) use source::Insider;
 pub use source::Source;
 
 use crate::{
@@ -317,6 +318,10 @@ impl Select {
     #[cold]
     fn sleep(&mut self, deadline: Option<Deadline>) -> Result<Option<usize>, SelectError> {
         let Self { round, descriptors, signal, .. } = self;
+        round.ask_for_berths(|entry| match entry {
+            Entry::Ring(ring) => Some(ring.berth()),
+            Entry::Descriptor(_) => None,
+        });
         let berths: Vec<_> = round.berths().cloned().collect();
         let Some(signal) = signal.as_ref().filter(|_| !descriptors.is_empty()) else {
             let found = round.wait_on_bells(deadline, |entry, why| entry.is_ready(why, descriptors));

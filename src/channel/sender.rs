@@ -1,7 +1,7 @@
 //! The sending end.
 
 use super::{
-    attach::Attachment,
+    attach::{Attachment, Before, has_closed},
     checksum,
     crowd::Crowd,
     patience::Patience,
@@ -23,7 +23,7 @@ use crate::{
         reserve::{Full, Need, Produce, Reserved},
         spsc,
     },
-    sync::{AtomicU64, Ordering::*},
+    sync::Ordering::*,
     sys::{fork::Generation, futex::Scope},
     wait::{Bell, CLOSED, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
@@ -37,8 +37,8 @@ use std::{
 
 pub(super) mod sealed {
     use super::{
-        Arc, Attachment, Bell, Counts, Inner, Memory, OpenError, Position, Produce, Relaxed, Reserved, Scope,
-        SendError, UNIT, Vigil, claim, has_closed,
+        Arc, Attachment, Before, Bell, Counts, Inner, Memory, OpenError, Position, Produce, Relaxed,
+        Reserved, Scope, SendError, UNIT, Vigil, has_closed,
     };
 
     pub trait Sealed {
@@ -68,9 +68,9 @@ pub(super) mod sealed {
 
         /// Whether nobody receives any more: a receiver has closed, other than one that had done so `before`.
         #[inline]
-        fn is_disconnected(memory: &Memory, scope: Scope, before: claim::Seen) -> bool {
+        fn is_disconnected(memory: &Memory, scope: Scope, before: Before) -> bool {
             let bell = Self::bell_of_takers(memory, scope);
-            bell.attention() & super::CLOSED != 0 && has_closed(&memory.receiver().claim, before)
+            bell.attention() & super::CLOSED != 0 && has_closed(memory.receiver(), before)
         }
 
         /// Whether another sender has reserved since this one did so before.
@@ -168,8 +168,8 @@ pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
     pub(super) producer: Option<K::Producer>,
     /// Of this handle, or of the one it was cloned from.
     pub(super) attachment: Arc<Attachment>,
-    /// The receiver's claim when this sender came.
-    pub(super) before: claim::Seen,
+    /// The receiver's place when this sender came.
+    pub(super) before: Before,
     pub(super) waker: Waker,
     // What each message needs of the ring, without a detour.
     longest: u32,
@@ -193,15 +193,15 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 impl<P: Trust, K: SenderKind> Sender<P, K> {
     pub(super) fn attach(inner: Arc<Inner>) -> Result<Self, OpenError> {
         let before = match inner.peer {
-            None => claim::seen(&inner.memory.receiver().claim),
+            None => Before::now(inner.memory.receiver()),
             // There is no receiver of a link before or after the one.
-            Some(_) => claim::Seen::NEVER,
+            Some(_) => Before::NOBODY,
         };
         let (attachment, producer) = K::join(inner)?;
         Ok(Self::new(Arc::new(attachment), Some(producer), before))
     }
 
-    fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>, before: claim::Seen) -> Self {
+    fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>, before: Before) -> Self {
         let inner = &attachment.inner;
         let (scope, spin) = (inner.scope, inner.spin());
         let longest = inner.header.item.map_or(inner.header.longest, |item| item.size);
@@ -561,13 +561,6 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             K::bell_of_takers(&self.attachment.inner.memory, self.scope).ring(&mut self.waker, |_| Due::All);
         }
     }
-}
-
-/// Whether who held the place has closed, other than one that had done so `before`.
-#[cold]
-pub(super) fn has_closed(claim: &AtomicU64, before: claim::Seen) -> bool {
-    let seen = claim::seen(claim);
-    seen != before && matches!(seen.claim(), claim::Claim::Closed(_))
 }
 
 impl<P: Trust> Clone for Sender<P, Many> {

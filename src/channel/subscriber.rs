@@ -1,7 +1,7 @@
 //! A reader of a broadcast for which the sender waits.
 
 use super::{
-    attach::Attachment,
+    attach::{Attachment, Before},
     message::{Delivery, OwnedMessage, View},
     patience::Patience,
     receiver::corrupt,
@@ -42,8 +42,8 @@ pub struct Subscriber<P: Trust = Untrusted> {
 /// The reader without its way of waiting.
 struct Subscribed {
     reader: Reader,
-    /// An end that is of no interest, as the sender's claim says it.
-    before: claim::Seen,
+    /// An end that is of no interest, as the sender's place says it.
+    before: Before,
     waker: Waker,
     scope: Scope,
     generation: Generation,
@@ -254,34 +254,34 @@ impl Drop for Subscribed {
     }
 }
 
-/// The sender's claim as it must not stand any more to be an end: who begins at the next message is not told that a former
+/// The sender's place as it must not stand any more to be an end: who begins at the next message is not told that a former
 /// sender has closed.
-pub(super) fn end_of_no_interest(memory: &Memory, start: Start) -> claim::Seen {
+pub(super) fn end_of_no_interest(memory: &Memory, start: Start) -> Before {
     match start {
-        Start::Now => present_end(memory, |_| false).unwrap_or(claim::Seen::NEVER),
-        _ => claim::Seen::NEVER,
+        Start::Now => present_end(memory, |_| false).unwrap_or(Before::NOBODY),
+        _ => Before::NOBODY,
     }
 }
 
-/// The sender's claim, if the sender has closed or is dead.
-pub(super) fn present_end(memory: &Memory, is_dead: impl Fn(claim::Owner) -> bool) -> Option<claim::Seen> {
-    let seen = claim::seen(&memory.receiver().claim);
-    let has_ended = match seen.claim() {
+/// The sender's place, if the sender has closed or is dead.
+pub(super) fn present_end(memory: &Memory, is_dead: impl Fn(claim::Owner) -> bool) -> Option<Before> {
+    let now = Before::now(memory.receiver());
+    let has_ended = match now.claim() {
         Claim::Attached(owner) => is_dead(owner),
         Claim::Closed(_) => true,
         Claim::Never => false,
     };
-    has_ended.then_some(seen)
+    has_ended.then_some(now)
 }
 
 /// Why no message will come, unless another sender does; nothing when it is the end that was there `before`.
 pub(super) fn end(
     memory: &Memory,
-    before: claim::Seen,
+    before: Before,
     is_dead: impl Fn(claim::Owner) -> bool,
 ) -> Option<RecvError> {
-    let seen = present_end(memory, is_dead).filter(|&seen| seen != before)?;
-    Some(match seen.claim() {
+    let end = present_end(memory, is_dead).filter(|&end| !before.is_the_same_as(end))?;
+    Some(match end.claim() {
         Claim::Attached(owner) => RecvError::PeerDied { pid: owner.pid(), unfinished: 0 },
         Claim::Closed(_) | Claim::Never => RecvError::Disconnected,
     })

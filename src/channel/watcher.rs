@@ -1,7 +1,7 @@
 //! A reader of a broadcast for which nobody waits.
 
 use super::{
-    attach,
+    attach::{self, Before},
     builder::Builder,
     message::{OwnedMessage, View},
     patience::Patience,
@@ -16,7 +16,6 @@ use crate::{
     layout::Counts,
     ring::{
         broadcast::Start,
-        claim,
         onlooker::{NoMessage, Onlooker},
         position::{Position, UNIT},
         receive::Record,
@@ -44,8 +43,8 @@ const LOOK: Duration = Duration::from_millis(1);
 pub struct Watcher {
     onlooker: Onlooker,
     inner: Arc<Inner>,
-    /// An end that is of no interest, as the sender's claim says it.
-    before: claim::Seen,
+    /// An end that is of no interest, as the sender's place says it.
+    before: Before,
     /// Whether it can tell that it sleeps.
     can_write: bool,
     /// Whether the sender is dead.
@@ -201,8 +200,8 @@ impl Watcher {
         let mut looks = 0_u32;
         loop {
             // The end is looked for as seldom as by one that sleeps.
-            looks += 1;
-            let why = if looks.is_multiple_of(100) { Look::Idle } else { Look::Spinning };
+            looks = (looks + 1) % 100;
+            let why = if looks == 0 { Look::Idle } else { Look::Spinning };
             if let Some(found) = look(why) {
                 return found;
             }

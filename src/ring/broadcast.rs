@@ -117,8 +117,9 @@ impl Producer {
     }
 
     fn store_tail(&self) {
-        // ORDERING: Relaxed; whoever joins there reads tags (C1), and J1 orders it before the look at the readers.
-        self.memory.receiver().position.store(self.tail.units(), Relaxed);
+        // ORDERING: Release R1; pairs with Acquire S1 in `Memory::head`: whoever joins there looks for a tag where a payload of the lap
+        // before may lie, which was written by then. J1 orders it before the look at the readers.
+        self.memory.receiver().position.store(self.tail.units(), Release);
     }
 
     #[cold]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     layout::{ReceiverArea, SendersArea, Slot},
-    sync::{AtomicU64, Ordering::*},
+    sync::{AtomicU64, Ordering::*, fence},
 };
 
 #[cfg(ringpost_loom)]
@@ -138,25 +138,36 @@ mod in_memory {
             let _ = position;
         }
 
-        /// Whether a message seems to stand at `position`: a hint. A sender may be writing its payload there by plain stores, so it is
-        /// read by an instruction that the compiler does not see through. Where there is none, nothing is seen.
+        /// Whether a message seems to stand at `position`: a hint.
         #[inline]
         pub(in crate::ring) fn seems_committed(&self, position: Position) -> bool {
+            self.glimpse(position) == record::tag(self.key, position, State::Committed)
+        }
+
+        /// The word at `position`, where a sender may be writing its payload by plain stores: so it is read in a way that the compiler
+        /// does not see through. Not under Miri, to which any such race is an error: there it is no tag.
+        #[inline]
+        pub(in crate::ring) fn glimpse(&self, position: Position) -> u64 {
+            let from = self.data_at(self.geometry.offset(position)).as_ptr();
+            #[cfg(miri)]
+            {
+                let _ = from;
+                self.key ^ position.with_low_byte(0)
+            }
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             {
-                let from = self.data_at(self.geometry.offset(position)).as_ptr();
                 let word: u64;
-                // SAFETY: reads a word of the area, which is mapped; it is only compared, and nothing but a prefetch depends on it.
+                // SAFETY: reads a word of the area, which is mapped.
                 unsafe {
                     core::arch::asm!("mov {}, [{}]", out(reg) word, in(reg) from,
                         options(nostack, readonly, preserves_flags))
                 };
-                word == record::tag(self.key, position, State::Committed)
+                word
             }
-            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            #[cfg(not(any(target_arch = "x86_64", miri)))]
             {
-                let _ = position;
-                false
+                // SAFETY: as above; the offset is a multiple of 8.
+                unsafe { from.cast::<u64>().read_volatile() }
             }
         }
 
@@ -279,6 +290,11 @@ mod in_loom {
             false
         }
 
+        pub(in crate::ring) fn glimpse(&self, position: Position) -> u64 {
+            // ORDERING: Relaxed; as the product's.
+            self.word(position).load(Relaxed)
+        }
+
         pub(crate) fn shorten(&self, position: Position, from: u32, to: u32) {
             assert_eq!(
                 self.geometry.payload_offset(position, from as u64),
@@ -378,6 +394,14 @@ impl Memory {
     /// What the record at `position` is by a tag that was read there in another way.
     pub(super) fn state_of(&self, tag: u64, position: Position) -> Option<State> {
         record::state_at(self.key, position, tag)
+    }
+
+    /// The record at `position`, by its header, if one is valid there; where a payload may be just being written instead.
+    pub(super) fn header_if_any(&self, position: Position) -> Option<(State, Info)> {
+        let state = self.state_of(self.glimpse(position), position)?;
+        // ORDERING: C1, Acquire fence; pairs with Release P1 in `set_state`: as in `state`.
+        fence(Acquire);
+        Some((state, Info(self.glimpse(position.plus(1)))))
     }
 
     /// Makes the header at `position` valid: the record is there from now on.

@@ -66,7 +66,7 @@ impl Onlooker {
         mut copy: impl FnMut(Record) -> Result<T, E>,
     ) -> Result<T, NoMessage<E>> {
         for _ in 0..=self.memory.geometry().capacity_units() {
-            let look = receive::look_at(&self.memory, self.at);
+            let look = receive::look_beside(&self.memory, self.at);
             let copied = match look {
                 Ok(Look::Message(record)) => Some((record.end, copy(record))),
                 _ => None,

@@ -71,6 +71,16 @@ pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Viola
     understand(memory.geometry(), position, state, || memory.info(position))
 }
 
+/// The same beside a sender that may be writing a payload over it, by plain stores.
+pub(super) fn look_beside(memory: &Memory, position: Position) -> Result<Look, Violation> {
+    if cfg!(miri) {
+        // To Miri it is a race only where there is one.
+        return look_at(memory, position);
+    }
+    let Some((state, info)) = memory.header_if_any(position) else { return Ok(Look::Empty) };
+    understand(memory.geometry(), position, state, || info)
+}
+
 /// What a valid header at `position` says; `info` reads its second word.
 #[inline]
 pub(super) fn understand(

@@ -140,7 +140,9 @@ fn owns(memory: &Memory, number: u8, end: Position) -> bool {
     if memory.all_slots().any(|(_, other)| other.intent_tail.load(Acquire) == named) {
         return true;
     }
-    // The header at `end` may lie in the middle of a payload when the sender does not own the head; then its word is not
-    // a tag for `end`, which only who reserves there can write. A filler has no info, and is never first in a stretch.
-    memory.state(end).is_some_and(|state| state != State::Filler) && memory.info(end).previous() == number
+    // The header at `end` may lie in the middle of a payload when the sender does not own the head, perhaps of one that is written
+    // now; then its word is not a tag for `end`, which only who reserves there can write. A filler has no info, and is never first
+    // in a stretch.
+    let behind = memory.header_if_any(end);
+    behind.is_some_and(|(state, info)| state != State::Filler && info.previous() == number)
 }

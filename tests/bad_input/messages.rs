@@ -21,6 +21,12 @@ fn a_message_that_is_too_long_is_told_the_longest_and_nothing_is_sent() {
         100
     );
     assert_error!(scene.refused(|| sender.batch(1 << 40).map(drop)), SendError::TooLong { .. }, 1u64 << 40);
+    let most = ringpost::record_size(usize::MAX);
+    assert_error!(
+        scene.refused(|| sender.batch(most).map(drop)),
+        SendError::TooLong { length: usize::MAX, .. },
+        most
+    );
     assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
     sender.send(&long[..100]).unwrap();
     assert_eq!(receiver.recv().unwrap().to_vec(), long[..100]);

@@ -72,6 +72,18 @@ fn a_record_of_an_impossible_length_is_corrupt_and_no_endless_one() {
 }
 
 #[test]
+fn of_several_messages_those_are_counted_that_fit_into_the_ring() {
+    let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096)).ring;
+    let (mut receiver, segment) = (ring.receiver().unwrap(), Segment::of(&ring));
+    // Each takes 252 units of 512.
+    [0, 252, 504].into_iter().for_each(|position| segment.forge(position, 1, 2000 << 32));
+    let messages = receiver.try_recv_many(9).unwrap();
+    assert_eq!((messages.len(), messages.iter().count()), (2, 2));
+    drop(messages);
+    assert_eq!(ring.statistics().receiver.messages, 2);
+}
+
+#[test]
 fn a_ring_full_of_records_to_be_passed_over_ends() {
     let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096)).ring;
     let (mut receiver, segment) = (ring.receiver().unwrap(), Segment::of(&ring));

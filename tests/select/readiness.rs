@@ -34,6 +34,19 @@ fn a_link_and_a_broadcast_make_one_readable_as_well() {
 }
 
 #[test]
+fn a_receiver_that_was_put_in_the_place_of_another_makes_it_readable() {
+    let (former, _silent) = local();
+    let (ring, mut sender) = local();
+    let mut readable = Readiness::new(former.receiver().unwrap()).unwrap();
+    assert!(!readable.arm().unwrap());
+    *readable = ring.receiver().unwrap();
+    assert!(!readable.arm().unwrap());
+    sender.send(b"x").unwrap();
+    assert!(self::readable(&readable, true));
+    assert_eq!(*readable.try_recv().unwrap(), *b"x");
+}
+
+#[test]
 fn the_death_of_the_sender_makes_it_readable() {
     let kill = |mut child: Child, receiver: Receiver| {
         let pid = child.id();

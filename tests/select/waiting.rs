@@ -299,6 +299,31 @@ pub fn fork_empty_select() {
 }
 
 #[test]
+fn a_source_that_was_put_in_the_place_of_another_is_waited_for() {
+    for beside_a_descriptor in [false, true] {
+        let (former, _silent) = local();
+        let (ring, mut sender) = local();
+        let mut select = Select::new();
+        let key = select.add(former.receiver().unwrap()).unwrap();
+        let (_near, far) = UnixStream::pair().unwrap();
+        if beside_a_descriptor {
+            select.add_fd(far, Interest::Readable).unwrap();
+        }
+        select[key] = ring.receiver().unwrap();
+        thread::scope(|threads| {
+            let waiting = threads.spawn(|| {
+                let start = Instant::now();
+                assert!(select.wait_timeout(FAR).unwrap() == key);
+                start.elapsed()
+            });
+            thread::sleep(Duration::from_millis(50));
+            sender.send(b"x").unwrap();
+            assert!(waiting.join().unwrap() < FAR / 2, "it was woken");
+        });
+    }
+}
+
+#[test]
 fn a_key_fits_its_source_alone() {
     let (ring, _sender) = local();
     let mut select = Select::new();

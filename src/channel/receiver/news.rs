@@ -57,3 +57,30 @@ impl<P: Trust> Receiver<P> {
         Some(Stall { sender: SenderId::new(slot, owner), age: since.elapsed() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{channel::builder::unnamed, sync::Ordering::*};
+    use std::thread;
+
+    /// For Miri, which sees what nothing else does.
+    #[test]
+    fn who_asks_for_a_stall_has_no_race_with_who_writes_there() {
+        let ring = unnamed().capacity(4096).many_senders(2).in_process().unwrap();
+        let (mut sender, mut receiver) = (ring.multi_sender().unwrap(), ring.receiver().unwrap());
+        let _other = ring.multi_sender().unwrap();
+        let mut reservation = sender.reserve(1000).unwrap();
+        // The other one was about to reserve there as well, was not the first, and then found no room.
+        // ORDERING: Relaxed; of one thread.
+        receiver.memory().slot(2).unwrap().intent_end.store(50, Relaxed);
+        assert!(receiver.recv_timeout(Duration::ZERO).is_err());
+        let stall = thread::scope(|threads| {
+            threads.spawn(|| reservation.fill(1));
+            receiver.stalled()
+        });
+        assert_eq!(stall.unwrap().sender.slot, 1);
+        reservation.commit();
+        assert_eq!(receiver.recv().unwrap().to_vec(), [1; 1000]);
+    }
+}

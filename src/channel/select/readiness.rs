@@ -90,6 +90,8 @@ impl<S: Source> Readiness<S> {
         }
         self.stand_down();
         let Self { state, source, berth, signal } = self;
+        // Another one may have been put in the source's place.
+        *berth = Arc::new(source.berth());
         berth.take_back();
         let sleeper = berth.sleeper();
         let Some(ticket) = wait::arm(&sleeper, |why| source.is_ready(why)) else {

@@ -103,6 +103,11 @@ impl<S> Round<S> {
         self.seats.iter().filter_map(|seat| seat.berth.as_ref())
     }
 
+    /// Asks each source anew where it sleeps: its user may have put another one in its place.
+    pub(crate) fn ask_for_berths(&mut self, berth: impl Fn(&S) -> Option<Berth>) {
+        self.seats.iter_mut().for_each(|seat| seat.berth = berth(&seat.source).map(Arc::new));
+    }
+
     pub(crate) fn set_wait(&mut self, strategy: WaitStrategy) {
         self.spin = Inner::spin_as(strategy);
     }

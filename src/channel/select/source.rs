@@ -34,17 +34,28 @@ mod sealed {
         fn leave(&mut self) {}
     }
 
+    /// Only this crate has one. Whoever has a source in general could call what is sealed here, too, and give later, or twice, what it
+    /// has found: a message of other bytes.
+    ///
+    /// ```compile_fail,E0061
+    /// fn found<S: ringpost::Source>(source: &mut S) -> S::Found {
+    ///     source.find().unwrap()
+    /// }
+    /// ```
+    #[derive(Clone, Copy, Debug)]
+    pub struct Insider(pub(in crate::channel) ());
+
     /// A source, apart from the borrow that what it gives has of it.
     pub trait Find: Wait {
         /// What is to be given.
         type Found;
 
-        /// What there is now, or `Empty`.
-        fn find(&mut self) -> Result<Self::Found, RecvError>;
+        /// What there is now, or `Empty`. To be given at once, and once.
+        fn find(&mut self, by: Insider) -> Result<Self::Found, RecvError>;
     }
 }
 
-pub(in crate::channel) use sealed::{Find, Wait};
+pub(in crate::channel) use sealed::{Find, Insider, Wait};
 
 /// What [`Select`](super::Select), [`Dispatcher`](super::Dispatcher) and [`Readiness`](super::Readiness) wait for:
 /// [`Receiver`], [`Subscriber`], [`Mailbox`], and a mailbox for [some of its messages](Mailbox::picking).
@@ -57,7 +68,7 @@ pub trait Source: Find + 'static {
     /// # Errors
     /// [`RecvError::Empty`]; [`RecvError::Damaged`], behind which it goes on; any other is its end.
     fn try_next(&mut self) -> Result<Self::Given<'_>, RecvError> {
-        let found = self.find()?;
+        let found = self.find(Insider(()))?;
         Ok(self.give(found))
     }
 
@@ -95,7 +106,7 @@ impl<P: Trust> Source for Receiver<P> {
 impl<P: Trust> Find for Receiver<P> {
     type Found = Record;
 
-    fn find(&mut self) -> Result<Record, RecvError> {
+    fn find(&mut self, _: Insider) -> Result<Record, RecvError> {
         self.next(Patience::None)
     }
 }
@@ -121,7 +132,7 @@ impl<P: Trust> Source for Subscriber<P> {
 impl<P: Trust> Find for Subscriber<P> {
     type Found = Record;
 
-    fn find(&mut self) -> Result<Record, RecvError> {
+    fn find(&mut self, _: Insider) -> Result<Record, RecvError> {
         self.next(Patience::None)
     }
 }
@@ -151,7 +162,7 @@ impl<P: Trust> Source for Mailbox<P> {
 impl<P: Trust> Find for Mailbox<P> {
     type Found = Letter<P>;
 
-    fn find(&mut self) -> Result<Letter<P>, RecvError> {
+    fn find(&mut self, _: Insider) -> Result<Letter<P>, RecvError> {
         self.try_recv(Pick::Any)
     }
 }
@@ -181,7 +192,7 @@ impl<P: Trust> Source for Picking<P> {
 impl<P: Trust> Find for Picking<P> {
     type Found = Letter<P>;
 
-    fn find(&mut self) -> Result<Letter<P>, RecvError> {
+    fn find(&mut self, _: Insider) -> Result<Letter<P>, RecvError> {
         self.try_recv()
     }
 }

@@ -90,9 +90,9 @@ pub enum SegmentError {
         /// Bytes that it needs.
         bytes: u64,
     },
-    /// The ring is to lie in memory, and the machine has less.
+    /// What is to lie in memory is more than the machine has.
     MoreThanMemory {
-        /// Bytes that the ring needs.
+        /// Bytes that it needs.
         needed: u64,
         /// Bytes of memory that the machine has.
         memory: u64,
@@ -255,8 +255,8 @@ impl fmt::Display for SegmentError {
             ),
             Self::MoreThanMemory { needed, memory } => write!(
                 f,
-                "the machine has {memory} bytes of memory, the ring needs {needed}: choose a smaller capacity, or a \
-                 directory on a disk"
+                "the machine has {memory} bytes of memory, and {needed} are needed: choose less, for a ring a smaller \
+                 capacity, or for one with a name a directory on a disk"
             ),
             Self::LockedMemoryLimit { operation, bytes } => write!(
                 f,
