@@ -2,10 +2,13 @@
 //! looking every tenth of a second.
 
 mod common;
+#[cfg(target_arch = "x86_64")]
+#[path = "fallback/locked.rs"]
+mod locked;
 
 use common::{
-    Child, FAR, Line,
-    filter::{die_but_at, refuse},
+    Child, Line,
+    filter::refuse,
     rings::{Shared, Way, child_at, open, until_it_sleeps},
 };
 use ringpost::{RecvError, SendError};
@@ -19,45 +22,6 @@ const REFUSALS: [(libc::c_long, Errno); 5] = [
     (libc::SYS_set_robust_list, Errno::PERM),
     (libc::SYS_pidfd_open, Errno::PERM),
     (libc::SYS_membarrier, Errno::NOSYS),
-];
-
-/// Calls by name, of the table of those that a process makes once it has attached.
-const LOCKED: [(&str, libc::c_long); 19] = [
-    ("close", libc::SYS_close),
-    ("fcntl", libc::SYS_fcntl),
-    ("futex", libc::SYS_futex),
-    ("futex_waitv", libc::SYS_futex_waitv),
-    ("getdents64", libc::SYS_getdents64),
-    ("getpid", libc::SYS_getpid),
-    ("membarrier", libc::SYS_membarrier),
-    ("munmap", libc::SYS_munmap),
-    ("newfstatat", libc::SYS_newfstatat),
-    ("open", libc::SYS_open),
-    ("openat", libc::SYS_openat),
-    ("pidfd_open", libc::SYS_pidfd_open),
-    ("ppoll", libc::SYS_ppoll),
-    ("read", libc::SYS_read),
-    ("restart_syscall", libc::SYS_restart_syscall),
-    ("sched_yield", libc::SYS_sched_yield),
-    ("statx", libc::SYS_statx),
-    ("tgkill", libc::SYS_tgkill),
-    ("unlinkat", libc::SYS_unlinkat),
-];
-
-/// Those of the standard library and the allocator; and of the test, which tells what it has found.
-const BESIDE: [libc::c_long; 12] = [
-    libc::SYS_brk,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_fcntl,
-    libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
-    libc::SYS_munmap,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_sendto,
-    libc::SYS_set_robust_list,
-    libc::SYS_sigaltstack,
 ];
 
 /// Without this nobody watches.
@@ -130,30 +94,10 @@ fn act(words: &[&str], line: Line) {
             line.tell(0);
             line.hear();
         }
-        "locked-receiver" => {
-            let mut receiver = ring.receiver().unwrap();
-            lock_up();
-            line.tell(0);
-            let Err(RecvError::PeerDied { pid, .. }) = receiver.recv() else { leave(1) };
-            line.tell(pid.into());
-            drop((receiver, ring));
-            leave(0)
-        }
-        "locked-sender" => {
-            let mut sender = ring.sender().unwrap();
-            lock_up();
-            line.tell(0);
-            let pid = loop {
-                match sender.send_timeout(&[0; 1000], FAR) {
-                    Ok(()) => {}
-                    Err(SendError::PeerDied { pid, .. }) => break pid,
-                    Err(_) => leave(1),
-                }
-            };
-            line.tell(pid.into());
-            drop((sender, ring));
-            leave(0)
-        }
+        #[cfg(target_arch = "x86_64")]
+        "locked-receiver" => locked::receive(ring, &line),
+        #[cfg(target_arch = "x86_64")]
+        "locked-sender" => locked::send(ring, &line),
         // Only there to be killed.
         "hold" => {
             let _held = ring.receiver().unwrap();
@@ -167,27 +111,6 @@ fn act(words: &[&str], line: Line) {
         }
         _ => panic!("no such role: {words:?}"),
     }
-}
-
-/// The end of a process that is locked up: nothing else of it runs.
-fn leave(code: i32) -> ! {
-    // SAFETY: ends the process at once.
-    unsafe { libc::_exit(code) }
-}
-
-/// From now on this process lives with the calls that `docs/PATTERNS.md` names, and with those of the standard library and the
-/// allocator: any other is its end.
-fn lock_up() {
-    let page = include_str!("../docs/PATTERNS.md");
-    let (_, section) = page.split_once("\n### A process that is locked up").unwrap();
-    let table = section.split_once("\nBeside").unwrap().0.lines().filter(|line| line.starts_with('|'));
-    let words = table.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|word| !word.contains("::"));
-    let number_of =
-        |name| LOCKED.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name}")).1;
-    let mut calls: Vec<_> = words.map(number_of).collect();
-    assert!(calls.len() > LOCKED.len(), "the table is there");
-    calls.extend(BESIDE);
-    die_but_at(&calls);
 }
 
 /// A process in this role, to which a call is refused, when it has attached.
@@ -249,12 +172,5 @@ fn who_only_tries_to_publish_passes_over_a_dead_reader() {
         dying.kill();
         assert_eq!(trying.hear_before_the_end(), Some(1));
         trying.finish();
-    }
-}
-
-#[test]
-fn a_process_that_is_locked_up_needs_no_call_that_is_not_written_down() {
-    for (locked, dying) in [("locked-receiver", "stand"), ("locked-sender", "hold")] {
-        is_told((locked, None), (dying, None));
     }
 }

@@ -75,6 +75,7 @@ fn child_process() {
             say_all(&line, |bytes| pipe.write_all(bytes).unwrap());
         }
         ["fork-empty-select"] => waiting::fork_empty_select(),
+        ["fork-with-sources"] => waiting::fork_with_sources(),
         ["drop"] => drop_while_armed(),
         ["no-thread"] => hear_without_a_thread(),
         ["idle", path] => idle(path),

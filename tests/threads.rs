@@ -209,7 +209,8 @@ fn senders_come_and_go_while_the_receiver_goes_on() {
 #[test]
 fn readers_join_and_look_on_while_the_sender_writes_in_place() {
     let ring = ringpost::unnamed().capacity(4096).broadcast(2).in_process().unwrap();
-    let mut watcher = ring.watcher(Start::Oldest).unwrap();
+    // Who is overtaken reads in a race, to Miri: the kernel's pages have none.
+    let mut watcher = (!cfg!(miri)).then(|| ring.watcher(Start::Oldest).unwrap());
     thread::scope(|threads| {
         threads.spawn(|| {
             let mut publisher = ring.publisher().unwrap();
@@ -221,13 +222,18 @@ fn readers_join_and_look_on_while_the_sender_writes_in_place() {
             }
         });
         threads.spawn(|| {
-            for start in [Start::Now, Start::Oldest, Start::Last(3)].into_iter().cycle().take(300) {
+            for start in [Start::Now, Start::Oldest, Start::Last(3)].into_iter().cycle().take(if cfg!(miri) {
+                6
+            } else {
+                300
+            }) {
                 let mut reader = ring.subscriber_from(start).unwrap();
                 if let Ok(message) = reader.try_recv() {
                     assert_eq!(*message, payload(0, u64::from_ne_bytes(message[..8].try_into().unwrap())));
                 }
             }
         });
+        let Some(watcher) = &mut watcher else { return };
         let mut number = 0;
         loop {
             match watcher.recv() {

@@ -152,7 +152,7 @@ impl<K: SenderKind> DerefMut for Reservation<'_, Trusted, K> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: the payload belongs to this sender until it commits; no other process reads there, but for a
-        // hint (`seems_committed`), or writes (`trust_peers`).
+        // glimpse at a word (`Memory::glimpse`), or writes (`trust_peers`).
         unsafe { slice::from_raw_parts_mut(self.start(), self.len()) }
     }
 }

@@ -110,6 +110,8 @@ pub struct Select {
     signal: Option<Arc<Signal>>,
     /// Until so many sources were served, no descriptor is looked at anew.
     turns: usize,
+    /// Whether the user has had a source in hand since it was last asked where it sleeps: another may stand in its place.
+    had_in_hand: bool,
 }
 
 enum Entry {
@@ -202,6 +204,7 @@ impl Select {
     /// A source; `None` when it is no source of this value (any more).
     pub fn get_mut<S: 'static>(&mut self, key: Key<S>) -> Option<&mut S> {
         let index = self.round.index_of(key.id.0)?;
+        self.had_in_hand = true;
         let (id, entry) = self.round.source(index);
         let source: &mut dyn Any = match entry {
             Entry::Ring(ring) => &mut **ring,
@@ -317,11 +320,17 @@ impl Select {
     /// Waits until a source is ready.
     #[cold]
     fn sleep(&mut self, deadline: Option<Deadline>) -> Result<Option<usize>, SelectError> {
-        let Self { round, descriptors, signal, .. } = self;
-        round.ask_for_berths(|entry| match entry {
-            Entry::Ring(ring) => Some(ring.berth()),
-            Entry::Descriptor(_) => None,
-        });
+        let Self { round, descriptors, signal, had_in_hand, .. } = self;
+        if *had_in_hand {
+            round.ask_for_berths(|entry| match entry {
+                Entry::Ring(ring) => Some(ring.berth()),
+                Entry::Descriptor(_) => None,
+            });
+            if !round.berths().all(|berth| berth.is_own()) {
+                return Err(SelectError::Forked);
+            }
+            *had_in_hand = false;
+        }
         let berths: Vec<_> = round.berths().cloned().collect();
         let Some(signal) = signal.as_ref().filter(|_| !descriptors.is_empty()) else {
             let found = round.wait_on_bells(deadline, |entry, why| entry.is_ready(why, descriptors));

@@ -11,9 +11,6 @@ use crate::sync::{Ordering::*, fence, spin_loop};
 /// How often a floor that changes is read again. Only a hostile sender changes it so fast.
 const READS: u32 = if cfg!(ringpost_loom) { 3 } else { 1 << 16 };
 
-/// The record so many after the one that is passed over is fetched, to be read now and written over soon.
-const AHEAD: u64 = 16;
-
 /// A record, and how many messages were before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Floor {
@@ -72,8 +69,6 @@ impl Floor {
                 // A reader has damaged the ring.
                 Ok(Look::Empty) | Err(_) => (tail.back(least), 0),
             };
-            // A chain of lines that have to come one after the other, unless records are as long as their neighbours.
-            memory.prefetch_to_write(end.plus(AHEAD * end.since(self.position)));
             let left = tail.since(end);
             if left < least {
                 break;

@@ -299,6 +299,32 @@ pub fn fork_empty_select() {
 }
 
 #[test]
+fn what_is_the_parents_is_not_waited_for_in_a_forked_child() {
+    Child::start("fork-with-sources").finish();
+}
+
+/// Whoever slept there in the parent's name would take its bell, or its bed.
+pub fn fork_with_sources() {
+    let (ring, _sender) = local();
+    let boxes = ringpost::unnamed().mailbox(4).memfd().unwrap();
+    let [first, second] = [(); 2].map(|()| boxes.mailbox().unwrap());
+    let mut parents = Some((ring.receiver().unwrap(), first, second));
+    assert_in_fork(|| {
+        let (receiver, first, second) = parents.take().unwrap();
+        let (own, _silent) = local();
+        let mut select = Select::new();
+        let key = select.add(own.receiver().unwrap()).unwrap();
+        assert!(matches!(select.add(first), Err(SelectError::Forked)));
+        select[key] = receiver;
+        for _ in 0..2 {
+            assert_eq!(select.wait_timeout(FAR), Err(SelectError::Forked));
+        }
+        let refused = Readiness::new(second).unwrap().arm().map_err(|error| error.kind());
+        refused == Err(std::io::ErrorKind::Unsupported)
+    });
+}
+
+#[test]
 fn a_source_that_was_put_in_the_place_of_another_is_waited_for() {
     for beside_a_descriptor in [false, true] {
         let (former, _silent) = local();

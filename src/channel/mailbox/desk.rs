@@ -34,7 +34,7 @@ pub(super) struct Desk {
     pub(super) attachment: Attachment,
     pub(super) area: Area,
     pub(super) seat: Seat,
-    generation: Generation,
+    pub(in crate::channel) generation: Generation,
 }
 
 impl Desk {

@@ -33,7 +33,7 @@ impl<P: Trust> Mailbox<P> {
     /// Where this handle sleeps for what `pick` says.
     pub(in crate::channel) fn berth(&self, pick: Pick) -> Berth {
         let desk = &self.desk;
-        Berth::at_mailbox(&desk.attachment, desk.area.shape(), desk.seat, pick)
+        Berth::at_mailbox(&desk.attachment, desk.generation, (desk.area.shape(), desk.seat), pick)
     }
 
     /// Whether the next look for what `pick` says gives something.

@@ -57,11 +57,16 @@ impl Berth {
     }
 
     /// Of a seat at a mailbox, for what `pick` says.
-    pub(crate) fn at_mailbox(attachment: &Attachment, shape: Shape, seat: Seat, pick: Pick) -> Self {
+    pub(crate) fn at_mailbox(
+        attachment: &Attachment,
+        generation: Generation,
+        (shape, seat): (Shape, Seat),
+        pick: Pick,
+    ) -> Self {
         let Attachment { inner, vigil, .. } = attachment;
         let area = Area::new(Arc::clone(&inner.memory), shape);
         let bed = Bed::Mailbox { area, deaths: Arc::clone(&vigil.deaths), scope: inner.scope, seat, pick };
-        Self { bed, generation: Generation::current(), slice: vigil.slice(), lent: None }
+        Self { bed, generation, slice: vigil.slice(), lent: None }
     }
 
     pub(crate) fn of_flag(flag: &Arc<Flag>) -> Self {

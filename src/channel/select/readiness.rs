@@ -84,14 +84,15 @@ impl<S: Source> Readiness<S> {
     /// When more than 127 are armed at once, and another thread was refused. And in a forked child, whose descriptor is its
     /// parent's.
     pub fn arm(&mut self) -> io::Result<bool> {
-        if !self.berth.is_own() {
+        // Another one may have been put in the source's place.
+        let now = self.source.berth();
+        if !self.berth.is_own() || !now.is_own() {
             let what = "to wait for what is the parent process's: attach anew after a fork";
             return Err(io::Error::new(io::ErrorKind::Unsupported, OpenError::Unsupported { what }));
         }
         self.stand_down();
         let Self { state, source, berth, signal } = self;
-        // Another one may have been put in the source's place.
-        *berth = Arc::new(source.berth());
+        *berth = Arc::new(now);
         berth.take_back();
         let sleeper = berth.sleeper();
         let Some(ticket) = wait::arm(&sleeper, |why| source.is_ready(why)) else {

@@ -34,8 +34,8 @@ mod sealed {
         fn leave(&mut self) {}
     }
 
-    /// Only this crate has one. Whoever has a source in general could call what is sealed here, too, and give later, or twice, what it
-    /// has found: a message of other bytes.
+    /// Only this crate has one. Without it, whoever has a source of any type could call what is sealed here, and give later, or twice,
+    /// what it has found: a message of other bytes.
     ///
     /// ```compile_fail,E0061
     /// fn found<S: ringpost::Source>(source: &mut S) -> S::Found {

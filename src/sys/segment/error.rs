@@ -290,7 +290,7 @@ impl fmt::Display for SegmentError {
                  F_SEAL_GROW, and in a link also with F_SEAL_FUTURE_WRITE and F_SEAL_SEAL"
             ),
             Self::TooShort { found: 0, needed: 1 } => {
-                f.write_str("memory of no bytes can't be shared: ask for one at least")
+                f.write_str("memory of no bytes can't be shared: it must have one at least")
             }
             Self::TooShort { found, needed } => {
                 write!(
