@@ -133,7 +133,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("the header behind has no memory", ELASTIC, "let last = tail.plus(units);", "let last = tail.plus(units - 1);", "elastic::memory_is_there_for_each_of_two_senders_and_the_header_behind_them"),
     mutation("a successor believes zeros", ELASTIC, "if end.has_reached(head) {", "if true {", "elastic::a_sender_that_comes_while_memory_is_taken_goes_on_behind_the_last_message"),
     mutation("a successor takes no memory that is left", ELASTIC, "given_back.up_to(memory, head);", "", "elastic::a_receiver_that_is_killed_at_every_access_leaves_all_that_it_had_not_released"),
-    mutation("who waits for a receipt waits as for room", WAIT, "self.wait(true, spin", "self.wait(false, spin", "offer::a_release_wakes_who_waits_until_its_message_was_taken"),
+    mutation("who waits for a receipt waits as for room", WAIT, "self.wait(true, spin", "self.wait(false, spin", "offer::a_release_of_a_bare_receiver_wakes_who_waits_until_its_message_was_taken"),
     mutation("what was taken back is accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "&& (memory.change_state(position, State::Offered, State::Committed) || true)", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("an offer is taken for accepted", OFFER, "&& memory.change_state(position, State::Offered, State::Committed)", "", "offer::what_is_on_offer_is_received_or_taken_back"),
     mutation("a successor does not see offers", RECEIVE, "|at| peek_at(memory, at)", "|at| look_at(memory, at)", "offer::the_successor_of_who_had_offered_goes_on_behind_it"),
@@ -178,7 +178,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("who buries late ends the registration of who has the seat since", NOTICE, "Step::Over || !still_its() ||", "Step::Over ||", "notice::who_takes_the_seat_of_one_that_died_registered_is_told_although_that_one_is_buried_by_two"),
     mutation("recovery does not count what lies aside", MAILBOX, "not told of.\n    tell_of_asides(area);\n", "not told of.\n", "mailbox::the_death_of_a_holder_wakes_who_sleeps_for_what_it_held"),
     mutation("the head passes what lies aside and was not counted", MAILBOX, "found by its entry.\n            tell_of_asides(area);\n", "found by its entry.\n", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
-    mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::a_message_that_lies_aside_is_picked_by_its_own_kind"),
+    mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::what_is_laid_aside_while_another_finds_nothing_there_is_found_by_who_has_passed_its_entry"),
 ];
 
 fn root() -> PathBuf {

@@ -355,6 +355,28 @@ fn a_message_that_lies_aside_is_picked_by_its_own_kind() {
 }
 
 #[test]
+fn what_is_laid_aside_while_another_finds_nothing_there_is_found_by_who_has_passed_its_entry() {
+    explore(|| {
+        let office = Office::new(1);
+        let (mut sender, mut one, mut two) = (office.party(1), office.party(2), office.party(3));
+        // It was laid aside, and is gone.
+        assert!(sender.send(1));
+        let held = one.take(Pick::Any).unwrap();
+        mailbox::give_back(&office.area, held);
+        assert_eq!(two.receive(Pick::Any), Some(1));
+        assert!(sender.send(2));
+        let laying = thread::spawn(move || {
+            let held = one.take(Pick::Any).unwrap();
+            assert_eq!(sender.receive(Pick::Any), None);
+            mailbox::give_back(&one.office.area, held);
+            sender
+        });
+        assert_eq!(two.receive(Pick::Kind(1)), None);
+        assert_eq!(laying.join().unwrap().receive(Pick::Any), Some(2));
+    });
+}
+
+#[test]
 fn the_highest_priority_comes_first_and_in_that_the_oldest() {
     explore(|| {
         let office = Office::new(2);
