@@ -161,8 +161,8 @@ impl Server {
     }
 
     /// With what ends it: then [`serve`](Self::serve) comes back as soon as the calls that it is in are answered, each client's
-    /// thread has ended, and the state of a durable service is free for a successor; who takes no answers is waited for 200 ms at most. It does
-    /// not serve again. Costs a look every 100 ms in each client's thread while that waits.
+    /// thread has ended, and the state of a durable service is free for a successor; who takes no answers is waited for 200 ms at
+    /// most. It does not serve again. Costs a look every 100 ms in each client's thread while that waits.
     pub fn with_stop(self) -> (Self, Stop) {
         let ending = self.ending.unwrap_or_else(|| Arc::new(Ending::new()));
         let stop = Stop::of(&ending, &self.listener);

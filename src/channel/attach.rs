@@ -83,7 +83,8 @@ impl Before {
     pub(super) const NOBODY: Self = Self { claim: Seen::NEVER, comings: 0 };
 
     pub(super) fn now(area: &ReceiverArea) -> Self {
-        // ORDERING: Acquire; read before the claim: whoever takes the place after that counts later.
+        // ORDERING: Acquire; pairs with the AcqRel in `Arrival::tell`: the claim that is read next is at least as new as the last of those
+        // who had come and told of it by then; whoever takes the place later counts later.
         let comings = area.attachments.load(Acquire);
         Self { claim: claim::seen(&area.claim), comings }
     }

@@ -471,7 +471,7 @@ impl Arrival {
             Place::Receiver => &receiver.attachments,
             Place::Slot(_) | Place::Seat(_) => &senders.attachments,
         };
-        // ORDERING: AcqRel; pairs with the Acquire in `keep`: who sees that somebody has come sees the claim and the alarms.
+        // ORDERING: AcqRel; pairs with the Acquire in `keep`, and in `Before::now`: who sees that somebody has come sees the claim and the alarms.
         // The claim is taken after the system call below, which orders both.
         attachments.fetch_add(1, AcqRel);
         futex::wake_all(attachments, Scope::Shared);
