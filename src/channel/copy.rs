@@ -29,26 +29,29 @@ pub(crate) unsafe fn into_shared(from: &[u8], to: *mut u8) {
 /// stored at once waits until all stores before have left the processor, and before them come those of the last message.
 const SHORT: usize = 128;
 
-/// Eight bytes at a time.
+/// Eight bytes at a time, from the end: who polls the header's line would take it away again and again if the payload's
+/// beginning, which lies there, were written while another line is still on its way here.
 ///
 /// # Safety
 /// As [`copy`], for at least 8 bytes.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 unsafe fn copy_words(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: full words up to the last 8 bytes, at least one, then those 8, all inside `length`.
+    // SAFETY: the last 8 bytes, then full words down to the first, all inside `length`.
     unsafe {
         core::arch::asm!(
-            "2:",
-            "mov {x}, [{from} + {at}]",
-            "mov [{to} + {at}], {x}",
-            "add {at}, 8",
-            "cmp {at}, {last}",
-            "jb 2b",
             "mov {x}, [{from} + {last}]",
             "mov [{to} + {last}], {x}",
-            from = in(reg) from, to = in(reg) to, at = inout(reg) 0usize => _, last = in(reg) length - 8, x = out(reg) _,
-            options(nostack),
+            "test {at}, {at}",
+            "jz 3f",
+            "2:",
+            "mov {x}, [{from} + {at} - 8]",
+            "mov [{to} + {at} - 8], {x}",
+            "sub {at}, 8",
+            "jnz 2b",
+            "3:",
+            from = in(reg) from, to = in(reg) to, at = inout(reg) (length - 1) & !7 => _, last = in(reg) length - 8,
+            x = out(reg) _, options(nostack),
         );
     }
 }

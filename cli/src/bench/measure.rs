@@ -55,7 +55,8 @@ pub fn round_trips<'b>(
     mut send: impl FnMut(&mut Bench<'b>) -> Result<()>,
     mut recv: impl FnMut(&mut Bench<'b>) -> Result<()>,
 ) -> Result<Figures> {
-    bench.stamps.reserve(STAMPS as usize + 1);
+    // Written, so that none of its pages is new while the clock runs.
+    bench.stamps.resize(STAMPS as usize + 1, 0);
     let phase = |bench: &mut Bench<'b>, count| phase_of_trips(bench, count, wait, &mut send, &mut recv);
     in_phases(bench, STAMPS, 0, phase)?;
     // There and back.
