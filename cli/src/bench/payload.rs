@@ -117,9 +117,8 @@ impl Filler<'_> {
             // Of a length that the compiler knows: a call would be a good part of what is measured. From the end, as is best
             // for a ring's short messages.
             (Ok(line), Ok(from)) => {
-                for at in (0..LINE).step_by(16).rev() {
-                    line[at..at + 16].copy_from_slice(&from[at..at + 16]);
-                }
+                let (to, from) = (line.as_chunks_mut::<16>().0, from.as_chunks::<16>().0);
+                to.iter_mut().zip(from).rev().for_each(|(to, from)| *to = *from);
             }
             _ if from.len() == SMALLEST => {}
             _ => message.copy_from_slice(from),
