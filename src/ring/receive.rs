@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 /// Units of a cache line.
 const LINE: u64 = 8;
-/// Units from a message to the line ahead that is asked for.
+/// Units from a message to the first line ahead that is asked for.
 const ASK_AHEAD: u64 = 8 * LINE;
+/// Lines of the longest message all of whose lines are asked for. In a longer one the processor sees the pattern by itself.
+const ASK_ALL: u64 = 8;
 /// How far ahead it looks for messages, in units: 512 KiB. What was written so long ago has left the near cache of its writer's core. In a
 /// smaller ring it finds none.
 const VIEW: u64 = 8192 * LINE;
@@ -241,13 +243,17 @@ impl Consumer {
         self.memory.state(self.head).is_none()
     }
 
-    /// Asks for a line ahead, if messages have come so far. What senders wrote long ago lies in no cache that is near; but a line that
-    /// they write to now must stay theirs. True when it is time for a [`view`](Self::view).
+    /// Asks for as many lines ahead as the last message had, if messages have come so far. What senders wrote long ago lies in no cache
+    /// that is near; but a line that they write to now must stay theirs. True when it is time for a [`view`](Self::view).
     #[inline(always)]
     pub(crate) fn ask_ahead(&mut self) -> bool {
         let ahead = self.head.plus(ASK_AHEAD);
         if self.written.has_reached(ahead) {
             self.memory.prefetch_to_read(ahead);
+            let lines = self.head.since(self.last) / LINE;
+            if lines <= ASK_ALL {
+                (1..lines).for_each(|line| self.memory.prefetch_to_read(ahead.plus(line * LINE)));
+            }
             return false;
         }
         self.head.has_reached(self.next_view)
