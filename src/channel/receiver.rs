@@ -294,6 +294,16 @@ impl<P: Trust> Receiver<P> {
         })
     }
 
+    /// Asks for lines ahead of a record, which ends at `end`, for who receives many: far ahead, if messages have come so far, else for the
+    /// header of the eighth behind it, and for what is behind that, if all are equally long.
+    #[inline(always)]
+    pub(super) fn ask_ahead_of(&self, position: Position, end: Position) {
+        let (consumer, units) = (&self.ring.consumer, end.since(position));
+        if !consumer.ask_ahead_of(position, units) {
+            consumer.ask_for(end.plus(8 * units), units);
+        }
+    }
+
     /// Looks how far messages have come, now and then. Keeps its distance from senders that it has caught up with, where it polls and
     /// has time to wait: a wait would make it step back as well, but it finds each message just in time, and never waits.
     #[cold]
@@ -436,8 +446,8 @@ mod tests {
         assert!(receiver.ring.consumer.ask_ahead(), "after 32 KiB it looks again");
         fill(&mut sender, 33);
         assert!(!receiver.ring.consumer.view(true));
-        // It asks for what lies 512 bytes ahead.
-        for _ in 0..4 * 512 - 1 {
+        // It asks for what lies 4 KiB ahead.
+        for _ in 0..4 * (512 - 4) + 1 {
             assert!(!receiver.ring.consumer.ask_ahead());
             drop(receiver.recv().unwrap());
         }

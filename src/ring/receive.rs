@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 /// Units of a cache line.
 const LINE: u64 = 8;
-/// Units from a message to the first line ahead that is asked for.
-const ASK_AHEAD: u64 = 8 * LINE;
+/// Units from a message to the first line ahead that is asked for: about as much is read while that line comes.
+const ASK_AHEAD: u64 = 64 * LINE;
 /// Lines of the longest message all of whose lines are asked for. In a longer one the processor sees the pattern by itself.
-const ASK_ALL: u64 = 8;
+const ASK_ALL: u64 = 32;
 /// How far ahead it looks for messages, in units: 512 KiB. What was written so long ago has left the near cache of its writer's core. In a
 /// smaller ring it finds none.
 const VIEW: u64 = 8192 * LINE;
@@ -73,7 +73,19 @@ pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Viola
     understand(memory.geometry(), position, state, || memory.info(position))
 }
 
-/// The same beside a sender that may be writing a payload over it, by plain stores.
+/// The message at `position`, by one comparison. What else may stand there, [`look_at`] tells.
+#[inline(always)]
+pub(crate) fn message_at(memory: &Memory, position: Position) -> Option<Record> {
+    if !memory.is_committed(position) {
+        return None;
+    }
+    let (geometry, info) = (memory.geometry(), memory.info(position));
+    let length = info.length() as u64;
+    let end = position.plus(geometry.size_units(position, length));
+    (length <= geometry.longest_payload()).then_some(Record { position, end, info })
+}
+
+/// As [`look_at`], beside a sender that may be writing a payload over it, by plain stores.
 pub(super) fn look_beside(memory: &Memory, position: Position) -> Result<Look, Violation> {
     if cfg!(miri) {
         // To Miri it is a race only where there is one.
@@ -227,14 +239,7 @@ impl Consumer {
     /// The message that stands at the very position up to which all is released. Looks no further, and accepts nothing.
     #[inline(always)]
     pub(crate) fn first(&self) -> Option<Record> {
-        let (memory, geometry) = (&*self.memory, self.memory.geometry());
-        if !memory.is_committed(self.head) {
-            return None;
-        }
-        let info = memory.info(self.head);
-        let length = info.length() as u64;
-        let end = self.head.plus(geometry.size_units(self.head, length));
-        (length <= geometry.longest_payload()).then_some(Record { position: self.head, end, info })
+        message_at(&self.memory, self.head)
     }
 
     /// Whether there is no valid header at the position up to which all is released.
@@ -243,20 +248,32 @@ impl Consumer {
         self.memory.state(self.head).is_none()
     }
 
-    /// Asks for as many lines ahead as the last message had, if messages have come so far. What senders wrote long ago lies in no cache
-    /// that is near; but a line that they write to now must stay theirs. True when it is time for a [`view`](Self::view).
+    /// Asks for as many lines ahead as the last message had. True when it is time for a [`view`](Self::view).
     #[inline(always)]
-    pub(crate) fn ask_ahead(&mut self) -> bool {
-        let ahead = self.head.plus(ASK_AHEAD);
-        if self.written.has_reached(ahead) {
-            self.memory.prefetch_to_read(ahead);
-            let lines = self.head.since(self.last) / LINE;
-            if lines <= ASK_ALL {
-                (1..lines).for_each(|line| self.memory.prefetch_to_read(ahead.plus(line * LINE)));
-            }
-            return false;
+    pub(crate) fn ask_ahead(&self) -> bool {
+        !self.ask_ahead_of(self.head, self.head.since(self.last)) && self.head.has_reached(self.next_view)
+    }
+
+    /// Asks for as many lines ahead of `position` as a message of so many units has, if it is not long, and messages have come so far:
+    /// whether it did. What senders wrote long ago lies in no cache that is near; but a line that they write to now must stay theirs.
+    #[inline(always)]
+    pub(crate) fn ask_ahead_of(&self, position: Position, units: u64) -> bool {
+        let ahead = position.plus(ASK_AHEAD);
+        let asks = units / LINE <= ASK_ALL && self.written.has_reached(ahead);
+        if asks {
+            self.ask_for(ahead, units);
         }
-        self.head.has_reached(self.next_view)
+        asks
+    }
+
+    /// Asks for the lines of a message of so many units; of a long one only for the first.
+    #[inline(always)]
+    pub(crate) fn ask_for(&self, position: Position, units: u64) {
+        self.memory.prefetch_to_read(position);
+        let lines = units / LINE;
+        if lines <= ASK_ALL {
+            (1..lines).for_each(|line| self.memory.prefetch_to_read(position.plus(line * LINE)));
+        }
     }
 
     /// Looks how far messages have come. True where it has caught up with senders of short messages that show their tail: it looks for
