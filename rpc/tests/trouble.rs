@@ -35,6 +35,7 @@ trait Pairs {
     fn count(&self, bytes: Vec<u8>) -> usize;
     fn length(&self, memory: Region) -> usize;
     fn keep(&self, memory: Region, nothing: Vec<()>);
+    fn label(&self, memory: Region, text: Vec<u8>);
 }
 
 #[derive(TryFromBytes, IntoBytes, Immutable, Clone)]
@@ -61,6 +62,8 @@ impl Pairs for Work {
     }
 
     fn keep(&self, _: Region, _: Vec<()>) {}
+
+    fn label(&self, _: Region, _: Vec<u8>) {}
 }
 
 /// A state larger than the half of a stack.
@@ -487,6 +490,20 @@ fn a_call_whose_arguments_can_not_be_written_keeps_no_region() {
     assert!(matches!(client.keep(memory, vec![(); 70_000]), Err(CallError::Argument(_))));
     assert_eq!(holds(std::process::id(), &given), 0, "the memory is this process's to free");
     assert_eq!(client.keep(region(2), vec![(); 7]).unwrap(), ());
+}
+
+#[test]
+fn a_call_that_is_too_long_sends_no_region() {
+    let place = Place::new();
+    let server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    let memory = region(1);
+    let given = fs::metadata(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap();
+    let longer_than_the_link = vec![0; 8 << 20];
+    assert!(matches!(client.label(memory, longer_than_the_link), Err(CallError::TooLong { .. })));
+    // The server would have taken it up by then.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(holds(server.id(), &given), 0, "the server keeps it until the next call");
 }
 
 #[test]
