@@ -209,6 +209,8 @@ impl Server {
                         (Arc::clone(&interface), self.observer.clone(), self.wait, self.ending.clone());
                     let (engine, attendance) = (engine(), attendance.clone());
                     let converse = move || {
+                        // Whoever waits for this thread finds that the service is gone as well: the last one is dropped first.
+                        let (_attendance, engine) = (attendance, engine);
                         match incoming.accept_duplex() {
                             Ok(mut link) => {
                                 link.sender.set_wait(wait);
@@ -217,7 +219,6 @@ impl Server {
                             }
                             Err(error) => observer.tell(&Event::NotAccepted(&error)),
                         }
-                        drop(attendance);
                     };
                     // Without a thread for it the client learns that it was lost.
                     let _ = thread_for(E::STATE_BYTES).spawn(converse);
