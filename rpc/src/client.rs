@@ -176,6 +176,9 @@ impl Client {
         let called = called.or_else(|failure| self.go_on(method, deadline, failure));
         // They are the caller's to free.
         self.arguments.regions.clear();
+        if called.is_err() {
+            self.luggage.leave();
+        }
         called?;
         self.unknown_since = Deadline::NEVER;
         Ok(Parcel::new(&mut self.answer))
@@ -296,6 +299,7 @@ impl Client {
                     break (message.kind(), header.regions);
                 }
                 // Of a call that was given up.
+                luggage.leave();
             }
             if deadline.passed() {
                 // There may be no end of them.

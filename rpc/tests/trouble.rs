@@ -507,6 +507,42 @@ fn a_call_that_is_too_long_sends_no_region() {
 }
 
 #[test]
+fn no_region_is_kept_of_an_answer_that_came_too_late() {
+    const PANICKED: u16 = 4;
+    let place = Place::new();
+    let (late, may_answer) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let accepting = accept_each(&place, move |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        // Of the first call with its regions, and of the second.
+        (0..4).for_each(|_| drop(link.recv().unwrap()));
+        may_answer.recv_timeout(FAR).unwrap();
+        let memory = region(3);
+        tell.send(fs::metadata(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap()).unwrap();
+        link.send_region(&memory).unwrap();
+        drop(memory);
+        for (outcome, number, regions) in [(0, 1u64, 1u64), (PANICKED, 2, 0)] {
+            link.sender.send_kind(outcome, [number, regions].as_bytes()).unwrap();
+        }
+        let _ = link.recv();
+    });
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.client.set_timeout(Some(Duration::from_millis(100)));
+    let error = client.join(region(1), region(2)).unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    late.send(()).unwrap();
+    client.client.set_timeout(Some(FAR));
+    assert!(matches!(client.nothing(), Err(CallError::Refused(Refusal::Panicked))));
+    assert_eq!(
+        holds(std::process::id(), &told.recv().unwrap()),
+        0,
+        "the client keeps it until the next answer"
+    );
+    drop(client);
+    links_of(accepting, &place);
+}
+
+#[test]
 fn a_server_that_says_other_things_without_an_end_keeps_nobody_past_the_deadline() {
     let place = Place::new();
     let accepting = accept_each(&place, |_, mut link| {
