@@ -176,6 +176,9 @@ impl Client {
         let called = called.or_else(|failure| self.go_on(method, deadline, failure));
         // They are the caller's to free.
         self.arguments.regions.clear();
+        if called.is_err() {
+            self.luggage.leave();
+        }
         called?;
         self.unknown_since = Deadline::NEVER;
         Ok(Parcel::new(&mut self.answer))
@@ -265,12 +268,17 @@ impl Client {
             // Nothing was sent to it.
             return Err(Failure::Lost(Done::No));
         }
+        let (length, longest) =
+            (size_of::<CallHeader>() + arguments.bytes.len(), link.sender.longest_message());
+        if length > longest {
+            // Before its regions are sent: the server would keep them until the next call.
+            return Err(CallError::TooLong { length, longest }.into());
+        }
         if !arguments.regions.is_empty() {
             wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(regions_not_sent)?;
         }
         let regions = arguments.regions.len() as u64;
         let header = CallHeader { number: *number, deadline_ns: deadline.as_ns(), regions };
-        let length = size_of::<CallHeader>() + arguments.bytes.len();
         let mut room = reserve(&mut link.sender, length, deadline).map_err(not_sent)?;
         room.write_at(0, header.as_bytes());
         room.write_at(size_of::<CallHeader>(), &arguments.bytes);
@@ -291,6 +299,7 @@ impl Client {
                     break (message.kind(), header.regions);
                 }
                 // Of a call that was given up.
+                luggage.leave();
             }
             if deadline.passed() {
                 // There may be no end of them.

@@ -1,30 +1,29 @@
 //! The side that answers.
 
+mod engine;
+
 use crate::{
     clock::Deadline,
-    codec::{Frame, Parcel},
+    codec::Frame,
     context::{Context, Session},
-    durable::{Durable, Recollection},
+    durable::Durable,
     ending::{Ending, LOOK_AFTER, Stop},
     error::{BindError, Refusal},
     interface::{Description, Service},
     owner::Owner,
-    presence::{Attendance, Presence},
     registry,
-    semantics::Semantics,
     wire::{self, Again, AnswerHeader, CallHeader, Hello, Luggage, Unclaimed},
 };
+use engine::{Engine, Exact, Undone, Volatile};
 use ringpost::{
     Duplex, Incoming, LinkError, Listener, Message, OpenError, PeerCredentials, Receiver, RecvError, Region,
-    RegionError, SendError, WaitStrategy,
+    RegionError, SendError, Sender, WaitStrategy,
 };
 use std::{
     cell::Cell,
     convert::Infallible,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    slice,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    fmt, slice,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -210,6 +209,8 @@ impl Server {
                         (Arc::clone(&interface), self.observer.clone(), self.wait, self.ending.clone());
                     let (engine, attendance) = (engine(), attendance.clone());
                     let converse = move || {
+                        // Whoever waits for this thread finds that the service is gone as well: the last one is dropped first.
+                        let (_attendance, engine) = (attendance, engine);
                         match incoming.accept_duplex() {
                             Ok(mut link) => {
                                 link.sender.set_wait(wait);
@@ -218,7 +219,6 @@ impl Server {
                             }
                             Err(error) => observer.tell(&Event::NotAccepted(&error)),
                         }
-                        drop(attendance);
                     };
                     // Without a thread for it the client learns that it was lost.
                     let _ = thread_for(E::STATE_BYTES).spawn(converse);
@@ -257,153 +257,6 @@ fn thread_for(state_bytes: usize) -> thread::Builder {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("path", &self.listener.path()).finish()
-    }
-}
-
-/// How calls are done.
-trait Engine: Send {
-    type Service: Service;
-    const PROMISES: &[Semantics];
-    /// Bytes of the state of which each call has copies on its stack.
-    const STATE_BYTES: usize = 0;
-
-    /// A client has bound.
-    fn welcome(&mut self, session: Session, peer: PeerCredentials);
-
-    /// Whether a call that was sent before, over a link that was lost, can be told from one that was done.
-    fn remembers(&self, session: Session, again: &Again) -> bool;
-
-    /// Does one call. It has no arguments when there was no descriptor or no memory left for them.
-    fn answer(
-        &mut self,
-        method: u16,
-        context: &Context<'_>,
-        arguments: Option<&mut Frame>,
-        answer: &mut Frame,
-        observer: &Observer,
-    ) -> Result<(), Refusal>;
-
-    /// The client won't call again.
-    fn goodbye(&mut self, session: Session);
-}
-
-/// Runs the method; what it has left in `answer` counts only when it succeeds.
-fn run<S: Service>(
-    service: &mut S,
-    method: u16,
-    context: &Context<'_>,
-    arguments: &mut Frame,
-    answer: &mut Frame,
-) -> Result<(), Refusal> {
-    catch_unwind(AssertUnwindSafe(|| service.call(method, context, Parcel::new(arguments), answer)))
-        .unwrap_or(Err(Refusal::Panicked))
-}
-
-/// The service's state dies with the server.
-struct Volatile<S> {
-    service: S,
-    initial: S,
-}
-
-impl<S: Service + Clone + Send> Engine for Volatile<S> {
-    type Service = S;
-    const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce];
-
-    fn welcome(&mut self, _: Session, _: PeerCredentials) {}
-
-    fn remembers(&self, _: Session, _: &Again) -> bool {
-        true
-    }
-
-    #[inline]
-    fn answer(
-        &mut self,
-        method: u16,
-        context: &Context<'_>,
-        arguments: Option<&mut Frame>,
-        answer: &mut Frame,
-        observer: &Observer,
-    ) -> Result<(), Refusal> {
-        let arguments = arguments.ok_or(Refusal::Shortage)?;
-        let outcome = run(&mut self.service, method, context, arguments, answer);
-        if outcome == Err(Refusal::Panicked) {
-            self.service = self.initial.clone();
-        }
-        outcome?;
-        observer.tell(&Event::Executed);
-        Ok(())
-    }
-
-    fn goodbye(&mut self, _: Session) {}
-}
-
-/// The service's state is a [`Durable`].
-struct Exact<S: Service> {
-    durable: Arc<Mutex<Durable<S::Implementation>>>,
-    presence: Arc<Presence>,
-    attendance: Option<Attendance>,
-    owner: Owner,
-}
-
-impl<S: Service> Exact<S> {
-    /// A panic of a method was caught before it could leave anything half done.
-    fn durable(&self) -> MutexGuard<'_, Durable<S::Implementation>> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<S: Service> Engine for Exact<S>
-where
-    S::Implementation: TryFromBytes + IntoBytes + Immutable + Send,
-{
-    type Service = S;
-    const PROMISES: &[Semantics] = &[Semantics::AtMostOnce, Semantics::AtLeastOnce, Semantics::ExactlyOnce];
-    const STATE_BYTES: usize = size_of::<S::Implementation>();
-
-    fn welcome(&mut self, session: Session, peer: PeerCredentials) {
-        self.owner = Owner::of(peer.pid);
-        self.attendance = Some(self.presence.arrive(session));
-    }
-
-    fn remembers(&self, session: Session, again: &Again) -> bool {
-        self.durable().remembers(session, again.age())
-    }
-
-    fn answer(
-        &mut self,
-        method: u16,
-        context: &Context<'_>,
-        arguments: Option<&mut Frame>,
-        answer: &mut Frame,
-        observer: &Observer,
-    ) -> Result<(), Refusal> {
-        let mut durable = self.durable();
-        match durable.recall(context.session, context.number, &mut answer.bytes) {
-            Recollection::Answered => {
-                observer.tell(&Event::Replayed);
-                return Ok(());
-            }
-            Recollection::Later => return Err(Refusal::Stale),
-            Recollection::New => {}
-        }
-        // Not before: that the call is refused says then that it was not done.
-        let arguments = arguments.ok_or(Refusal::Shortage)?;
-        let place = durable.place(context.session).ok_or(Refusal::TooManySessions)?;
-        let mut service = S::new(durable.state());
-        run(&mut service, method, context, arguments, answer)?;
-        observer.tell(&Event::Executed);
-        let length = size_of::<AnswerHeader>() + answer.bytes.len();
-        if !answer.regions.is_empty() || length > context.link.borrow().sender.longest_message() {
-            return Err(Refusal::AnswerTooLong);
-        }
-        let state = service.into_implementation();
-        durable.commit(&state, place, context.session, self.owner, context.number, &answer.bytes)?;
-        observer.tell(&Event::Committed);
-        Ok(())
-    }
-
-    fn goodbye(&mut self, session: Session) {
-        self.durable().forget(session);
     }
 }
 
@@ -480,14 +333,8 @@ impl<E: Engine> Conversation<E> {
                     engine.goodbye(session);
                     return None;
                 }
-                // What was received just now, or comes yet, is not begun. Who has no room for that for so long does not listen.
-                _ if is_to_end() => {
-                    if let Ok(mut room) = link.sender.reserve_timeout(0, LOOK_AFTER) {
-                        room.set_kind(wire::CLOSING);
-                        room.commit();
-                    }
-                    return None;
-                }
+                // What was received just now, or comes yet, is not begun.
+                _ if is_to_end() => return say_closing(&mut link.sender),
                 Some(message) => message,
                 None => continue,
             };
@@ -512,19 +359,35 @@ impl<E: Engine> Conversation<E> {
             let number = header.number;
             let again = again.take().filter(|again: &Again| again.number == number);
             let context = Context::new(link, &gone, header.deadline(), session, number);
-            if context.client_is_gone() {
-                observer.tell(&Event::Cancelled { session, number });
-                continue;
-            }
-            let outcome = if header.deadline().passed() {
-                observer.tell(&Event::TooLate { session, number });
-                wire::TOO_LATE
-            } else if again.is_some_and(|again| !engine.remembers(session, &again)) {
-                Refusal::Forgotten.code()
-            } else {
-                let arguments = is_complete.then_some(&mut arguments);
-                let outcome = engine.answer(kind, &context, arguments, &mut answer, observer);
-                outcome.map_or_else(Refusal::code, |()| wire::DONE)
+            let may_begin = || {
+                if context.client_is_gone() {
+                    Err(Undone::Cancelled)
+                } else if header.deadline().passed() {
+                    Err(Undone::TooLate)
+                } else if is_to_end() {
+                    Err(Undone::Closing)
+                } else {
+                    Ok(())
+                }
+            };
+            let is_forgotten = |engine: &E| again.is_some_and(|again| !engine.remembers(session, &again));
+            let arguments_of_call = is_complete.then_some(&mut arguments);
+            let done = may_begin().and_then(|()| match is_forgotten(engine) {
+                true => Err(Refusal::Forgotten.into()),
+                false => engine.answer(kind, &context, may_begin, arguments_of_call, &mut answer, observer),
+            });
+            let outcome = match done {
+                Ok(()) => wire::DONE,
+                Err(Undone::Refused(refusal)) => refusal.code(),
+                Err(Undone::TooLate) => {
+                    observer.tell(&Event::TooLate { session, number });
+                    wire::TOO_LATE
+                }
+                Err(Undone::Cancelled) => {
+                    observer.tell(&Event::Cancelled { session, number });
+                    continue;
+                }
+                Err(Undone::Closing) => return say_closing(&mut link.sender),
             };
             if outcome != wire::DONE {
                 answer.clear();
@@ -547,6 +410,16 @@ fn next<'a>(receiver: &'a mut Receiver, ending: Option<&Ending>) -> Option<Optio
             received => received.map(Some).ok(),
         },
     }
+}
+
+/// Tells the client that nothing more is begun. Who has no room for that for so long does not listen.
+#[cold]
+fn say_closing(sender: &mut Sender) -> Option<()> {
+    if let Ok(mut room) = sender.reserve_timeout(0, LOOK_AFTER) {
+        room.set_kind(wire::CLOSING);
+        room.commit();
+    }
+    None
 }
 
 #[cold]

@@ -14,8 +14,8 @@ use std::{
     fmt, io,
     marker::PhantomData,
     pin::Pin,
-    sync::mpsc as std_mpsc,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
+    task::{Context, Poll, Waker, ready},
     thread,
 };
 use tokio::sync::mpsc;
@@ -27,11 +27,12 @@ const MOST_WAITING: usize = 64;
 /// Both directions of a link: a stream of what the other end sends, a sink for what goes there.
 ///
 /// The stream ends when the other end has closed, and gives one error before when it died
-/// ([`io::ErrorKind::ConnectionAborted`]). All that was sent before is received. When the transport is dropped, what the
-/// sink has taken is still sent.
+/// ([`io::ErrorKind::ConnectionAborted`]). All that was sent before is received. What was flushed has left this process; when the
+/// transport is dropped, what else the sink has taken is still sent, as long as this process lives.
 pub struct Transport<Item, SinkItem> {
     incoming: mpsc::Receiver<io::Result<Item>>,
     outgoing: PollSender<Vec<u8>>,
+    unsent: Arc<Unsent>,
     longest: usize,
     /// Ends the thread that receives.
     stop: Option<Stop>,
@@ -50,21 +51,73 @@ where
     let longest = sender.longest_message();
     let (received, incoming) = mpsc::channel(MOST_WAITING);
     let (outgoing, to_send) = mpsc::channel(MOST_WAITING);
+    let unsent = Arc::new(Unsent::default());
+    let sending = Arc::clone(&unsent);
     let thread = |name: &str| thread::Builder::new().name(name.into());
-    thread("ringpost-send").spawn(move || send_all(sender, to_send))?;
+    thread("ringpost-send").spawn(move || send_all(sender, to_send, &sending))?;
     let (tell, told) = std_mpsc::channel();
     thread("ringpost-recv").spawn(move || receive_all(receiver, &received, tell))?;
     // It says so as soon as it runs; if it can't, it has said why.
     let stop = told.recv().ok();
-    Ok(Transport { incoming, outgoing: PollSender::new(outgoing), longest, stop, sent: PhantomData })
+    Ok(Transport { incoming, outgoing: PollSender::new(outgoing), unsent, longest, stop, sent: PhantomData })
 }
 
-fn send_all(mut sender: Sender, mut to_send: mpsc::Receiver<Vec<u8>>) {
+fn send_all(mut sender: Sender, mut to_send: mpsc::Receiver<Vec<u8>>, unsent: &Unsent) {
     while let Some(message) = to_send.blocking_recv() {
-        if sender.send(&message).is_err() {
+        let sent = sender.send(&message);
+        unsent.tell(sent.is_ok());
+        if sent.is_err() {
             // The other thread tells why.
             return;
         }
+    }
+}
+
+/// What the sink has taken, and the ring has not.
+#[derive(Default)]
+struct Unsent(Mutex<Backlog>);
+
+#[derive(Default)]
+struct Backlog {
+    messages: usize,
+    /// The other end takes no more.
+    is_lost: bool,
+    /// Who waits until all are sent.
+    flushing: Option<Waker>,
+}
+
+impl Unsent {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next of them was sent, or could not be: then nothing will be.
+    fn tell(&self, is_sent: bool) {
+        let mut backlog = self.lock();
+        backlog.messages -= usize::from(is_sent);
+        backlog.is_lost |= !is_sent;
+        let is_over = backlog.messages == 0 || backlog.is_lost;
+        let flushing = if is_over { backlog.flushing.take() } else { None };
+        drop(backlog);
+        if let Some(task) = flushing {
+            task.wake();
+        }
+    }
+
+    /// Whether all are sent; who asks is woken then.
+    fn poll_none(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        let mut backlog = self.lock();
+        if backlog.messages == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if backlog.is_lost {
+            return Poll::Ready(Err(closed()));
+        }
+        let before = backlog.flushing.replace(context.waker().clone());
+        // It may be the last of its task: nothing is locked when that goes.
+        drop(backlog);
+        drop(before);
+        Poll::Pending
     }
 }
 
@@ -135,22 +188,20 @@ impl<Item, SinkItem: Serialize> Sink<SinkItem> for Transport<Item, SinkItem> {
             let why = format!("{} bytes, and the link takes up to {}", message.len(), transport.longest);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
+        transport.unsent.lock().messages += 1;
         transport.outgoing.send_item(message).map_err(|_| closed())
     }
 
+    /// Ready when all that was taken lies in the ring, where it stays whatever becomes of this process. Who flushes to get room has
+    /// it after this: tarpc asks for room, and flushes while there is none, in a loop without end.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The thread sends as soon as it can. Who flushes to get room has it after this: tarpc asks for room, and flushes
-        // while there is none, in a loop without end.
-        let outgoing = &mut self.get_mut().outgoing;
-        if outgoing.is_closed() {
-            return Poll::Ready(Ok(()));
-        }
-        outgoing.poll_reserve(context).map_err(|_| closed())
+        self.unsent.poll_none(context)
     }
 
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().outgoing.close();
-        Poll::Ready(Ok(()))
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let transport = self.get_mut();
+        transport.outgoing.close();
+        transport.unsent.poll_none(context)
     }
 }
 

@@ -140,6 +140,12 @@ impl Luggage {
         Some(())
     }
 
+    /// Forgets what has come: nobody wants it any more.
+    #[cold]
+    pub(crate) fn leave(&mut self) {
+        self.0.clear();
+    }
+
     /// Gives the last `count`, and forgets the others, which were of calls that were given up.
     #[inline]
     pub(crate) fn claim(&mut self, count: u64, regions: &mut Vec<Region>) -> Result<(), Unclaimed> {

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Child, FAR, Line, fork::assert_in_fork, place::Place};
 use ringpost::{LinkError, OpenError, WaitStrategy};
-use ringpost_rpc::{BindError, Binding, CallError, Description, Done, Durable, Server, Stop};
+use ringpost_rpc::{BindError, Binding, CallError, Description, Done, Durable, Event, Server, Stop};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::{
     fs,
@@ -179,6 +179,53 @@ fn who_stands_before_the_door_of_a_server_that_is_stopped_is_sent_away() {
     stop.stop();
     server.serve(CountServer(Sum(0)));
     assert_eq!(rustix::io::read(&queued, &mut [0; 1]), Ok(0), "while the server still has its listener");
+}
+
+/// A service that takes a while to go, and counts how many of it there are.
+struct Lasting(Arc<AtomicU64>);
+
+impl Clone for Lasting {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        thread::sleep(Duration::from_millis(100));
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Count for Lasting {
+    fn add(&mut self, by: u64) -> u64 {
+        by
+    }
+
+    fn outlast(&mut self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_service_when_its_server_has_ended() {
+    let place = Place::new();
+    let (server, stop) = server(&place);
+    // Whoever was not accepted had one of its own, too.
+    let refused = stop.clone();
+    let server = server.observe(move |event| {
+        if matches!(event, Event::NotAccepted(_)) {
+            refused.stop();
+        }
+    });
+    let stranger =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&stranger, &SocketAddrUnix::new(&*place).unwrap()).unwrap();
+    drop(stranger);
+    let count = Arc::new(AtomicU64::new(1));
+    server.serve(CountServer(Lasting(Arc::clone(&count))));
+    assert_eq!(count.load(SeqCst), 0);
 }
 
 #[test]

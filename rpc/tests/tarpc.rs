@@ -4,7 +4,7 @@
 mod common;
 
 use common::{FAR, Line, place::Place};
-use futures::StreamExt;
+use futures::{FutureExt, SinkExt, StreamExt};
 use ringpost_rpc::tarpc::transport;
 use std::{future::Future, time::Duration};
 use tarpc::{
@@ -44,8 +44,10 @@ fn child_process() {
 
 fn act(words: &[&str], line: Line) {
     let [role, path] = *words else { panic!("no such role: {words:?}") };
-    if role == "idle" {
-        return idle(path);
+    match role {
+        "idle" => return idle(path),
+        "farewell" => farewell(path),
+        _ => {}
     }
     assert_eq!(role, "serve");
     let listener = ringpost::unnamed().handshake_timeout(FAR).listen(path).unwrap();
@@ -98,6 +100,59 @@ fn idle(path: &str) {
     while !sleeps_of("ringpost-recv").is_empty() {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Its messages, the last of which is sent while the ring is full.
+const FAREWELLS: u32 = 300;
+
+/// Says what it has to say, and ends.
+fn farewell(path: &str) -> ! {
+    wait(async {
+        let mut sink = transport::<(), (u32, String)>(ringpost::connect_duplex(path).unwrap()).unwrap();
+        for number in 0..FAREWELLS - 1 {
+            sink.send((number, "farewell".repeat(10))).await.unwrap();
+        }
+        sink.feed((FAREWELLS - 1, "farewell".repeat(10))).await.unwrap();
+        sink.close().await.unwrap();
+        std::process::exit(0)
+    })
+}
+
+#[test]
+fn what_was_flushed_arrives_although_its_process_ends_at_once() {
+    let place = Place::new();
+    let door = place.listen();
+    let child = place.child("farewell", "");
+    let mut link = door.accept_duplex().unwrap();
+    let mut heard = 0;
+    while link.recv().is_ok() {
+        heard += 1;
+    }
+    assert_eq!(heard, FAREWELLS);
+    child.finish();
+}
+
+#[test]
+fn who_flushes_waits_for_room_and_no_longer_than_the_other_end_lives() {
+    let place = Place::new();
+    let door = place.listen();
+    let (ours, mut theirs) = std::thread::scope(|threads| {
+        let link = threads.spawn(|| door.accept_duplex().unwrap());
+        let ours = ringpost::connect_duplex(&*place).unwrap();
+        (ours, link.join().unwrap())
+    });
+    wait(async {
+        let mut sink = transport::<(), String>(ours).unwrap();
+        let long = "x".repeat(3000);
+        sink.send(long.clone()).await.unwrap();
+        sink.feed(long.clone()).await.unwrap();
+        assert!(sink.flush().now_or_never().is_none(), "there is room for one");
+        drop(theirs.recv().unwrap());
+        sink.flush().await.unwrap();
+        sink.feed(long).await.unwrap();
+        drop(theirs);
+        assert!(sink.flush().await.is_err());
+    });
 }
 
 #[test]

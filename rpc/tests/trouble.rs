@@ -35,6 +35,7 @@ trait Pairs {
     fn count(&self, bytes: Vec<u8>) -> usize;
     fn length(&self, memory: Region) -> usize;
     fn keep(&self, memory: Region, nothing: Vec<()>);
+    fn label(&self, memory: Region, text: Vec<u8>);
 }
 
 #[derive(TryFromBytes, IntoBytes, Immutable, Clone)]
@@ -61,6 +62,8 @@ impl Pairs for Work {
     }
 
     fn keep(&self, _: Region, _: Vec<()>) {}
+
+    fn label(&self, _: Region, _: Vec<u8>) {}
 }
 
 /// A state larger than the half of a stack.
@@ -487,6 +490,56 @@ fn a_call_whose_arguments_can_not_be_written_keeps_no_region() {
     assert!(matches!(client.keep(memory, vec![(); 70_000]), Err(CallError::Argument(_))));
     assert_eq!(holds(std::process::id(), &given), 0, "the memory is this process's to free");
     assert_eq!(client.keep(region(2), vec![(); 7]).unwrap(), ());
+}
+
+#[test]
+fn a_call_that_is_too_long_sends_no_region() {
+    let place = Place::new();
+    let server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    let memory = region(1);
+    let given = fs::metadata(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap();
+    let longer_than_the_link = vec![0; 8 << 20];
+    assert!(matches!(client.label(memory, longer_than_the_link), Err(CallError::TooLong { .. })));
+    // The server would have taken it up by then.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(holds(server.id(), &given), 0, "the server keeps it until the next call");
+}
+
+#[test]
+fn no_region_is_kept_of_an_answer_that_came_too_late() {
+    const PANICKED: u16 = 4;
+    let place = Place::new();
+    let (late, may_answer) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let accepting = accept_each(&place, move |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        // Of the first call with its regions, and of the second.
+        (0..4).for_each(|_| drop(link.recv().unwrap()));
+        may_answer.recv_timeout(FAR).unwrap();
+        let memory = region(3);
+        tell.send(fs::metadata(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap()).unwrap();
+        link.send_region(&memory).unwrap();
+        drop(memory);
+        for (outcome, number, regions) in [(0, 1u64, 1u64), (PANICKED, 2, 0)] {
+            link.sender.send_kind(outcome, [number, regions].as_bytes()).unwrap();
+        }
+        let _ = link.recv();
+    });
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.client.set_timeout(Some(Duration::from_millis(100)));
+    let error = client.join(region(1), region(2)).unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    late.send(()).unwrap();
+    client.client.set_timeout(Some(FAR));
+    assert!(matches!(client.nothing(), Err(CallError::Refused(Refusal::Panicked))));
+    assert_eq!(
+        holds(std::process::id(), &told.recv().unwrap()),
+        0,
+        "the client keeps it until the next answer"
+    );
+    drop(client);
+    links_of(accepting, &place);
 }
 
 #[test]
