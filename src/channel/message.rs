@@ -306,26 +306,25 @@ impl<'a, P: Trust> Messages<'a, P> {
         let memory = receiver.memory();
         let (mut end, mut count, mut bytes) = (first.end, 1, first.length() as u64);
         while count < most {
-            let (next, message) = match receive::message_at(memory, end) {
-                Some(record) => (record.end, Some(record)),
-                None => match receive::look_at(memory, end) {
-                    Ok(Look::Message(record)) => (record.end, Some(record)),
-                    Ok(Look::Nothing(behind)) => (behind, None),
-                    // What is wrong there is reported when it is the next message.
-                    Ok(Look::Empty) | Err(_) => break,
-                },
+            let (next, length) = match receive::look_quickly(memory, end) {
+                Ok(Look::Message(record)) => {
+                    let Some(record) = receiver.opened(record) else { break };
+                    (record.end, Some(record.length()))
+                }
+                Ok(Look::Nothing(behind)) => (behind, None),
+                // What is wrong there is reported when it is the next message.
+                Ok(Look::Empty) | Err(_) => break,
             };
             if next.since(first.position) > memory.geometry().capacity_units() {
                 break;
             }
-            if let Some(record) = message {
-                let Some(record) = receiver.opened(record) else { break };
+            if let Some(length) = length {
                 count += 1;
-                bytes += u64::from(record.length());
+                bytes += u64::from(length);
             }
             // Each header says where the next one is: a chain of lines that have to come one after the other, unless messages are
             // as long as their neighbours.
-            receiver.ask_ahead_of(end, next);
+            receiver.consumer().ask_for_many(end, next);
             end = next;
         }
         Self { start: first.position, end, count, bytes, receiver }
@@ -347,22 +346,22 @@ impl<'a, P: Trust> Messages<'a, P> {
         let (mut at, mut left) = (self.start, self.count);
         std::iter::from_fn(move || {
             while left > 0 && at != self.end {
-                let Some(record) = receive::message_at(memory, at) else {
-                    match receive::look_at(memory, at) {
-                        Ok(Look::Nothing(behind))
-                            if behind.since(self.start) <= self.end.since(self.start) =>
-                        {
-                            at = behind
-                        }
-                        // A hostile sender has changed what was there.
-                        _ => break,
+                match receive::look_quickly(memory, at) {
+                    Ok(Look::Message(record)) => {
+                        at = record.end;
+                        left -= 1;
+                        let record = self.receiver.reopened(record)?;
+                        return Some(BatchedMessage {
+                            view: View::new(self.receiver, record),
+                            trust: PhantomData,
+                        });
                     }
-                    continue;
-                };
-                at = record.end;
-                left -= 1;
-                let record = self.receiver.reopened(record)?;
-                return Some(BatchedMessage { view: View::new(self.receiver, record), trust: PhantomData });
+                    Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => {
+                        at = behind
+                    }
+                    // A hostile sender has changed what was there.
+                    _ => break,
+                }
             }
             None
         })

@@ -21,7 +21,7 @@ use crate::{
     ring::{
         memory::Memory,
         position::Position,
-        receive::{Record, Violation},
+        receive::{Consumer, Record, Violation},
         record::Info,
     },
     wait::{Look, Spin, WaitStrategy},
@@ -228,6 +228,11 @@ impl<P: Trust> Receiver<P> {
     }
 
     #[inline]
+    pub(super) fn consumer(&self) -> &Consumer {
+        &self.ring.consumer
+    }
+
+    #[inline]
     pub(super) fn memory(&self) -> &Memory {
         self.ring.consumer.memory()
     }
@@ -292,16 +297,6 @@ impl<P: Trust> Receiver<P> {
             }
             found => ControlFlow::Break(found),
         })
-    }
-
-    /// Asks for lines ahead of a record, which ends at `end`, for who receives many: far ahead, if messages have come so far, else for the
-    /// header of the eighth behind it, and for what is behind that, if all are equally long.
-    #[inline(always)]
-    pub(super) fn ask_ahead_of(&self, position: Position, end: Position) {
-        let (consumer, units) = (&self.ring.consumer, end.since(position));
-        if !consumer.ask_ahead_of(position, units) {
-            consumer.ask_for(end.plus(8 * units), units);
-        }
     }
 
     /// Looks how far messages have come, now and then. Keeps its distance from senders that it has caught up with, where it polls and

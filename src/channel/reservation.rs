@@ -27,7 +27,7 @@ use core::{
 /// of other senders behind it wait.
 ///
 /// A receiver that polls looks at the line that holds the header and the first bytes, 48 at most. A message of up to 128 bytes
-/// arrives soonest when these are written last, as [`write_at`](Reservation::write_at) does: 0.95 of the time at 64 bytes.
+/// arrives soonest when these are written last, as [`write_at`](Reservation::write_at) does on x86-64: 0.95 of the time at 64 bytes.
 #[must_use = "a reservation that is dropped is discarded: commit it"]
 pub struct Reservation<'a, P: Trust = Untrusted, K: SenderKind = Single> {
     // Two words, which travel in registers; what is reserved, the sender knows. A longer value is stored in parts and loaded in

@@ -73,9 +73,18 @@ pub(crate) fn look_at(memory: &Memory, position: Position) -> Result<Look, Viola
     understand(memory.geometry(), position, state, || memory.info(position))
 }
 
-/// The message at `position`, by one comparison. What else may stand there, [`look_at`] tells.
+/// As [`look_at`], by one comparison where a message stands there.
 #[inline(always)]
-pub(crate) fn message_at(memory: &Memory, position: Position) -> Option<Record> {
+pub(crate) fn look_quickly(memory: &Memory, position: Position) -> Result<Look, Violation> {
+    match message_at(memory, position) {
+        Some(record) => Ok(Look::Message(record)),
+        None => look_at(memory, position),
+    }
+}
+
+/// The message at `position`.
+#[inline(always)]
+fn message_at(memory: &Memory, position: Position) -> Option<Record> {
     if !memory.is_committed(position) {
         return None;
     }
@@ -248,16 +257,26 @@ impl Consumer {
         self.memory.state(self.head).is_none()
     }
 
-    /// Asks for as many lines ahead as the last message had. True when it is time for a [`view`](Self::view).
+    /// Asks for as many lines ahead as there were in what was released last. True when it is time for a [`view`](Self::view).
     #[inline(always)]
     pub(crate) fn ask_ahead(&self) -> bool {
         !self.ask_ahead_of(self.head, self.head.since(self.last)) && self.head.has_reached(self.next_view)
     }
 
+    /// Asks for lines ahead of a record that stands at `position` and ends at `end`, for who receives many: far ahead, if messages have come
+    /// so far and it is not long, else for the header of the eighth from `end` on, and what is behind that, if all are equally long.
+    #[inline(always)]
+    pub(crate) fn ask_for_many(&self, position: Position, end: Position) {
+        let units = end.since(position);
+        if !self.ask_ahead_of(position, units) {
+            self.ask_for(end.plus(8 * units), units);
+        }
+    }
+
     /// Asks for as many lines ahead of `position` as a message of so many units has, if it is not long, and messages have come so far:
     /// whether it did. What senders wrote long ago lies in no cache that is near; but a line that they write to now must stay theirs.
     #[inline(always)]
-    pub(crate) fn ask_ahead_of(&self, position: Position, units: u64) -> bool {
+    fn ask_ahead_of(&self, position: Position, units: u64) -> bool {
         let ahead = position.plus(ASK_AHEAD);
         let asks = units / LINE <= ASK_ALL && self.written.has_reached(ahead);
         if asks {
@@ -266,9 +285,9 @@ impl Consumer {
         asks
     }
 
-    /// Asks for the lines of a message of so many units; of a long one only for the first.
+    /// Asks for as many lines as so many units fill; if these are many, only for the first.
     #[inline(always)]
-    pub(crate) fn ask_for(&self, position: Position, units: u64) {
+    fn ask_for(&self, position: Position, units: u64) {
         self.memory.prefetch_to_read(position);
         let lines = units / LINE;
         if lines <= ASK_ALL {
