@@ -57,6 +57,9 @@ impl Directory {
             OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
                 Error::new(error).context(format!("{name}: without --create it would be opened"))
             }
+            OpenError::SenderAttached { .. } => {
+                Error::msg(format!("{name}: {error}: here one that is made with --many"))
+            }
             // It names it itself.
             OpenError::Name { .. } => error.into(),
             _ => Error::new(error).context(name.to_owned()),
