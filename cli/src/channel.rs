@@ -35,9 +35,14 @@ impl Directory {
 
     /// A verb as one would type it for a ring in here.
     pub fn advice(&self, verb: &str) -> String {
+        format!("`ringpost {verb}{}`", self.flag())
+    }
+
+    /// The flag that leads here, behind a blank; nothing where none is needed.
+    fn flag(&self) -> String {
         match &*self.path.to_string_lossy() {
-            DEFAULT => format!("`ringpost {verb}`"),
-            path => format!("`ringpost {verb} --dir {}`", quoted(path)),
+            DEFAULT => String::new(),
+            path => format!(" --dir {}", quoted(path)),
         }
     }
 
@@ -51,6 +56,9 @@ impl Directory {
             }
             OpenError::Segment(SegmentError::AlreadyExists { .. }) => {
                 Error::new(error).context(format!("{name}: without --create it would be opened"))
+            }
+            OpenError::SenderAttached { .. } => {
+                Error::msg(format!("{name}: {error}: here one that is made with --many"))
             }
             // It names it itself.
             OpenError::Name { .. } => error.into(),
@@ -136,7 +144,12 @@ impl Channel {
 
     /// A verb as one would type it for this ring.
     pub fn advice(&self, verb: &str) -> String {
-        self.directory.advice(&format!("{verb} {}", quoted(&self.name)))
+        let name = quoted(&self.name);
+        match self.name.starts_with('-') {
+            // Behind `--` it is not taken for a flag, and neither would a flag be.
+            true => format!("`ringpost {verb}{} -- {name}`", self.directory.flag()),
+            false => self.directory.advice(&format!("{verb} {name}")),
+        }
     }
 
     fn ring(&self, mut builder: Builder) -> Result<Ring, OpenError> {

@@ -32,7 +32,11 @@ pub struct SendArguments {
     framing: FramingArguments,
 
     /// Longest chunk of --raw, in bytes, also with K or M [default: 64K, or less in a small ring]
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, requires = "raw", value_parser = quantity::chunk)]
+    // What conflicts with --raw lifts the need for it, so it is named too.
+    #[arg(
+        long, value_name = "BYTES", allow_negative_numbers = true, requires = "raw",
+        conflicts_with_all = ["lines", "null", "length_prefixed"], value_parser = quantity::chunk
+    )]
     size: Option<usize>,
 
     /// End after N messages

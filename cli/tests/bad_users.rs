@@ -134,6 +134,11 @@ fn a_name_that_is_none_is_told_once_and_advice_names_the_directory() {
         assert_code(&output, code);
         assert!(complaint(&output).contains(wanted), "{line}: {}", complaint(&output));
     }
+    // It is no flag where it is typed.
+    let output = rings.command("recv --timeout 0").args(["--", "-x"]).output().unwrap();
+    assert_code(&output, 4);
+    let wanted = format!("`ringpost send --dir {} -- -x`", rings.directory.display());
+    assert!(complaint(&output).contains(&wanted), "{}", complaint(&output));
 }
 
 #[test]

@@ -396,7 +396,9 @@ fn a_place_that_is_taken_is_refused_with_the_reason() {
     let (_first, mut stdin) = rings.start_with_input("send x");
     stdin.write_all(b"here\n").unwrap();
     eventually("a message", || (rings.ring("x").statistics().sent() == 1).then_some(()));
-    assert_code(&rings.run("send x", b"no\n"), 1);
+    let output = rings.run("send x", b"no\n");
+    assert_code(&output, 1);
+    assert!(complaint(&output).contains("made with --many"), "{}", complaint(&output));
 
     let (_only, mut stdin) = rings.start_with_input("send y --many 1");
     stdin.write_all(b"here\n").unwrap();
@@ -475,6 +477,9 @@ fn bad_flags_are_code_two_and_bad_names_code_one() {
         "send",
         "send x --lines --raw",
         "send x --size 5",
+        "send x --lines --size 5",
+        "send x -0 --size 5",
+        "send x --length-prefixed --size 5",
         "send x --raw --size 0",
         "send x --capacity 1X",
         "send x --many 0",

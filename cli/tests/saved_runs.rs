@@ -35,6 +35,23 @@ fn with_figure(scratch: &Scratch, field: &str, figure: &str) -> String {
 }
 
 #[test]
+fn a_page_of_the_ring_alone_says_what_is_not_there() {
+    let scratch = Scratch::new("alone");
+    let run = changed(&scratch, |run| {
+        let kept = |line: &&str| line.contains("\"run\":{") || line.contains("\"sweep\":\"");
+        run.lines().filter(kept).map(|line| format!("{line}\n")).collect()
+    });
+    let page = scratch.path("page.html");
+    let output = bench(&["--from", &run, "--report", &page]);
+    let (shown, complaint) = said(&output);
+    assert!(output.status.success(), "{complaint}");
+    assert!(shown.contains("| 1 round, "), "{shown}");
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("both in turns on one): ") && !page.contains(": ; "), "no class was met");
+    assert!(page.contains("No limit was measured.") && !page.contains("<th>what it is</th>"));
+}
+
+#[test]
 fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() {
     let scratch = Scratch::new("full");
     let (page, table, pictures) =

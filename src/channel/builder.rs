@@ -127,15 +127,16 @@ pub fn unnamed() -> Builder {
 
 impl Builder {
     /// Bytes of the data area, from 1 to 2^40, rounded up to a power of two and at least to
-    /// [`smallest_capacity`](crate::limits::smallest_capacity). Each message takes 16 bytes more than its length, rounded up to
-    /// 8. Default 4 MiB. When a ring is opened: what it must have.
+    /// [`smallest_capacity`](crate::limits::smallest_capacity). Each message takes 16 bytes more than its length (20 with a
+    /// checksum), rounded up to 8. Default 4 MiB. When a ring is opened: what it must have.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
         self
     }
 
     /// Bytes of the longest message. Default (and most): 16 bytes less than the capacity, at most 2^32 − 1; half of that in
-    /// a ring inside a process or in a hosted one. When a ring is opened: what it must have.
+    /// a ring inside a process or in a hosted one; less in a [`checksummed`](Builder::checksummed) ring and in an
+    /// [`elastic`](Builder::elastic) one, as they say. When a ring is opened: what it must have.
     pub fn longest_message(mut self, bytes: u64) -> Self {
         self.longest = Some(bytes);
         self

@@ -77,7 +77,7 @@ pub fn smallest_capacity() -> u64 {
     header::LEAST_CAPACITY.max(process::page_bytes() as u64)
 }
 
-/// Bytes of the longest message of a ring of this capacity, a power of two, that processes share and that is not elastic.
+/// Bytes of the longest message of a ring of this capacity, a power of two, that processes share and that is neither elastic nor checksummed.
 ///
 /// # Panics
 /// When it is no power of two, or below 64.

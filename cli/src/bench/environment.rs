@@ -84,9 +84,10 @@ impl Run {
     /// A few lines for the head of the table.
     pub fn describe(&self) -> String {
         let Self { command, kernel, processor, place, input, rounds, sample_ms, .. } = self;
+        let round = if *rounds == 1 { "round" } else { "rounds" };
         let warning = if self.unoptimised { format!("{WARNING}\n") } else { String::new() };
         format!(
-            "{warning}{place} | Linux {kernel} | {processor} | measured: {}\n{command} | input {input} | {rounds} rounds, {sample_ms} ms a \
+            "{warning}{place} | Linux {kernel} | {processor} | measured: {}\n{command} | input {input} | {rounds} {round}, {sample_ms} ms a \
              sample\n",
             self.when()
         )

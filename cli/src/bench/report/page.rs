@@ -201,7 +201,10 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         @if index > 0 { ", " }
                         (class) " " (several(*cells, "cell"))
                     }
-                    @if alone > 0 { "; " (several(alone, "cell")) " of the ring alone have none" }
+                    @if alone > 0 {
+                        @if met.iter().any(|met| met.1 > 0) { "; " }
+                        (several(alone, "cell")) " of the ring alone have none"
+                    }
                     ". They never share a series. "
                     (several(dropped, "sample"))
                     " dropped because the class changed meanwhile."
@@ -330,30 +333,40 @@ fn pairs<'a>(rows: &[Row], pairs: impl Iterator<Item = &'a Pair>) -> Markup {
 }
 
 fn limits(rows: &[Row]) -> Markup {
+    let measured: Vec<&Row> =
+        rows.iter().filter(|row| row.measure == Measure::Limit && row.error.is_none()).collect();
     html! {
         section id="limits" {
             h2 { (LIMITS) }
-            p { "What the machine takes for single things, measured by the same two processes in the same run." }
-            div.scroll { table {
-                thead { tr { th { "limit" } th { "what it is" } th { "class" } th.number { "size" } th.number { "figure" } th.number { "least" }
-                    th.number { "most" } th.number { "p99" } th.number { "p99.9" } } }
-                @for row in rows.iter().filter(|row| row.measure == Measure::Limit && row.error.is_none()) {
-                    @let scale = if row.p50_ns.is_some() { 1.0 } else { row.size as f64 };
-                    @let unit = if row.p50_ns.is_some() { units::time } else { units::bandwidth };
-                    @let show = |value: Option<f64>| value.map(|value| unit(value * scale)).unwrap_or_default();
-                    tr {
-                        td { (row.mechanism) }
-                        td { (meaning(&row.mechanism)) }
-                        td { @if let Some(class) = row.class.filter(|_| row.wait.is_some()) { (class.to_string()) } }
-                        td.number { @if row.size > 0 { (units::size(row.size)) } }
-                        td.number { (show(figure(row))) }
-                        td.number { (show(row.min)) }
-                        td.number { (show(row.max)) }
-                        td.number { (row.p99_ns.map(units::time).unwrap_or_default()) }
-                        td.number { (row.p999_ns.map(units::time).unwrap_or_default()) }
-                    }
-                }
-            } }
+            @if measured.is_empty() {
+                p { "No limit was measured." }
+            } @else {
+                p { "What the machine takes for single things, measured by the same two processes in the same run." }
+                div.scroll { table {
+                    thead { tr { th { "limit" } th { "what it is" } th { "class" } th.number { "size" } th.number { "figure" } th.number { "least" }
+                        th.number { "most" } th.number { "p99" } th.number { "p99.9" } } }
+                    @for row in measured { (limit(row)) }
+                } }
+            }
+        }
+    }
+}
+
+fn limit(row: &Row) -> Markup {
+    let scale = if row.p50_ns.is_some() { 1.0 } else { row.size as f64 };
+    let unit = if row.p50_ns.is_some() { units::time } else { units::bandwidth };
+    let show = |value: Option<f64>| value.map(|value| unit(value * scale)).unwrap_or_default();
+    html! {
+        tr {
+            td { (row.mechanism) }
+            td { (meaning(&row.mechanism)) }
+            td { @if let Some(class) = row.class.filter(|_| row.wait.is_some()) { (class.to_string()) } }
+            td.number { @if row.size > 0 { (units::size(row.size)) } }
+            td.number { (show(figure(row))) }
+            td.number { (show(row.min)) }
+            td.number { (show(row.max)) }
+            td.number { (row.p99_ns.map(units::time).unwrap_or_default()) }
+            td.number { (row.p999_ns.map(units::time).unwrap_or_default()) }
         }
     }
 }
