@@ -268,8 +268,23 @@ impl Clerk {
         self.take_at(area, found.cell, found.state)
     }
 
+    /// Takes the message that had this state in a cell, wherever it stands; `None` when somebody else has taken it.
+    pub(crate) fn take_same(&self, area: &Area, cell: u16, message: State) -> Option<Held> {
+        for _ in 0..ROUNDS {
+            let state = area.state(cell);
+            if state.phase() != Phase::Ready || !state.is_of_same(message) {
+                break;
+            }
+            // It fails also when the message is laid aside meanwhile.
+            if let Some(held) = self.take_at(area, cell, state) {
+                return Some(held);
+            }
+        }
+        None
+    }
+
     /// Takes the message in a cell, as long as its state is this one.
-    pub(crate) fn take_at(&self, area: &Area, cell: u16, state: State) -> Option<Held> {
+    fn take_at(&self, area: &Area, cell: u16, state: State) -> Option<Held> {
         let taken = state.at(Phase::Taken, self.seat);
         area.cell(cell).change(state, taken).then_some(Held { cell, state: taken })
     }
