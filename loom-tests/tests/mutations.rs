@@ -178,6 +178,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("who buries late ends the registration of who has the seat since", NOTICE, "Step::Over || !still_its() ||", "Step::Over ||", "notice::who_takes_the_seat_of_one_that_died_registered_is_told_although_that_one_is_buried_by_two"),
     mutation("recovery does not count what lies aside", MAILBOX, "not told of.\n    tell_of_asides(area);\n", "not told of.\n", "mailbox::the_death_of_a_holder_wakes_who_sleeps_for_what_it_held"),
     mutation("the head passes what lies aside and was not counted", MAILBOX, "found by its entry.\n            tell_of_asides(area);\n", "found by its entry.\n", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
+    mutation("who is overtaken takes that for the end of the order", MAILBOX, "if is_overtaken(area, level, ticket, entry) {", "if false {", "mailbox::a_message_is_found_although_a_stream_writes_over_the_entries_before_it_meanwhile"),
     mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::what_is_laid_aside_while_another_finds_nothing_there_is_found_by_who_has_passed_its_entry"),
 ];
 

@@ -64,7 +64,7 @@ struct Sleep(Option<(Armed, Arc<Task>)>);
 impl Sleep {
     /// Whether it lasts since an earlier poll, which has looked, and wakes the task at the next call.
     fn lasts(&self, context: &Context<'_>) -> bool {
-        self.0.as_ref().is_some_and(|(_, task)| task.still_waits(context.waker()))
+        self.0.as_ref().is_some_and(|(armed, task)| armed.is_own() && task.still_waits(context.waker()))
     }
 
     fn end(&mut self) {
@@ -175,18 +175,21 @@ impl<'a, S: Source> Future for Receiving<'a, S> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { sleep, source } = &mut *self;
         let ready = source.as_mut().expect(READY);
-        let mut found = find(*ready);
-        if found.is_none() && !sleep.lasts(context) {
-            let (berth, look) = (ready.berth(), |why| if ready.is_ready(why) { find(*ready) } else { None });
-            found = match sleep.begin(context, berth, None, look) {
-                Poll::Ready(found) => Some(found),
-                Poll::Pending => None,
-            };
+        if sleep.lasts(context) && !ready.is_ready(Look::Spinning) {
+            return Poll::Pending;
         }
-        let Some(found) = found else { return Poll::Pending };
-        sleep.end();
-        let source = source.take().expect(READY);
-        Poll::Ready(found.map(|found| source.give(found)))
+        loop {
+            // It takes nothing while it sleeps: at a mailbox it would be called for what comes next, and be gone.
+            sleep.end();
+            if let Some(found) = find(*ready) {
+                let source = source.take().expect(READY);
+                return Poll::Ready(found.map(|found| source.give(found)));
+            }
+            let (berth, look) = (ready.berth(), |why| ready.is_ready(why).then_some(()));
+            if sleep.begin(context, berth, None, look).is_pending() {
+                return Poll::Pending;
+            }
+        }
     }
 }
 

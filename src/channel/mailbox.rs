@@ -75,7 +75,7 @@ pub struct Occupancy {
     pub waiting_bytes: u64,
     /// Messages that receivers hold.
     pub held: u32,
-    /// Processes that hold a seat, this one among them.
+    /// The process of each seat that is held, this one's among them: one that has taken several is there as often.
     pub processes: Vec<u32>,
 }
 

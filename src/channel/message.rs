@@ -22,7 +22,7 @@ use core::{fmt, marker::PhantomData, ops::Deref, slice};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub struct SenderId {
-    /// Number of its slot, from 1; 0 where every reader gets every message, since the slots are the readers' there.
+    /// Number of its slot, from 1; 0 where every reader gets every message, since the slots are the readers' there, and in a mailbox.
     pub slot: u8,
     /// Its process. 0 when it is not known: in a ring with one sender, when 32 others have come since and the message still
     /// lay there; when a hostile sender has made its name up; and at the other end of a link, when it is in a PID namespace

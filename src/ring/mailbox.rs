@@ -218,34 +218,40 @@ impl Clerk {
     #[inline]
     fn each_in(&mut self, area: &Area, level: u8, mut look: impl FnMut(Found) -> bool) {
         let order = area.level(level);
-        // ORDERING: Acquire M8; pairs with Release M7 in `pass`: who begins behind a message knows that it lies aside.
-        let head = order.head.load(Acquire);
-        let from = &mut self.from[usize::from(level)];
-        if (head.wrapping_sub(*from) as i64) > 0 {
-            *from = head;
-        }
-        let (mut all_stale, mut ticket) = (true, *from);
-        for _ in 0..area.shape().entries() {
-            let entry = area.entry(level, ticket);
-            if entry.turn() != area.turn(ticket) {
-                // Behind the last one.
-                break;
+        'anew: for _ in 0..ROUNDS {
+            // ORDERING: Acquire M8; pairs with Release M7 in `pass`: who begins behind a message knows that it lies aside.
+            let head = order.head.load(Acquire);
+            let from = &mut self.from[usize::from(level)];
+            if (head.wrapping_sub(*from) as i64) > 0 {
+                *from = head;
             }
-            let (cell, kind) = (entry.cell(), entry.kind());
-            let state = area.state(cell);
-            if state.is_here(level, ticket) {
-                all_stale = false;
-                if !look(Found { cell, state, kind, level }) {
+            let (mut all_stale, mut ticket) = (true, *from);
+            for _ in 0..area.shape().entries() {
+                let entry = area.entry(level, ticket);
+                if entry.turn() != area.turn(ticket) {
+                    if is_overtaken(area, level, ticket, entry) {
+                        continue 'anew;
+                    }
+                    // Behind the last one.
                     break;
                 }
+                let (cell, kind) = (entry.cell(), entry.kind());
+                let state = area.state(cell);
+                if state.is_here(level, ticket) {
+                    all_stale = false;
+                    if !look(Found { cell, state, kind, level }) {
+                        break;
+                    }
+                }
+                ticket = ticket.wrapping_add(1);
+                if all_stale {
+                    *from = ticket;
+                }
             }
-            ticket = ticket.wrapping_add(1);
-            if all_stale {
-                *from = ticket;
+            if from.wrapping_sub(head) >= area.shape().entries() / 4 {
+                pass(area, level, head, *from);
             }
-        }
-        if from.wrapping_sub(head) >= area.shape().entries() / 4 {
-            pass(area, level, head, *from);
+            break;
         }
     }
 
@@ -262,8 +268,23 @@ impl Clerk {
         self.take_at(area, found.cell, found.state)
     }
 
+    /// Takes the message that had this state in a cell, wherever it stands; `None` when somebody else has taken it.
+    pub(crate) fn take_same(&self, area: &Area, cell: u16, message: State) -> Option<Held> {
+        for _ in 0..ROUNDS {
+            let state = area.state(cell);
+            if state.phase() != Phase::Ready || !state.is_of_same(message) {
+                break;
+            }
+            // It fails also when the message is laid aside meanwhile.
+            if let Some(held) = self.take_at(area, cell, state) {
+                return Some(held);
+            }
+        }
+        None
+    }
+
     /// Takes the message in a cell, as long as its state is this one.
-    pub(crate) fn take_at(&self, area: &Area, cell: u16, state: State) -> Option<Held> {
+    fn take_at(&self, area: &Area, cell: u16, state: State) -> Option<Held> {
         let taken = state.at(Phase::Taken, self.seat);
         area.cell(cell).change(state, taken).then_some(Held { cell, state: taken })
     }
@@ -296,6 +317,15 @@ impl Clerk {
         });
         found.into_iter().map(|found| (found.cell, found.state)).collect()
     }
+}
+
+/// Whether the `entry` for this ticket is one of a later lap: so many messages went and came meanwhile. All up to the ticket is stale
+/// then, and the head behind it, unless memory is damaged.
+#[cold]
+fn is_overtaken(area: &Area, level: u8, ticket: u64, entry: Entry) -> bool {
+    let laps = entry.turn().wrapping_sub(area.turn(ticket)) as i32;
+    // ORDERING: Relaxed; the entry was acquired (M4), and who has written it had found the head there.
+    laps > 0 && (area.level(level).head.load(Relaxed).wrapping_sub(ticket) as i64) > 0
 }
 
 /// Says that there may be messages at this level.

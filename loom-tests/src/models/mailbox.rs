@@ -318,6 +318,44 @@ fn a_message_that_is_laid_aside_while_another_looks_is_found() {
 }
 
 #[test]
+fn a_message_is_found_although_a_stream_writes_over_the_entries_before_it_meanwhile() {
+    explore(|| {
+        let office = Office::new(1);
+        let (mut sender, mut receiver, mut other) = (office.party(1), office.party(2), office.party(3));
+        assert!(sender.send(1) && sender.send(2));
+        assert_eq!(receiver.receive(Pick::Any), Some(1));
+        let stream = thread::spawn(move || {
+            // The last one's entry takes the place of the first one's, of four.
+            for value in 3..=5 {
+                assert!(sender.send(value));
+                assert_eq!(receiver.receive(Pick::Kind(value as u16)), Some(value));
+            }
+        });
+        assert_eq!(other.receive(Pick::Kind(2)), Some(2));
+        stream.join().unwrap();
+    });
+}
+
+#[test]
+fn a_message_that_is_laid_aside_while_another_deletes_it_is_deleted() {
+    explore(|| {
+        let office = Office::new(1);
+        let (mut sender, mut receiver, other) = (office.party(1), office.party(2), office.party(3));
+        let (cell, state) = sender.send_to_cell(1).unwrap();
+        for value in 2..=4 {
+            assert!(sender.send(value));
+            assert_eq!(receiver.receive(Pick::Kind(value as u16)), Some(value));
+        }
+        // Its order is full but for what is stale behind the first.
+        let sending = thread::spawn(move || assert!(sender.send(5)));
+        let held = other.clerk.take_same(&office.area, cell, state);
+        sending.join().unwrap();
+        assert_eq!(held.map(|held| other.release(held)), Some(1));
+        assert_eq!(receiver.receive(Pick::Any), Some(5));
+    });
+}
+
+#[test]
 fn a_message_given_back_beside_a_look_is_found_by_the_next() {
     explore(|| {
         let office = Office::new(1);

@@ -86,10 +86,7 @@ impl<P: Trust> Mailbox<P> {
     }
 
     pub(super) fn take_away(&mut self, message: &Sent) -> bool {
-        let (area, cell) = (&self.desk.area, message.cell);
-        let state = area.state(cell);
-        let waits = state.phase() == Phase::Ready && state.is_of_same(message.state);
-        let held = waits.then(|| self.clerk.take_at(area, cell, state)).flatten();
+        let held = self.clerk.take_same(&self.desk.area, message.cell, message.state);
         if let Some(held) = held {
             self.desk.free(held);
         }

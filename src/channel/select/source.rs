@@ -206,3 +206,69 @@ impl Wait for Arc<Flag> {
         self.is_raised()
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::channel::builder;
+    use std::{
+        pin::Pin,
+        sync::mpsc,
+        task::{Context, Poll, Waker},
+        thread,
+        time::Duration,
+    };
+
+    /// A mailbox to which a message of kind 1 comes right after a look that finds nothing, and one of kind 2 behind each that is taken.
+    struct Beset {
+        mailbox: Mailbox,
+        sender: Mailbox,
+    }
+
+    impl Wait for Beset {
+        fn berth(&self) -> Berth {
+            self.mailbox.berth(Pick::Any)
+        }
+
+        fn is_ready(&mut self, why: Look) -> bool {
+            self.mailbox.is_ready(Pick::Any, why)
+        }
+    }
+
+    impl Find for Beset {
+        type Found = Letter;
+
+        fn find(&mut self, by: Insider) -> Result<Letter, RecvError> {
+            let found = self.mailbox.find(by);
+            self.sender.send(1 + u16::from(found.is_ok()), b"").unwrap();
+            found
+        }
+    }
+
+    impl Source for Beset {
+        type Given<'a> = Letter;
+
+        fn give(&mut self, found: Letter) -> Letter {
+            found
+        }
+    }
+
+    #[test]
+    fn a_future_that_has_its_message_is_not_called_for_what_comes_behind_it() {
+        let ring = builder::unnamed().mailbox(4).memfd().unwrap();
+        // Who sends calls the one behind its own seat first.
+        let [sender, mailbox, mut other] = [(); 3].map(|()| ring.mailbox().unwrap());
+        let mut beset = Beset { mailbox, sender };
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(other.recv(Pick::Kind(2)).is_ok()));
+        while ring.statistics().readers.iter().all(|seat| seat.sleeps == 0) {
+            thread::yield_now();
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(Ok(letter)) = Pin::new(&mut beset.received()).poll(&mut context) else {
+            panic!("there is a message");
+        };
+        assert_eq!(letter.kind(), 1);
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true));
+    }
+}
