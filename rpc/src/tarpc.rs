@@ -192,10 +192,15 @@ impl<Item, SinkItem: Serialize> Sink<SinkItem> for Transport<Item, SinkItem> {
         transport.outgoing.send_item(message).map_err(|_| closed())
     }
 
-    /// Ready when all that was taken lies in the ring, where it stays whatever becomes of this process. Who flushes to get room has
-    /// it after this: tarpc asks for room, and flushes while there is none, in a loop without end.
+    /// Ready when all that was taken lies in the ring, where it stays whatever becomes of this process, and there is room: tarpc asks
+    /// for room, and flushes while there is none, in a loop without end. (Also while tokio only wants the task to let others go on.)
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.unsent.poll_none(context)
+        let transport = self.get_mut();
+        ready!(transport.unsent.poll_none(context))?;
+        if transport.outgoing.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
+        transport.outgoing.poll_reserve(context).map_err(|_| closed())
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

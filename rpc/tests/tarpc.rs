@@ -156,6 +156,31 @@ fn who_flushes_waits_for_room_and_no_longer_than_the_other_end_lives() {
 }
 
 #[test]
+fn a_task_that_has_had_its_turn_is_not_told_that_it_has_flushed() {
+    let place = Place::new();
+    let door = place.listen();
+    let (ours, _theirs) = std::thread::scope(|threads| {
+        let link = threads.spawn(|| door.accept_duplex().unwrap());
+        let ours = ringpost::connect_duplex(&*place).unwrap();
+        (ours, link.join().unwrap())
+    });
+    let mut sink = transport::<(), String>(ours).unwrap();
+    let turn = std::future::poll_fn(move |context| {
+        // So much does tokio let a task do before others go on.
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        (0..1000).for_each(|number| tell.send(number).unwrap());
+        while told.poll_recv(context).is_ready() {}
+        assert!(sink.poll_ready_unpin(context).is_pending());
+        assert!(
+            sink.poll_flush_unpin(context).is_pending(),
+            "tarpc asks and flushes until one of them says otherwise"
+        );
+        std::task::Poll::Ready(())
+    });
+    wait(async { tokio::task::spawn_local(turn).await.unwrap() });
+}
+
+#[test]
 fn a_service_of_tarpc_answers_over_a_link_until_its_client_has_closed() {
     let place = Place::new();
     let server = place.server("serve", "");
