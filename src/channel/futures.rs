@@ -67,7 +67,15 @@ impl Sleep {
         self.0.as_ref().is_some_and(|(armed, task)| armed.is_own() && task.still_waits(context.waker()))
     }
 
+    #[inline]
     fn end(&mut self) {
+        if self.0.is_some() {
+            self.leave();
+        }
+    }
+
+    #[cold]
+    fn leave(&mut self) {
         let Some((armed, task)) = self.0.take() else { return };
         // A forked child drops nothing of its parent's executor.
         let is_own = armed.is_own();
@@ -80,6 +88,7 @@ impl Sleep {
 
     /// Looks, and if there is nothing has the task woken as soon as it is worth looking again. `eager_after` is as of a
     /// [`Sleeper`]. Where the system refuses the thread, the task is to be polled again at once.
+    #[cold]
     fn begin<T>(
         &mut self,
         context: &Context<'_>,
