@@ -69,14 +69,13 @@ impl Sleep {
 
     #[inline]
     fn end(&mut self) {
-        if self.0.is_some() {
-            self.leave();
+        if let Some((armed, task)) = self.0.take() {
+            Self::leave(armed, &task);
         }
     }
 
     #[cold]
-    fn leave(&mut self) {
-        let Some((armed, task)) = self.0.take() else { return };
+    fn leave(armed: Armed, task: &Task) {
         // A forked child drops nothing of its parent's executor.
         let is_own = armed.is_own();
         drop(armed);

@@ -214,45 +214,53 @@ impl Clerk {
         best
     }
 
-    /// Looks at the messages of one order, from the first, as long as `look` says.
+    /// Looks at the messages of one order, from the first, as long as `look` says; anew where it is overtaken on its way.
     #[inline]
     fn each_in(&mut self, area: &Area, level: u8, mut look: impl FnMut(Found) -> bool) {
-        let order = area.level(level);
-        'anew: for _ in 0..ROUNDS {
-            // ORDERING: Acquire M8; pairs with Release M7 in `pass`: who begins behind a message knows that it lies aside.
-            let head = order.head.load(Acquire);
-            let from = &mut self.from[usize::from(level)];
-            if (head.wrapping_sub(*from) as i64) > 0 {
-                *from = head;
+        for _ in 0..ROUNDS {
+            if self.walk(area, level, &mut look) {
+                break;
             }
-            let (mut all_stale, mut ticket) = (true, *from);
-            for _ in 0..area.shape().entries() {
-                let entry = area.entry(level, ticket);
-                if entry.turn() != area.turn(ticket) {
-                    if is_overtaken(area, level, ticket, entry) {
-                        continue 'anew;
-                    }
-                    // Behind the last one.
+        }
+    }
+
+    /// The same, once; false where the order was written over meanwhile.
+    #[inline(always)]
+    fn walk(&mut self, area: &Area, level: u8, look: &mut impl FnMut(Found) -> bool) -> bool {
+        let order = area.level(level);
+        // ORDERING: Acquire M8; pairs with Release M7 in `pass`: who begins behind a message knows that it lies aside.
+        let head = order.head.load(Acquire);
+        let from = &mut self.from[usize::from(level)];
+        if (head.wrapping_sub(*from) as i64) > 0 {
+            *from = head;
+        }
+        let (mut all_stale, mut ticket) = (true, *from);
+        for _ in 0..area.shape().entries() {
+            let entry = area.entry(level, ticket);
+            if entry.turn() != area.turn(ticket) {
+                if is_overtaken(area, level, ticket, entry) {
+                    return false;
+                }
+                // Behind the last one.
+                break;
+            }
+            let (cell, kind) = (entry.cell(), entry.kind());
+            let state = area.state(cell);
+            if state.is_here(level, ticket) {
+                all_stale = false;
+                if !look(Found { cell, state, kind, level }) {
                     break;
                 }
-                let (cell, kind) = (entry.cell(), entry.kind());
-                let state = area.state(cell);
-                if state.is_here(level, ticket) {
-                    all_stale = false;
-                    if !look(Found { cell, state, kind, level }) {
-                        break;
-                    }
-                }
-                ticket = ticket.wrapping_add(1);
-                if all_stale {
-                    *from = ticket;
-                }
             }
-            if from.wrapping_sub(head) >= area.shape().entries() / 4 {
-                pass(area, level, head, *from);
+            ticket = ticket.wrapping_add(1);
+            if all_stale {
+                *from = ticket;
             }
-            break;
         }
+        if from.wrapping_sub(head) >= area.shape().entries() / 4 {
+            pass(area, level, head, *from);
+        }
+        true
     }
 
     /// Whether hardly any message comes behind the one that was taken: senders are about to write where receivers look next.
@@ -397,7 +405,7 @@ fn aside_in(area: &Area, cell: u16) -> Option<Found> {
 
 /// Raises the head of an order, behind entries that are all stale.
 fn pass(area: &Area, level: u8, head: u64, to: u64) {
-    // ORDERING: Release M7; pairs with Acquire M8 in `Clerk::send` and `Clerk::each_in`: what lies aside was told of before.
+    // ORDERING: Release M7; pairs with Acquire M8 in `Clerk::send` and `Clerk::walk`: what lies aside was told of before.
     let _ = area.level(level).head.compare_exchange(head, to, Release, Relaxed);
 }
 
