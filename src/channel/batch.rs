@@ -71,7 +71,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     fn batch_within(&mut self, bytes: usize, patience: Patience) -> Result<Batch<'_, P, K>, SendError> {
         let units = units_of(self.memory(), bytes)?;
-        let reserved = self.room(patience, Need::Units(units))?;
+        let reserved = self.room(&patience, Need::Units(units))?;
         Ok(Batch::new(self, reserved))
     }
 }

@@ -277,7 +277,7 @@ fn room<P: Trust, K: SenderKind>(
     sender: &mut Sender<P, K>,
     length: u32,
 ) -> Option<Result<Reserved, SendError>> {
-    match sender.room_for(length, Patience::None) {
+    match sender.room_for(length, &Patience::None) {
         Err(SendError::Full | SendError::AtCeiling { .. }) => None,
         found => Some(found),
     }

@@ -17,7 +17,7 @@ impl<P: Trust> Iterator for Iter<'_, P> {
     type Item = OwnedMessage;
 
     fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::Endless).ok()
+        self.receiver.owned(&Patience::Endless).ok()
     }
 }
 
@@ -31,7 +31,7 @@ impl<P: Trust> Iterator for TryIter<'_, P> {
     type Item = OwnedMessage;
 
     fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::None).ok()
+        self.receiver.owned(&Patience::None).ok()
     }
 }
 
@@ -45,7 +45,7 @@ impl<P: Trust> Iterator for IntoIter<P> {
     type Item = OwnedMessage;
 
     fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.owned(Patience::Endless).ok()
+        self.receiver.owned(&Patience::Endless).ok()
     }
 }
 

@@ -250,7 +250,7 @@ impl<P: Trust> Lanes<P> {
 
     fn recv_from_within(&mut self, lane: LaneId, patience: Patience) -> Result<Message<'_, P>, LanesError> {
         let index = self.round.index_of(lane.0).ok_or(LanesError::NoSuchLane { lane })?;
-        match self.round.source(index).1.next(patience) {
+        match self.round.source(index).1.next(&patience) {
             Ok(record) => Ok(Message::new(self.round.source(index).1, record)),
             Err(RecvError::Empty) => Err(LanesError::Empty),
             Err(RecvError::TimedOut) => Err(LanesError::TimedOut),

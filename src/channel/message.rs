@@ -213,31 +213,27 @@ impl<'a, P: Trust> Message<'a, P> {
     /// The receiver stands at the record.
     #[inline(always)]
     pub(super) fn new(receiver: &'a mut Receiver<P>, record: Record) -> Self {
-        Self::again(receiver, record.info)
+        receiver.lend(record.end);
+        Self { receiver, info: record.info }
     }
 
     /// The receiver stands at the record, which has given a message with this info before.
     #[inline(always)]
     pub(super) fn again(receiver: &'a mut Receiver<P>, info: Info) -> Self {
-        Self { receiver, info }
-    }
-
-    #[inline(always)]
-    fn record(&self) -> Record {
-        self.receiver.first_with(self.info)
+        let record = receiver.first_with(info);
+        Self::new(receiver, record)
     }
 
     #[inline]
     pub(super) fn view(&self) -> View<'_> {
-        View::new(self.receiver, self.record())
+        View::new(self.receiver, self.receiver.first_with(self.info))
     }
 }
 
 impl<P: Trust> Drop for Message<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        let record = self.record();
-        self.receiver.release(record.end, 1, record.length() as u64);
+        self.receiver.release_lent(self.info.length().into());
     }
 }
 

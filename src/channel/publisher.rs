@@ -107,7 +107,7 @@ impl<P: Trust> Sender<P, Broadcast> {
             return None;
         }
         let is_dead = |owner| self.attachment.vigil.is_dead(owner);
-        let (slot, owner, behind_bytes) = self.producing()?.slowest(is_dead)?;
+        let (slot, owner, behind_bytes) = self.producer.slowest(is_dead)?;
         Some(Lag { slot, pid: owner.pid(), start_ticks: owner.start_ticks(), behind_bytes })
     }
 }

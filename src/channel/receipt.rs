@@ -184,7 +184,7 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
     }
 
     fn send_acknowledged_within(&mut self, message: &[u8], patience: Patience) -> Result<Receipt, SendError> {
-        let mut reservation = self.reserve_within(message.len(), patience)?;
+        let mut reservation = self.reserve_within(message.len(), &patience)?;
         reservation.write_at(0, message);
         Ok(reservation.commit_acknowledged())
     }
@@ -196,8 +196,9 @@ impl<P: Trust, K: OneReceiver> Sender<P, K> {
         deadline: Option<Deadline>,
     ) -> Result<(), NotTaken> {
         let (vigil, inner, before) = (&self.attachment.vigil, &self.attachment.inner, self.before);
-        let slot = self.producer.as_ref().map_or(0, |producer| producer.slot());
-        let Some(counts) = K::counts(&inner.memory, slot) else { return Err(NotTaken::Disconnected) };
+        let Some(counts) = K::counts(&inner.memory, self.producer.slot()) else {
+            return Err(NotTaken::Disconnected);
+        };
         let receiver = &inner.memory.receiver().claim;
         let sleeper = vigil.sleeper(inner.bell_of_senders(), counts);
         let found = sleeper.until_release(&mut self.spin, deadline, |look| {

@@ -44,6 +44,8 @@ pub struct Receiver<P: Trust = Untrusted> {
     ring: Listening,
     attachment: Attachment,
     spin: Spin,
+    /// Where the message ends that was given in place last.
+    lent: Position,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
@@ -51,7 +53,8 @@ pub struct Receiver<P: Trust = Untrusted> {
 impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let (ring, spin) = (Listening::new(&attachment.inner), attachment.inner.spin());
-        Self { ring, attachment, spin, marker: PhantomData }
+        let lent = ring.consumer.head();
+        Self { ring, attachment, spin, lent, marker: PhantomData }
     }
 
     /// The next message; waits while the ring is empty.
@@ -62,7 +65,7 @@ impl<P: Trust> Receiver<P> {
     /// [with checksums](crate::Builder::checksummed) [`RecvError::Damaged`], behind which the next call goes on.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::Endless)
+        self.recv_within(&Patience::Endless)
     }
 
     /// The next message if there is one now. Never blocks.
@@ -71,7 +74,7 @@ impl<P: Trust> Receiver<P> {
     /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::None)
+        self.recv_within(&Patience::None)
     }
 
     /// The next message; waits at most `timeout` while the ring is empty.
@@ -79,7 +82,7 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::For(timeout))
+        self.recv_within(&Patience::For(timeout))
     }
 
     /// The next message; waits until `deadline` at most while the ring is empty.
@@ -87,11 +90,11 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// [`RecvError::TimedOut`], and those of [`recv`](Receiver::recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_, P>, RecvError> {
-        self.recv_within(Patience::Until(deadline))
+        self.recv_within(&Patience::Until(deadline))
     }
 
     #[inline(always)]
-    fn recv_within(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
+    fn recv_within(&mut self, patience: &Patience) -> Result<Message<'_, P>, RecvError> {
         let record = self.next(patience)?;
         Ok(Message::new(self, record))
     }
@@ -102,7 +105,7 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// As for [`recv`](Receiver::recv).
     pub fn recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::Endless)
+        self.recv_many_within(most, &Patience::Endless)
     }
 
     /// As [`recv_many`](Receiver::recv_many); waits at most `timeout` while the ring is empty.
@@ -114,7 +117,7 @@ impl<P: Trust> Receiver<P> {
         most: usize,
         timeout: Duration,
     ) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::For(timeout))
+        self.recv_many_within(most, &Patience::For(timeout))
     }
 
     /// As [`recv_many`](Receiver::recv_many); waits until `deadline` at most while the ring is empty.
@@ -126,7 +129,7 @@ impl<P: Trust> Receiver<P> {
         most: usize,
         deadline: Instant,
     ) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::Until(deadline))
+        self.recv_many_within(most, &Patience::Until(deadline))
     }
 
     /// All messages that are there now, at most `most` (and at least one). Never blocks.
@@ -134,10 +137,10 @@ impl<P: Trust> Receiver<P> {
     /// # Errors
     /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).
     pub fn try_recv_many(&mut self, most: usize) -> Result<Messages<'_, P>, RecvError> {
-        self.recv_many_within(most, Patience::None)
+        self.recv_many_within(most, &Patience::None)
     }
 
-    fn recv_many_within(&mut self, most: usize, patience: Patience) -> Result<Messages<'_, P>, RecvError> {
+    fn recv_many_within(&mut self, most: usize, patience: &Patience) -> Result<Messages<'_, P>, RecvError> {
         let first = self.next(patience)?;
         Ok(Messages::gather(self, first, most))
     }
@@ -150,7 +153,7 @@ impl<P: Trust> Receiver<P> {
     #[inline]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let record = match self.ring.consumer.accepts_offers() {
-            false => self.next(Patience::Endless)?,
+            false => self.next(&Patience::Endless)?,
             true => self.next_that_fits(buffer.len())?,
         };
         let length = record.length() as usize;
@@ -168,7 +171,7 @@ impl<P: Trust> Receiver<P> {
                 return Err(RecvError::Forked);
             }
             self.ring.consumer.leave_offers(true);
-            let seen = self.seek(Patience::Endless);
+            let seen = self.seek(&Patience::Endless);
             self.ring.consumer.leave_offers(false);
             let seen = seen?;
             if seen.length() as usize > most {
@@ -237,7 +240,7 @@ impl<P: Trust> Receiver<P> {
         self.ring.consumer.memory()
     }
 
-    pub(super) fn owned(&mut self, patience: Patience) -> Result<OwnedMessage, RecvError> {
+    pub(super) fn owned(&mut self, patience: &Patience) -> Result<OwnedMessage, RecvError> {
         let record = self.next(patience)?;
         let message = View::new(self, record).to_owned();
         self.release(record.end, 1, record.length() as u64);
@@ -245,18 +248,26 @@ impl<P: Trust> Receiver<P> {
     }
 
     #[inline(always)]
-    pub(super) fn next(&mut self, patience: Patience) -> Result<Record, RecvError> {
+    pub(super) fn next(&mut self, patience: &Patience) -> Result<Record, RecvError> {
         if !self.ring.generation.lasts() {
             return Err(RecvError::Forked);
         }
         // Found is found in registers, also after a wait (see `Sender::room`).
-        match self.first_soon(patience) {
-            Some(record) if self.ring.trailer == 0 => Ok(record),
-            _ => {
-                self.seek(patience)?;
-                self.found()
+        if let Some(record) = self.ring.consumer.first() {
+            if self.ring.consumer.ask_ahead() {
+                self.look_around(patience.waits());
             }
+            if self.ring.trailer == 0 {
+                return Ok(record);
+            }
+        } else if patience.waits()
+            && let Some(record) = self.poll()
+            && self.ring.trailer == 0
+        {
+            return Ok(record);
         }
+        self.seek(patience)?;
+        self.found()
     }
 
     /// What was found just now, and is whole.
@@ -277,17 +288,12 @@ impl<P: Trust> Receiver<P> {
         }
     }
 
-    /// The first record; polls for a moment where there is time to wait, and polling is likely to pay.
+    /// The first record, as soon as it comes; polls for a moment, where polling is likely to pay.
     #[inline(always)]
-    fn first_soon(&mut self, patience: Patience) -> Option<Record> {
+    fn poll(&mut self) -> Option<Record> {
         let Self { ring, attachment, spin, .. } = self;
-        let found = ring.consumer.first();
-        if found.is_some() && ring.consumer.ask_ahead() {
-            self.look_around(patience.waits());
-            return found;
-        }
-        if found.is_some() || !patience.waits() || !ring.consumer.stands_before_nothing() {
-            return found;
+        if !ring.consumer.stands_before_nothing() {
+            return None;
         }
         let (consumer, counts) = (&mut ring.consumer, &attachment.inner.memory.receiver().counts);
         spin.briefly(counts, || match consumer.first() {
@@ -320,7 +326,7 @@ impl<P: Trust> Receiver<P> {
 
     /// The first message, which is whole; waits for it.
     #[cold]
-    fn seek(&mut self, patience: Patience) -> Result<Record, RecvError> {
+    fn seek(&mut self, patience: &Patience) -> Result<Record, RecvError> {
         let guarded = self.ring.consumer.first().filter(|_| self.ring.trailer != 0);
         if let Some(record) = guarded.and_then(|record| checksum::verify(self.memory(), record)) {
             return Ok(record);
@@ -354,7 +360,7 @@ impl<P: Trust> Receiver<P> {
         Berth::of(&self.attachment, self.ring.generation)
     }
 
-    fn wait_for_message(&mut self, patience: Patience) -> Result<Record, RecvError> {
+    fn wait_for_message(&mut self, patience: &Patience) -> Result<Record, RecvError> {
         let Self { ring, attachment, spin, .. } = self;
         let attachment = &*attachment;
         let Attachment { inner, vigil, .. } = attachment;
@@ -371,6 +377,18 @@ impl<P: Trust> Receiver<P> {
             ring.look(attachment, why)
         });
         found.unwrap_or(Err(RecvError::TimedOut))
+    }
+
+    /// The message that ends there, the first, is given in place.
+    #[inline(always)]
+    pub(super) fn lend(&mut self, end: Position) {
+        self.lent = end;
+    }
+
+    /// The message that was given in place comes back.
+    #[inline(always)]
+    pub(super) fn release_lent(&mut self, bytes: u64) {
+        self.release(self.lent, 1, bytes);
     }
 
     #[inline(always)]

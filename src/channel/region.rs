@@ -182,7 +182,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         // Before there is room in the ring: room that is given up again is passed over, not had back.
         self.await_way(&peer, wire, patience)?;
         // The descriptor after the room: then it has its message, unless this process dies in between.
-        let mut reservation = self.reserve_within(LENGTH, patience)?;
+        let mut reservation = self.reserve_within(LENGTH, &patience)?;
         let number = wire.pass(region.as_fd())?;
         reservation.write_at(0, &number.to_ne_bytes());
         reservation.write_at(8, &(region.len() as u64).to_ne_bytes());

@@ -91,7 +91,7 @@ impl<P: Trust, K: OneReceiver> RendezvousSender<P, K> {
     fn hand_over(&mut self, kind: u16, message: &[u8], patience: Patience) -> Result<(), SendError> {
         let (length, patience) = (message.len() as u64, patience.begun());
         let sender = &mut self.sender;
-        let reserved = sender.reserve_within(message.len(), patience);
+        let reserved = sender.reserve_within(message.len(), &patience);
         // It was never offered: what lies in the ring is of others.
         let mut offered = reserved.map_err(|why| match why {
             SendError::PeerDied { pid, .. } => SendError::PeerDied { pid, unreceived: 0 },

@@ -125,9 +125,7 @@ impl<'a, P: Trust, K: SenderKind> Reservation<'a, P, K> {
     {
         let reserved = self.sender.open();
         reserved.place(self.sender.memory(), reserved.start, reserved.info.with_kind(self.info.kind()));
-        if let Some(producer) = &mut self.sender.producer {
-            producer.offer(reserved);
-        }
+        self.sender.producer.offer(reserved);
         // Before the wait for the receiver: the message is received also when this process is killed in it.
         self.sender.published(1, self.info.length().into());
         core::mem::forget(self);

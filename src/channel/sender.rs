@@ -164,8 +164,8 @@ pub type MultiSender<P = Untrusted> = Sender<P, Many>;
 /// those that don't are lock-free (with one sender: wait-free), except where there is no room and the receiver has died: then they
 /// take a lock of this process for a moment.
 pub struct Sender<P: Trust = Untrusted, K: SenderKind = Single> {
-    /// `None` in a clone that was not used yet.
-    pub(super) producer: Option<K::Producer>,
+    /// In a clone that was not used yet, one that finds no room.
+    pub(super) producer: K::Producer,
     /// Of this handle, or of the one it was cloned from.
     pub(super) attachment: Arc<Attachment>,
     /// The receiver's place when this sender came.
@@ -198,10 +198,10 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             Some(_) => Before::NOBODY,
         };
         let (attachment, producer) = K::join(inner)?;
-        Ok(Self::new(Arc::new(attachment), Some(producer), before))
+        Ok(Self::new(Arc::new(attachment), producer, before))
     }
 
-    fn new(attachment: Arc<Attachment>, producer: Option<K::Producer>, before: Before) -> Self {
+    fn new(attachment: Arc<Attachment>, producer: K::Producer, before: Before) -> Self {
         let inner = &attachment.inner;
         let (scope, spin) = (inner.scope, inner.spin());
         let longest = inner.header.item.map_or(inner.header.longest, |item| item.size);
@@ -234,7 +234,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// [`SendError::NoMemory`] in an elastic ring, [`SendError::TooManySenders`] of a clone. The message was not sent then.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::Endless)
+        self.send_within(0, message, &Patience::Endless)
     }
 
     /// Sends a copy of `message` with the user's `kind`; waits while the ring is full. Without waiting, or with a time-out:
@@ -245,7 +245,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// As for [`send`](Sender::send).
     #[inline]
     pub fn send_kind(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(kind, message, Patience::Endless)
+        self.send_within(kind, message, &Patience::Endless)
     }
 
     /// Sends a copy of `message` if there is room now. Never blocks.
@@ -254,7 +254,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// [`SendError::Full`], and those of [`send`](Sender::send).
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::None)
+        self.send_within(0, message, &Patience::None)
     }
 
     /// Sends a copy of `message`; waits at most `timeout` while the ring is full.
@@ -262,7 +262,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::For(timeout))
+        self.send_within(0, message, &Patience::For(timeout))
     }
 
     /// Sends a copy of `message`; waits until `deadline` at most while the ring is full.
@@ -270,11 +270,11 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// # Errors
     /// [`SendError::TimedOut`], and those of [`send`](Sender::send).
     pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
-        self.send_within(0, message, Patience::Until(deadline))
+        self.send_within(0, message, &Patience::Until(deadline))
     }
 
     #[inline]
-    fn send_within(&mut self, kind: u16, message: &[u8], patience: Patience) -> Result<(), SendError> {
+    fn send_within(&mut self, kind: u16, message: &[u8], patience: &Patience) -> Result<(), SendError> {
         let mut reservation = self.reserve_within(message.len(), patience)?;
         reservation.write_at(0, message);
         reservation.set_kind(kind);
@@ -288,7 +288,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// As for [`send`](Sender::send).
     #[inline]
     pub fn reserve(&mut self, length: usize) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::Endless)
+        self.reserve_within(length, &Patience::Endless)
     }
 
     /// Room for a message of `length` bytes if there is any now. Never blocks.
@@ -297,7 +297,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// [`SendError::Full`], and those of [`send`](Sender::send).
     #[inline]
     pub fn try_reserve(&mut self, length: usize) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::None)
+        self.reserve_within(length, &Patience::None)
     }
 
     /// Room for a message of `length` bytes; waits at most `timeout` while the ring is full.
@@ -309,7 +309,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         length: usize,
         timeout: Duration,
     ) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::For(timeout))
+        self.reserve_within(length, &Patience::For(timeout))
     }
 
     /// Room for a message of `length` bytes; waits until `deadline` at most while the ring is full.
@@ -321,14 +321,14 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         length: usize,
         deadline: Instant,
     ) -> Result<Reservation<'_, P, K>, SendError> {
-        self.reserve_within(length, Patience::Until(deadline))
+        self.reserve_within(length, &Patience::Until(deadline))
     }
 
     #[inline(always)]
     pub(super) fn reserve_within(
         &mut self,
         length: usize,
-        patience: Patience,
+        patience: &Patience,
     ) -> Result<Reservation<'_, P, K>, SendError> {
         let length = self.check_length(length)?;
         let reserved = self.room_for(length, patience)?;
@@ -337,8 +337,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     /// Room for a message of this length, which was checked, and what guards it.
     #[inline(always)]
-    pub(super) fn room_for(&mut self, length: u32, patience: Patience) -> Result<Reserved, SendError> {
-        self.room(patience, Need::Record(length + self.trailer))
+    pub(super) fn room_for(&mut self, length: u32, patience: &Patience) -> Result<Reserved, SendError> {
+        self.room(patience, Need::Record((length + self.trailer).into()))
     }
 
     /// How this handle waits from now on, instead of what its ring was built with.
@@ -385,50 +385,38 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline]
     pub(super) fn memory(&self) -> &Memory {
-        match &self.producer {
-            Some(producer) => producer.memory(),
-            None => &self.attachment.inner.memory,
-        }
+        self.producer.memory()
     }
 
     /// What is reserved.
     #[inline(always)]
     pub(super) fn open(&self) -> Reserved {
-        self.producer.as_ref().map_or(Reserved::NONE, Produce::open)
-    }
-
-    pub(super) fn producing(&self) -> Option<&K::Producer> {
-        self.producer.as_ref()
-    }
-
-    #[inline]
-    pub(super) fn producer(&mut self) -> Result<&mut K::Producer, SendError> {
-        if self.producer.is_none() {
-            self.join()?;
-        }
-        self.producer.as_mut().ok_or(SendError::Disconnected)
+        self.producer.open()
     }
 
     /// First use of a clone: the slot of the handle it was cloned from is held until here, so that the receiver never
-    /// sees the last sender go in between.
+    /// sees the last sender go in between. Nothing where it has a slot.
     #[cold]
-    fn join(&mut self) -> Result<(), SendError> {
+    pub(super) fn join(&mut self) -> Result<(), SendError> {
+        if self.producer.has_slot() {
+            return Ok(());
+        }
         if let Some(attachment) = Arc::get_mut(&mut self.attachment) {
             // The last handle on that slot: it is this one's.
-            self.producer = Some(K::go_on(attachment));
+            self.producer = K::go_on(attachment);
             return Ok(());
         }
         let inner = Arc::clone(&self.attachment.inner);
         let most = inner.header.slots();
         let (attachment, producer) = K::join(inner).map_err(|_| SendError::TooManySenders { most })?;
         self.attachment = Arc::new(attachment);
-        self.producer = Some(producer);
+        self.producer = producer;
         Ok(())
     }
 
     /// Room in the ring; waits for it.
     #[inline(always)]
-    pub(super) fn room(&mut self, patience: Patience, need: Need) -> Result<Reserved, SendError> {
+    pub(super) fn room(&mut self, patience: &Patience, need: Need) -> Result<Reserved, SendError> {
         self.discard_leaked();
         if self.is_disconnected() {
             return Err(SendError::Disconnected);
@@ -438,7 +426,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         }
         // What is reserved stays in registers, also behind a wait. On a way through memory it would be stored in parts and loaded as
         // a whole: which waits until all that was stored before, the last message, has left the processor.
-        if let Ok(reserved) = self.producer()?.reserve(need) {
+        if let Ok(reserved) = self.producer.reserve(need) {
             let may_step_aside = patience.waits() && !self.spin.never_ends();
             if K::met_another(&reserved) && may_step_aside && self.crowd.meet() {
                 // So that its publication takes the long way, on which it steps aside.
@@ -450,11 +438,16 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
         Ok(self.open())
     }
 
-    /// Waits until there is room, and reserves it.
+    /// Waits until there is room, and reserves it. The first use of a clone comes here as well.
     #[cold]
-    fn wait_for_room(&mut self, patience: Patience, need: Need) -> Result<(), SendError> {
-        let (inner, before) = (&self.attachment.inner, self.before);
-        let Some(producer) = &mut self.producer else { return Err(SendError::Full) };
+    fn wait_for_room(&mut self, patience: &Patience, need: Need) -> Result<(), SendError> {
+        if !self.producer.has_slot() {
+            self.join()?;
+            if self.producer.reserve(need).is_ok() {
+                return Ok(());
+            }
+        }
+        let (inner, before, producer) = (&self.attachment.inner, self.before, &mut self.producer);
         let Some(counts) = K::counts(&inner.memory, producer.slot()) else { return Err(SendError::Full) };
         counts.refused.add(1);
         if producer.is_starved() {
@@ -496,20 +489,24 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
 
     #[inline(always)]
     pub(super) fn publish_one(&mut self, info: Info) {
-        let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
+        if !self.generation.lasts() {
+            return;
+        }
         match self.trailer {
-            0 => reservation::publish_one(producer, info),
-            trailer => checksum::publish_one(producer, info.with_length(info.length() + trailer)),
+            0 => reservation::publish_one(&mut self.producer, info),
+            trailer => checksum::publish_one(&mut self.producer, info.with_length(info.length() + trailer)),
         }
         self.published(1, info.length().into());
     }
 
     #[inline]
     pub(super) fn publish_all(&mut self, reserved: Reserved, used: Position, messages: u64, bytes: u64) {
-        let Some(producer) = self.producer.as_mut().filter(|_| self.generation.lasts()) else { return };
-        producer.publish(reserved, used);
+        if !self.generation.lasts() {
+            return;
+        }
+        self.producer.publish(reserved, used);
         if self.trailer != 0 {
-            producer.show_tail();
+            self.producer.show_tail();
         }
         self.published(messages, bytes);
     }
@@ -517,18 +514,16 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[inline]
     pub(super) fn published(&mut self, messages: u64, bytes: u64) {
         self.count(messages, bytes);
-        let Some(producer) = &self.producer else { return };
-        if !K::bell_of_takers(producer.memory(), self.scope).may_be_left(&self.waker) {
+        if !K::bell_of_takers(self.memory(), self.scope).may_be_left(&self.waker) {
             self.wake_takers();
         }
     }
 
     #[cold]
     fn wake_takers(&mut self) {
-        let Some(producer) = &self.producer else { return };
-        let memory = producer.memory();
+        let memory = self.producer.memory();
         let woken = K::bell_of_takers(memory, self.scope).ring(&mut self.waker, |_| Due::All);
-        if let Some(counts) = K::counts(memory, producer.slot()).filter(|_| woken) {
+        if let Some(counts) = K::counts(memory, self.producer.slot()).filter(|_| woken) {
             counts.wakes.add(1);
         }
         if self.crowd.is_due() {
@@ -539,8 +534,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// Counts messages that were published.
     #[inline]
     pub(super) fn count(&self, messages: u64, bytes: u64) {
-        let Some(producer) = &self.producer else { return };
-        let Some(counts) = K::counts(producer.memory(), producer.slot()) else { return };
+        let Some(counts) = K::counts(self.memory(), self.producer.slot()) else { return };
         counts.messages.add(messages);
         counts.bytes.add(bytes);
     }
@@ -557,7 +551,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     #[cold]
     pub(super) fn discard(&mut self) {
         self.crowd.forget();
-        if self.generation.lasts() && self.producer.as_mut().is_some_and(|producer| producer.abandon()) {
+        if self.generation.lasts() && self.producer.abandon() {
             K::bell_of_takers(&self.attachment.inner.memory, self.scope).ring(&mut self.waker, |_| Due::All);
         }
     }
@@ -567,7 +561,8 @@ impl<P: Trust> Clone for Sender<P, Many> {
     /// A handle for another thread. It takes a slot when it is first used; [`SendError::TooManySenders`] then says that
     /// there is none.
     fn clone(&self) -> Self {
-        let mut clone = Self::new(Arc::clone(&self.attachment), None, self.before);
+        let unused = mpsc::Producer::unused(Arc::clone(&self.attachment.inner.memory));
+        let mut clone = Self::new(Arc::clone(&self.attachment), unused, self.before);
         // A forked child has none of its own by cloning its parent's.
         clone.generation = self.generation;
         clone
@@ -585,8 +580,8 @@ impl<P: Trust, K: SenderKind> Drop for Sender<P, K> {
 
 impl<P: Trust, K: SenderKind> fmt::Debug for Sender<P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = self.producer.as_ref().map(|producer| producer.slot());
-        let claim = slot.and_then(|slot| self.memory().slot(slot)).map(|slot| claim::read(&slot.claim));
+        let slot = self.producer.slot();
+        let claim = self.memory().slot(slot).map(|slot| claim::read(&slot.claim));
         f.debug_struct("Sender").field("slot", &slot).field("claim", &claim).finish()
     }
 }

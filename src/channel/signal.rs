@@ -91,7 +91,7 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
         }
         let most = header.slots();
         let generation = sender.generation;
-        if generation.lasts() && sender.producer().is_err() {
+        if generation.lasts() && sender.join().is_err() {
             return Err(OpenError::TooManySenders { most });
         }
         Ok(Self { sender: UnsafeCell::new(Some(sender)), busy: AtomicU32::new(0), generation })
@@ -118,9 +118,8 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
         if sender.is_disconnected() {
             return Err(SendError::Disconnected);
         }
-        let producer = sender.producer.as_mut().ok_or(SendError::Forked)?;
-        let Ok(reserved) = producer.reserve(Need::Record(length + sender.trailer)) else {
-            if let Some(counts) = K::counts(producer.memory(), producer.slot()) {
+        let Ok(reserved) = sender.producer.reserve(Need::Record((length + sender.trailer).into())) else {
+            if let Some(counts) = K::counts(sender.memory(), sender.producer.slot()) {
                 counts.refused.add(1);
             }
             return Err(SendError::Full);

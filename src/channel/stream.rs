@@ -87,7 +87,7 @@ impl<P: Trust> ByteReader<P> {
             return Err(RecvError::Forked.into());
         }
         if self.front.is_none() {
-            self.front = match self.receiver.next(Patience::Endless) {
+            self.front = match self.receiver.next(&Patience::Endless) {
                 Ok(record) => Some(record.info),
                 Err(RecvError::Disconnected) => None,
                 Err(error) => return Err(error.into()),

@@ -248,7 +248,7 @@ impl GivenBack {
     }
 
     /// Takes the memory of the chunks before `head`, and shows that they are free.
-    #[inline]
+    #[inline(never)]
     pub(super) fn up_to(&mut self, memory: &Memory, head: Position) {
         let Some(elastic) = memory.elastic() else { return };
         let floor = elastic.floor(head);

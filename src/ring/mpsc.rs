@@ -35,10 +35,18 @@ impl Producer {
         Self { memory, slot, head, starved: false, open: Reserved::NONE }
     }
 
+    /// One that has no slot yet, and finds no room.
+    pub(crate) fn unused(memory: Arc<Memory>) -> Self {
+        // No tail is so far behind: it has to look for room.
+        let head = memory.head().back(memory.geometry().capacity_units());
+        Self { memory, slot: 0, head, starved: false, open: Reserved::NONE }
+    }
+
     /// Whether there is room for so many units at the tail, which was `seen`. Gives the tail with which to go on.
     #[cold]
     fn look_for_room(&mut self, seen: u64, units: u64) -> Result<u64, Full> {
         let memory = &*self.memory;
+        let Some(mine) = memory.slot(self.slot) else { return Err(Full) };
         let capacity = memory.geometry().capacity_units();
         let (tail, _) = Position::split(seen);
         self.starved = false;
@@ -50,9 +58,7 @@ impl Producer {
             let again = memory.senders().tail.load(Relaxed);
             return if again == seen { Err(Full) } else { Ok(again) };
         }
-        if let Some(mine) = memory.slot(self.slot) {
-            mine.counts.high_water.raise_to(used * UNIT);
-        }
+        mine.counts.high_water.raise_to(used * UNIT);
         if used + units > capacity {
             return Err(Full);
         }
@@ -143,6 +149,10 @@ impl Produce for Producer {
 
     fn slot(&self) -> u8 {
         self.slot
+    }
+
+    fn has_slot(&self) -> bool {
+        self.slot != 0
     }
 }
 

@@ -260,7 +260,14 @@ impl Consumer {
     /// Asks for as many lines ahead as there were in what was released last. True when it is time for a [`view`](Self::view).
     #[inline(always)]
     pub(crate) fn ask_ahead(&self) -> bool {
-        !self.ask_ahead_of(self.head, self.head.since(self.last)) && self.head.has_reached(self.next_view)
+        if self.head.has_reached(self.next_view) {
+            return true;
+        }
+        // Else it was not far behind when it looked last.
+        if self.written.has_reached(self.next_view) {
+            self.ask_ahead_of(self.head, self.head.since(self.last));
+        }
+        false
     }
 
     /// Asks for lines ahead of a record that stands at `position` and ends at `end`, for who receives many: far ahead, if messages have come

@@ -25,7 +25,7 @@ const PREFETCH_AHEAD: u64 = 128;
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// Room for a record with a payload of so many bytes, at most the ring's longest.
-    Record(u32),
+    Record(u64),
     /// So many units, from 2 to the ring's capacity, for records to be placed one behind the other.
     Units(u64),
 }
@@ -35,7 +35,7 @@ impl Need {
     #[inline(always)]
     pub(super) fn units_at(self, memory: &Memory, position: Position) -> u64 {
         match self {
-            Self::Record(length) => memory.geometry().size_units(position, length as u64),
+            Self::Record(length) => memory.geometry().size_units(position, length),
             Self::Units(units) => units,
         }
     }
@@ -44,7 +44,7 @@ impl Need {
     #[inline(always)]
     pub(super) fn met(self, start: Position, units: u64, owner: u8, previous: u8) -> Reserved {
         let room = match self {
-            Self::Record(length) => length,
+            Self::Record(length) => length as u32,
             Self::Units(_) => 0,
         };
         Reserved { start, units, info: Info::new(room, 0, owner, previous) }
@@ -133,4 +133,9 @@ pub trait Produce {
 
     /// Slot number of this sender.
     fn slot(&self) -> u8;
+
+    /// False as long as it has taken none: then it finds no room.
+    fn has_slot(&self) -> bool {
+        true
+    }
 }

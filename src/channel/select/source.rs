@@ -107,7 +107,7 @@ impl<P: Trust> Find for Receiver<P> {
     type Found = Record;
 
     fn find(&mut self, _: Insider) -> Result<Record, RecvError> {
-        self.next(Patience::None)
+        self.next(&Patience::None)
     }
 }
 
