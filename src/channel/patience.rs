@@ -3,7 +3,8 @@
 use crate::sys::clock::Deadline;
 use std::time::{Duration, Instant};
 
-/// How long a call may wait. It reads no clock: whoever finds at once what it came for needs none.
+/// How long a call may wait. It reads no clock: whoever finds at once what it came for needs none. By reference where each message
+/// passes: as a value it would be put together on the stack for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Patience {
     None,

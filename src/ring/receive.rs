@@ -263,7 +263,7 @@ impl Consumer {
         if self.head.has_reached(self.next_view) {
             return true;
         }
-        // Else it was not far behind when it looked last.
+        // It was far behind when it looked last.
         if self.written.has_reached(self.next_view) {
             self.ask_ahead_of(self.head, self.head.since(self.last));
         }

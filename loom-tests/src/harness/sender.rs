@@ -34,7 +34,7 @@ impl<P: Produce> Sender<P> {
 
     /// Room, if there is any now.
     pub(crate) fn try_reserve(&mut self, length: u32) -> Result<Reserved, NotSent> {
-        self.room(Need::Record(length))?.ok_or(NotSent::Full)
+        self.room(Need::Record(length.into()))?.ok_or(NotSent::Full)
     }
 
     /// Room for a batch, if there is any now.
@@ -44,7 +44,7 @@ impl<P: Produce> Sender<P> {
 
     /// Room; sleeps while there is none.
     pub(crate) fn reserve(&mut self, length: u32) -> Result<Reserved, NotSent> {
-        self.room_within(None, Need::Record(length))
+        self.room_within(None, Need::Record(length.into()))
     }
 
     fn room(&mut self, need: Need) -> Result<Option<Reserved>, NotSent> {
@@ -178,7 +178,7 @@ impl<P: Produce> Sender<P> {
 
     /// Sends; sleeps while the ring is full until the clock ticks.
     pub(crate) fn send_for_a_while(&mut self, length: u32, value: u64) -> Result<(), NotSent> {
-        let reserved = self.room_within(in_a_while(), Need::Record(length))?;
+        let reserved = self.room_within(in_a_while(), Need::Record(length.into()))?;
         self.commit(reserved, length, value);
         Ok(())
     }

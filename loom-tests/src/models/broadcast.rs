@@ -32,7 +32,7 @@ impl Publisher {
 
     /// Message `value`, of kind `value`.
     fn try_send(&mut self, length: u32, value: u64) -> Result<(), Full> {
-        let reserved = self.0.reserve(Need::Record(length))?;
+        let reserved = self.0.reserve(Need::Record(length.into()))?;
         self.0.memory().write_payload(reserved.start, length, value);
         reserved.place(
             self.0.memory(),
