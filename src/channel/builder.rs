@@ -341,6 +341,10 @@ impl Builder {
         let shape = self.shape()?;
         let bytes = shape.map(Shape::length).or(self.capacity).unwrap_or(DEFAULT_CAPACITY);
         let capacity = rounded(bytes, mirrored)?;
+        let kind = self.kind();
+        if self.elastic {
+            elastic::check(kind, self.rendezvous, capacity, mirrored)?;
+        }
         let geometry = Geometry::new(capacity, mirrored);
         let most = match shape {
             Some(shape) => shape.longest.into(),
@@ -357,10 +361,6 @@ impl Builder {
                 least: 1,
                 most: 8,
             });
-        }
-        let kind = self.kind();
-        if self.elastic {
-            elastic::check(kind, self.rendezvous, capacity, mirrored)?;
         }
         if self.checksummed {
             checksum::check(kind, mirrored, self.rendezvous)?;
