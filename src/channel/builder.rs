@@ -155,7 +155,7 @@ impl Builder {
         self
     }
 
-    /// A ring in which every message is a `T`; attach with [`Sender::typed`](crate::Sender::typed) and
+    /// A ring in which every message is a `T`, and so is the longest; attach with [`Sender::typed`](crate::Sender::typed) and
     /// [`Receiver::typed`](crate::Receiver::typed). The alignment of `T` can be at most 8.
     ///
     /// The ring keeps the size of `T`, its alignment, and a number made of its name without paths. An end of another type is
@@ -353,6 +353,10 @@ impl Builder {
         let longest = self.longest.unwrap_or(most);
         if longest > most {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
+        }
+        if let Some(Item { size, .. }) = self.item.filter(|item| u64::from(item.size) != longest) {
+            let (what, size) = ("longest message where all have one type", size.into());
+            return Err(OpenError::Setting { what, given: longest, least: size, most: size });
         }
         if let Some(Item { align, .. }) = self.item.filter(|item| item.align > 8) {
             return Err(OpenError::Setting {
