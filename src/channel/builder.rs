@@ -155,7 +155,7 @@ impl Builder {
         self
     }
 
-    /// A ring in which every message is a `T`; attach with [`Sender::typed`](crate::Sender::typed) and
+    /// A ring in which every message is a `T`, and so is the longest; attach with [`Sender::typed`](crate::Sender::typed) and
     /// [`Receiver::typed`](crate::Receiver::typed). The alignment of `T` can be at most 8.
     ///
     /// The ring keeps the size of `T`, its alignment, and a number made of its name without paths. An end of another type is
@@ -341,6 +341,10 @@ impl Builder {
         let shape = self.shape()?;
         let bytes = shape.map(Shape::length).or(self.capacity).unwrap_or(DEFAULT_CAPACITY);
         let capacity = rounded(bytes, mirrored)?;
+        let kind = self.kind();
+        if self.elastic {
+            elastic::check(kind, self.rendezvous, capacity, mirrored)?;
+        }
         let geometry = Geometry::new(capacity, mirrored);
         let most = match shape {
             Some(shape) => shape.longest.into(),
@@ -350,6 +354,10 @@ impl Builder {
         if longest > most {
             return Err(OpenError::Setting { what: "longest message", given: longest, least: 0, most });
         }
+        if let Some(Item { size, .. }) = self.item.filter(|item| u64::from(item.size) != longest) {
+            let (what, size) = ("longest message where all have one type", size.into());
+            return Err(OpenError::Setting { what, given: longest, least: size, most: size });
+        }
         if let Some(Item { align, .. }) = self.item.filter(|item| item.align > 8) {
             return Err(OpenError::Setting {
                 what: "alignment of the type",
@@ -357,10 +365,6 @@ impl Builder {
                 least: 1,
                 most: 8,
             });
-        }
-        let kind = self.kind();
-        if self.elastic {
-            elastic::check(kind, self.rendezvous, capacity, mirrored)?;
         }
         if self.checksummed {
             checksum::check(kind, mirrored, self.rendezvous)?;

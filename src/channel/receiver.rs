@@ -185,7 +185,7 @@ impl<P: Trust> Receiver<P> {
     }
 
     /// Copies of the messages until the end; blocks while the ring is empty. Ends when `recv` would give an error:
-    /// [`Receiver::recv`] tells which.
+    /// [`Receiver::recv`] tells which, unless that was [`RecvError::Damaged`], whose message is gone.
     pub fn iter(&mut self) -> Iter<'_, P> {
         Iter { receiver: self }
     }

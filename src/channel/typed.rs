@@ -148,7 +148,7 @@ impl<T: TryFromBytes, P: Trust> TypedReceiver<T, P> {
     }
 
     /// The values until the end; blocks while the ring is empty. Ends when `recv` would give an error:
-    /// [`TypedReceiver::recv`] tells which, unless that was [`RecvError::NotAValue`], whose message is gone.
+    /// [`TypedReceiver::recv`] tells which, unless that was [`RecvError::NotAValue`] or [`RecvError::Damaged`], whose message is gone.
     pub fn iter(&mut self) -> impl Iterator<Item = T> + '_ {
         core::iter::from_fn(|| self.recv().ok())
     }

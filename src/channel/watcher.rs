@@ -218,3 +218,27 @@ impl fmt::Debug for Watcher {
         f.debug_struct("Watcher").field("next", &Position::units(self.onlooker.position())).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::builder;
+
+    #[test]
+    fn who_begins_beside_a_sender_that_always_has_more_comes_to_an_end() {
+        let ring = builder::unnamed().capacity(4096).broadcast(1).in_process().unwrap();
+        let mut publisher = ring.publisher().unwrap();
+        let memory = Arc::clone(&publisher.inner().memory);
+        let mut onlooker = Onlooker::new(Arc::clone(&memory), Start::Oldest);
+        onlooker.pass_over_until(|at, _| {
+            if at == memory.head() {
+                // Nearly a whole ring in which nothing is to be received, and one message.
+                (0..250).for_each(|_| drop(publisher.reserve(0).unwrap()));
+                publisher.send(b"").unwrap();
+            }
+            false
+        });
+        let laps = onlooker.position().units() / memory.geometry().capacity_units();
+        assert!(laps <= 4, "it went on for {laps} laps");
+    }
+}

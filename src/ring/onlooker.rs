@@ -47,15 +47,16 @@ impl Onlooker {
         onlooker
     }
 
-    fn pass_over_until(&mut self, is_there: impl Fn(Position, u64) -> bool) {
-        // Twice: it may have been overtaken once on its way through the whole ring.
+    /// Goes on until `is_there` says so of where it is, or there is nothing.
+    pub(crate) fn pass_over_until(&mut self, mut is_there: impl FnMut(Position, u64) -> bool) {
+        // Twice through the whole ring, since it may have been overtaken once: only a lying sender makes it more.
         for _ in 0..2 * self.memory.geometry().capacity_units() {
             if is_there(self.at, self.number) {
                 break;
             }
-            match self.next(|_| Ok::<_, ()>(())) {
-                Ok(()) | Err(NoMessage::Missed(_)) => {}
-                Err(_) => break,
+            match self.step(&mut |_| Ok::<_, ()>(())) {
+                None | Some(Ok(()) | Err(NoMessage::Missed(_))) => {}
+                Some(Err(_)) => break,
             }
         }
     }
@@ -65,32 +66,41 @@ impl Onlooker {
         &mut self,
         mut copy: impl FnMut(Record) -> Result<T, E>,
     ) -> Result<T, NoMessage<E>> {
-        for _ in 0..=self.memory.geometry().capacity_units() {
-            let look = receive::look_beside(&self.memory, self.at);
-            let copied = match look {
-                Ok(Look::Message(record)) => Some((record.end, copy(record))),
-                _ => None,
-            };
-            // Whoever has read anything of what was written over finds the floor raised, behind the fence O2 in `Floor::read`.
-            match self.rise() {
-                None => {}
-                // Only what nobody receives was written over.
-                Some(0) => continue,
-                Some(missed) => return Err(NoMessage::Missed(missed)),
-            }
-            match (look, copied) {
-                (_, Some((end, Ok(copy)))) => {
-                    self.at = end;
-                    self.number = self.number.wrapping_add(1);
-                    return Ok(copy);
-                }
-                (_, Some((_, Err(error)))) => return Err(NoMessage::Refused(error)),
-                (Ok(Look::Nothing(behind)), None) => self.at = behind,
-                (Err(violation), None) => return Err(NoMessage::Damaged(violation)),
-                (Ok(_), None) => return Err(NoMessage::Empty),
-            }
+        let mut steps = 0..=self.memory.geometry().capacity_units();
+        steps.find_map(|_| self.step(&mut copy)).unwrap_or(Err(NoMessage::Empty))
+    }
+
+    /// What stands where it is; `None` when that is nothing, and it has gone on behind it.
+    fn step<T, E>(
+        &mut self,
+        copy: &mut impl FnMut(Record) -> Result<T, E>,
+    ) -> Option<Result<T, NoMessage<E>>> {
+        let look = receive::look_beside(&self.memory, self.at);
+        let copied = match look {
+            Ok(Look::Message(record)) => Some((record.end, copy(record))),
+            _ => None,
+        };
+        // Whoever has read anything of what was written over finds the floor raised, behind the fence O2 in `Floor::read`.
+        match self.rise() {
+            None => {}
+            // Only what nobody receives was written over.
+            Some(0) => return None,
+            Some(missed) => return Some(Err(NoMessage::Missed(missed))),
         }
-        Err(NoMessage::Empty)
+        Some(match (look, copied) {
+            (_, Some((end, Ok(copy)))) => {
+                self.at = end;
+                self.number = self.number.wrapping_add(1);
+                Ok(copy)
+            }
+            (_, Some((_, Err(error)))) => Err(NoMessage::Refused(error)),
+            (Ok(Look::Nothing(behind)), None) => {
+                self.at = behind;
+                return None;
+            }
+            (Err(violation), None) => Err(NoMessage::Damaged(violation)),
+            (Ok(_), None) => Err(NoMessage::Empty),
+        })
     }
 
     /// Goes to the floor when it has risen past, and gives how many messages were missed.

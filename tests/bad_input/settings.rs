@@ -52,6 +52,36 @@ fn settings_that_can_not_be_are_told_the_bounds() {
 }
 
 #[test]
+fn a_ceiling_that_is_too_small_is_told_whatever_else_is_asked_for() {
+    let scene = Scene::new();
+    for asked in [
+        scene.builder("ring").elastic(1).checksummed(),
+        scene.builder("ring").elastic(1).longest_message(1),
+        scene.builder("ring").checksummed().elastic(1 << 20).capacity(1 << 16),
+    ] {
+        for error in [scene.refused(|| asked.create()), scene.refused(|| asked.memfd())] {
+            assert_error!(error, OpenError::Setting { what: "ceiling", .. }, "from 262144");
+        }
+    }
+}
+
+#[test]
+fn a_longest_message_beside_a_type_is_its_size() {
+    let scene = Scene::new();
+    for longest in [0, 4, 100] {
+        let asked = scene.builder("ring").fixed::<u64>().longest_message(longest);
+        for error in [
+            scene.refused(|| asked.create()),
+            scene.refused(|| asked.memfd()),
+            scene.refused(|| asked.in_process()),
+        ] {
+            assert_error!(error, OpenError::Setting { given, .. } if *given == longest, "longest message", "one type", 8);
+        }
+    }
+    assert!(ringpost::unnamed().fixed::<u64>().longest_message(8).memfd().is_ok());
+}
+
+#[test]
 fn a_mode_that_lets_everybody_write_or_keeps_the_owner_out_is_refused() {
     let scene = Scene::new();
     for mode in [0o666, 0o602, 0o400, 0o200, 0, 0o4600, u32::MAX] {
