@@ -169,6 +169,14 @@ fn act(words: &[&str], line: Line) {
             line.tell(0);
             line.hear();
         }
+        ["begin-a-batch-behind-some", ring] => {
+            let mut publisher = open(ring, &line).publisher().unwrap();
+            (0..HALVES - 1).for_each(|number| publisher.send(&half(number)).unwrap());
+            let mut batch = publisher.batch(2 * ringpost::record_size(5)).unwrap();
+            (0..2).for_each(|_| batch.push(0, b"begun").unwrap());
+            line.tell(0);
+            line.hear();
+        }
         ["publish-into-the-dead", ring] => {
             let mut publisher = open(ring, &line).publisher().unwrap();
             for number in 0..HALVES {

@@ -11,8 +11,8 @@ use crate::{
     wire::{self, Again, AnswerHeader, CallHeader, Hello, Luggage, Unclaimed},
 };
 use ringpost::{
-    Duplex, LinkError, Message, OpenError, Receiver, RecvError, Region, RegionError, Reservation, SendError,
-    Sender, WaitStrategy,
+    Duplex, LinkError, Message, NotTaken, OpenError, Receiver, RecvError, Region, RegionError, Reservation,
+    SendError, Sender, WaitStrategy,
 };
 use std::{path::PathBuf, time::Duration};
 use zerocopy::{FromBytes, IntoBytes};
@@ -275,6 +275,7 @@ impl Client {
             return Err(CallError::TooLong { length, longest }.into());
         }
         if !arguments.regions.is_empty() {
+            await_calm(&mut link.sender, deadline)?;
             wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(regions_not_sent)?;
         }
         let regions = arguments.regions.len() as u64;
@@ -406,6 +407,28 @@ fn receive(receiver: &mut Receiver, deadline: Deadline) -> Result<Message<'_>, R
         None => receiver.recv(),
         Some(instant) => receiver.recv_deadline(instant),
     }
+}
+
+/// Waits until the server has taken all that was sent before, of calls that were given up. Else regions find room perhaps, and
+/// the call behind them none: the server would keep them until the next call.
+#[cold]
+fn await_calm(sender: &mut Sender, deadline: Deadline) -> Result<(), Failure> {
+    let instant = deadline.instant();
+    let nothing = match instant {
+        None => sender.batch(0),
+        Some(instant) => sender.batch_deadline(0, instant),
+    };
+    // Of an empty batch: it speaks for what is before.
+    let receipt = nothing.map_err(not_sent)?.commit_acknowledged();
+    let taken = match instant {
+        None => receipt.wait(),
+        Some(instant) => receipt.wait_deadline(instant),
+    };
+    taken.map_err(|error| match error {
+        NotTaken::TimedOut => CallError::TimedOut { done: Done::No }.into(),
+        NotTaken::Forked => CallError::Forked.into(),
+        _ => Failure::Lost(Done::No),
+    })
 }
 
 #[cold]

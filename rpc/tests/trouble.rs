@@ -507,6 +507,27 @@ fn a_call_that_is_too_long_sends_no_region() {
 }
 
 #[test]
+fn a_call_that_finds_no_room_sends_no_region() {
+    let place = Place::new();
+    let server = place.server("serve", "");
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    server.stop();
+    client.client.set_timeout(Some(Duration::from_millis(10)));
+    // They stay in the ring.
+    while client.count(vec![0; 5000]).unwrap_err().done() == Done::Perhaps {}
+    let memory = region(1);
+    let given = fs::metadata(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd())).unwrap();
+    let error = client.label(memory, "longer".repeat(1000).into()).unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { done: Done::No }), "{error}");
+    server.resume();
+    // The server would have taken it up by then.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(holds(server.id(), &given), 0, "the server keeps it until the next call");
+    client.client.set_timeout(Some(FAR));
+    assert_eq!(client.length(region(2)).unwrap(), 5000);
+}
+
+#[test]
 fn no_region_is_kept_of_an_answer_that_came_too_late() {
     const PANICKED: u16 = 4;
     let place = Place::new();

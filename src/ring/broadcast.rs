@@ -142,11 +142,9 @@ impl Producer {
         let used = self.tail.since(self.floor.position).max(behind);
         self.head = self.tail.back(used);
         self.memory.receiver().counts.high_water.raise_to(behind * UNIT);
-        if used + units > capacity {
-            return Err(Full);
-        }
+        // Also where it is too little now: less may be asked for next.
         self.wipe();
-        Ok(())
+        if used + units > capacity { Err(Full) } else { Ok(()) }
     }
 
     /// Makes tags that a crashed sender may have left invalid, as far as nobody needs what lies there.

@@ -122,8 +122,16 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
+        /// Whoever begins to listen is done long before.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        if getpid() != self.process {
+            return;
+        }
+        // A socket that its owner has shut down is stale to others: what stands here may become a successor's at any time.
+        let lock = lock_directory(&self.path, Deadline::after(PATIENCE));
         let is_there = |file: fs::Metadata| (file.dev(), file.ino()) == self.file;
-        if getpid() == self.process && fs::symlink_metadata(&self.path).is_ok_and(is_there) {
+        let is_locked = matches!(lock, Err(LinkError::Locked { .. }));
+        if !is_locked && fs::symlink_metadata(&self.path).is_ok_and(is_there) {
             // Nobody is left to tell when it fails; the next listener replaces what stays.
             let _ = fs::remove_file(&self.path);
         }

@@ -235,6 +235,25 @@ fn a_batch_that_a_killed_sender_has_begun_in_the_room_of_a_dead_reader_is_never_
 }
 
 #[test]
+fn a_message_that_finds_room_when_a_longer_one_did_not_is_safe_from_what_a_killed_sender_left() {
+    let shared = Shared::new(Way::Name, |builder: Builder| builder.capacity(1 << 14).broadcast(1));
+    let mut reader = shared.ring.subscriber().unwrap();
+    let mut sender = child_at(&shared, "begin-a-batch-behind-some", "");
+    assert_eq!(sender.hear(), 0);
+    sender.kill();
+    let mut publisher = shared.ring.publisher().unwrap();
+    let mut take = |expected: &[u8]| assert_eq!(reader.recv_timeout(FAR).unwrap().to_vec(), expected);
+    assert_eq!(publisher.try_send(&[b'l'; 5000]), Err(SendError::Full));
+    publisher.try_send(b"short").unwrap();
+    (0..3).for_each(|number| take(&half(number)));
+    publisher.try_send(&[b'l'; 5000]).unwrap();
+    (3..HALVES - 1).for_each(|number| take(&half(number)));
+    take(b"short");
+    take(&[b'l'; 5000]);
+    assert!(matches!(reader.try_recv(), Err(RecvError::Empty)));
+}
+
+#[test]
 fn readers_killed_while_they_join_hold_nobody_up_and_spoil_nothing() {
     let kills = if common::long() { 2000 } else { 110 };
     let (shared, stream) = (ring(4), stream());

@@ -9,9 +9,12 @@ use ringpost::{LinkError, OpenError};
 use rustix::fs::{FlockOperation, flock};
 use std::{
     env::set_current_dir,
-    fs,
+    fs::{self, File},
     io::ErrorKind,
-    os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt, symlink},
+        net::UnixListener,
+    },
     path::Path,
     process::Command,
     sync::Barrier,
@@ -48,6 +51,29 @@ fn a_listener_takes_its_path_away_and_leaves_nothing_in_shared_memory() {
     drop(listener);
     assert!(!place.exists());
     drop((sender, receiver));
+}
+
+#[test]
+fn a_listener_that_goes_takes_no_path_away_that_is_about_to_be_its_successors() {
+    let place = Place::new();
+    let directory = place.with_extension("d");
+    fs::create_dir(&directory).unwrap();
+    let path = directory.join("socket");
+    let listener = ringpost::listen(&path).unwrap();
+    // As who begins to listen does it, when the listener was shut down: then it is stale to others.
+    let beginning = File::open(&directory).unwrap();
+    flock(&beginning, FlockOperation::LockExclusive).unwrap();
+    thread::scope(|scope| {
+        let going = scope.spawn(|| drop(listener));
+        thread::sleep(Duration::from_millis(50));
+        assert!(path.exists(), "nobody else changes anything there now");
+        fs::remove_file(&path).unwrap();
+        let _successor = UnixListener::bind(&path).unwrap();
+        drop(beginning);
+        going.join().unwrap();
+        assert!(path.exists());
+    });
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
