@@ -52,6 +52,17 @@ fn a_page_of_the_ring_alone_says_what_is_not_there() {
 }
 
 #[test]
+fn a_page_says_how_many_cells_have_no_spread() {
+    let scratch = Scratch::new("single");
+    let page = scratch.path("page.html");
+    let output = bench(&["--from", RUN, "--report", &page]);
+    assert!(output.status.success(), "{}", said(&output).1);
+    let single = fs::read_to_string(RUN).unwrap().matches("\"samples\":1,").count();
+    let said = format!(" in the worst; unknown in those with a single sample ({single}).");
+    assert!(single > 0 && fs::read_to_string(&page).unwrap().contains(&said), "{said}");
+}
+
+#[test]
 fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() {
     let scratch = Scratch::new("full");
     let (page, table, pictures) =
