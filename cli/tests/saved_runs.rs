@@ -128,8 +128,16 @@ fn no_file_is_written_over_another_one_of_the_same_run() {
         let (shown, complaint) = said(&bench(&arguments));
         assert!(shown.is_empty() && complaint.contains("give each file a name of its own"), "{complaint}");
     }
-    let (_, complaint) = said(&bench(&["--from", &run, "--report", &run]));
-    assert!(complaint.contains("asked for twice") && fs::read(&run).unwrap() == before, "{complaint}");
+    let little = ["--quick", "--rounds", "1", "--mechanisms", "syscall", "--input", &run];
+    let read = [
+        &["--from", &run, "--report"][..],
+        &[&little[..], &["--csv"]].concat(),
+        &[&little[..], &["--save"]].concat(),
+    ];
+    for arguments in read {
+        let (_, complaint) = said(&bench(&[arguments, &[&*run]].concat()));
+        assert!(complaint.contains("asked for twice") && fs::read(&run).unwrap() == before, "{complaint}");
+    }
     assert!(!fs::exists(&one).unwrap());
     let both = bench(&["--from", &run, "--compare", &run, "--save", &run]);
     assert!(
