@@ -37,7 +37,6 @@ struct Arguments {
 /// One verb a variant, one file (or folder) a verb.
 #[derive(Subcommand)]
 enum Verb {
-    /// Measure every mechanism side by side between two processes
     Bench(bench::BenchArguments),
     Send(send::SendArguments),
     Recv(recv::RecvArguments),

@@ -21,7 +21,7 @@ use nix::{
 };
 use ringpost::{ByteReader, ByteWriter, Receiver, RecvError};
 
-use crate::{ending::Ending, input::CHUNK, output};
+use crate::{channel::quoted, ending::Ending, input::CHUNK, output};
 
 /// Join two programs by a ring, as `first | second` does by a pipe: ringpost pipe -- ls -l -- more
 ///
@@ -151,7 +151,7 @@ fn command(program: &[OsString]) -> Result<Command> {
 }
 
 fn about(program: &[OsString]) -> String {
-    format!("can't start {}", program[0].to_string_lossy())
+    format!("can't start {}", quoted(&program[0].to_string_lossy()))
 }
 
 /// As a shell tells it.

@@ -46,7 +46,7 @@ pub struct RecvArguments {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = quantity::seconds)]
     timeout: Option<Duration>,
 
-    /// Go on when all senders have closed, and wait for others
+    /// Go on when all senders have closed, and wait for others (when the last one died it ends, with code 5)
     #[arg(long)]
     follow: bool,
 

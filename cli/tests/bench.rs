@@ -270,6 +270,7 @@ fn bad_flags_are_usage_errors() {
         &["--mechanisms", "pigeon"],
         &["--pin", "0,100000"],
         &["--pin", "x"],
+        &["--pin", "-1,0"],
         &["--rounds", "0"],
         &["--unknown"],
     ] {
@@ -287,6 +288,7 @@ fn the_help_names_every_mechanism() {
     let names = refusal.split("there are ").nth(1).unwrap().lines().next().unwrap();
     let help: Vec<&str> = help.split([',', ' ', '\n']).collect();
     assert!(names.split(", ").all(|name| help.contains(&name)), "{names}");
+    assert!(help.contains(&"anchored"), "it says how is measured");
 }
 
 #[test]

@@ -82,6 +82,9 @@ fn a_program_that_is_not_there_is_named() {
     let second = pipe("echo -- no-such-program");
     assert_code(&second, 1);
     assert!(complaint(&second).contains("can't start no-such-program"), "{}", complaint(&second));
+    let nameless = ringpost().args(["pipe", "--", "", "--", "cat"]).output().unwrap();
+    assert_code(&nameless, 1);
+    assert!(complaint(&nameless).contains("can't start ''"), "{}", complaint(&nameless));
     for few in ["", "echo", "echo --", "-- cat"] {
         let few = pipe(few);
         assert_code(&few, 2);

@@ -52,6 +52,17 @@ fn a_page_of_the_ring_alone_says_what_is_not_there() {
 }
 
 #[test]
+fn a_page_says_how_many_cells_have_no_spread() {
+    let scratch = Scratch::new("single");
+    let page = scratch.path("page.html");
+    let output = bench(&["--from", RUN, "--report", &page]);
+    assert!(output.status.success(), "{}", said(&output).1);
+    let single = fs::read_to_string(RUN).unwrap().matches("\"samples\":1,").count();
+    let said = format!(" in the worst; unknown in those with a single sample ({single}).");
+    assert!(single > 0 && fs::read_to_string(&page).unwrap().contains(&said), "{said}");
+}
+
+#[test]
 fn a_file_that_can_not_be_written_loses_neither_the_table_nor_the_other_files() {
     let scratch = Scratch::new("full");
     let (page, table, pictures) =
@@ -117,8 +128,16 @@ fn no_file_is_written_over_another_one_of_the_same_run() {
         let (shown, complaint) = said(&bench(&arguments));
         assert!(shown.is_empty() && complaint.contains("give each file a name of its own"), "{complaint}");
     }
-    let (_, complaint) = said(&bench(&["--from", &run, "--report", &run]));
-    assert!(complaint.contains("asked for twice") && fs::read(&run).unwrap() == before, "{complaint}");
+    let little = ["--quick", "--rounds", "1", "--mechanisms", "syscall", "--input", &run];
+    let read = [
+        &["--from", &run, "--report"][..],
+        &[&little[..], &["--csv"]].concat(),
+        &[&little[..], &["--save"]].concat(),
+    ];
+    for arguments in read {
+        let (_, complaint) = said(&bench(&[arguments, &[&*run]].concat()));
+        assert!(complaint.contains("asked for twice") && fs::read(&run).unwrap() == before, "{complaint}");
+    }
     assert!(!fs::exists(&one).unwrap());
     let both = bench(&["--from", &run, "--compare", &run, "--save", &run]);
     assert!(

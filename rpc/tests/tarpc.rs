@@ -5,6 +5,7 @@ mod common;
 
 use common::{FAR, Line, place::Place};
 use futures::{FutureExt, SinkExt, StreamExt};
+use ringpost::Duplex;
 use ringpost_rpc::tarpc::transport;
 use std::{future::Future, time::Duration};
 use tarpc::{
@@ -132,15 +133,19 @@ fn what_was_flushed_arrives_although_its_process_ends_at_once() {
     child.finish();
 }
 
-#[test]
-fn who_flushes_waits_for_room_and_no_longer_than_the_other_end_lives() {
+/// The two ends of a link, both in this process.
+fn both_ends() -> (Duplex, Duplex) {
     let place = Place::new();
     let door = place.listen();
-    let (ours, mut theirs) = std::thread::scope(|threads| {
-        let link = threads.spawn(|| door.accept_duplex().unwrap());
-        let ours = ringpost::connect_duplex(&*place).unwrap();
-        (ours, link.join().unwrap())
-    });
+    std::thread::scope(|threads| {
+        let theirs = threads.spawn(|| door.accept_duplex().unwrap());
+        (ringpost::connect_duplex(&*place).unwrap(), theirs.join().unwrap())
+    })
+}
+
+#[test]
+fn who_flushes_waits_for_room_and_no_longer_than_the_other_end_lives() {
+    let (ours, mut theirs) = both_ends();
     wait(async {
         let mut sink = transport::<(), String>(ours).unwrap();
         let long = "x".repeat(3000);
@@ -157,13 +162,7 @@ fn who_flushes_waits_for_room_and_no_longer_than_the_other_end_lives() {
 
 #[test]
 fn a_task_that_has_had_its_turn_is_not_told_that_it_has_flushed() {
-    let place = Place::new();
-    let door = place.listen();
-    let (ours, _theirs) = std::thread::scope(|threads| {
-        let link = threads.spawn(|| door.accept_duplex().unwrap());
-        let ours = ringpost::connect_duplex(&*place).unwrap();
-        (ours, link.join().unwrap())
-    });
+    let (ours, _theirs) = both_ends();
     let mut sink = transport::<(), String>(ours).unwrap();
     let turn = std::future::poll_fn(move |context| {
         // So much does tokio let a task do before others go on.

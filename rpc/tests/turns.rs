@@ -6,7 +6,10 @@ mod common;
 use common::{FAR, place::Place};
 use ringpost_rpc::{Binding, CallError, Done, Durable, Event, Server, Stop};
 use std::{
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, Receiver, Sender},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -15,16 +18,19 @@ use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 #[ringpost_rpc::interface]
 trait Count {
     fn add(&mut self, by: u64) -> u64;
-    /// Adds one, and comes back when all who are to wait do so: the file of this number stands then.
-    fn outlast(&mut self, file: u64) -> u64;
+    /// Adds one, and comes back when all who are to wait do so: this gate is open then.
+    fn outlast(&mut self, gate: u64) -> u64;
 }
 
 #[derive(TryFromBytes, IntoBytes, Immutable, Clone, Default)]
 #[repr(C)]
 struct Sum(u64);
 
-fn file(number: u64) -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("ringpost-turns-{}-{number}", std::process::id()))
+/// A gate for each test: its server is in this process.
+static GATES: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+fn open_gate(gate: u64) {
+    GATES[gate as usize].store(true, Relaxed);
 }
 
 impl Count for Sum {
@@ -33,8 +39,8 @@ impl Count for Sum {
         self.0
     }
 
-    fn outlast(&mut self, number: u64) -> u64 {
-        while !file(number).exists() {
+    fn outlast(&mut self, gate: u64) -> u64 {
+        while !GATES[gate as usize].load(Relaxed) {
             thread::sleep(Duration::from_millis(1));
         }
         self.add(1)
@@ -49,10 +55,10 @@ enum Told {
     Cancelled,
 }
 
-/// A server in this process, in a call that lasts until the file of `number` stands.
+/// A server in this process, in a call that lasts until its gate is open.
 struct Busy {
     place: Place,
-    number: u64,
+    gate: u64,
     events: Receiver<Told>,
     stop: Stop,
     serving: JoinHandle<u64>,
@@ -60,7 +66,7 @@ struct Busy {
 }
 
 impl Busy {
-    fn new(number: u64) -> Self {
+    fn new(gate: u64) -> Self {
         let (place, state) = (Place::new(), Place::new());
         let (tell, events): (Sender<Told>, _) = mpsc::channel();
         let listener = ringpost::unnamed().capacity(1 << 16).handshake_timeout(FAR).listen(&*place).unwrap();
@@ -80,8 +86,8 @@ impl Busy {
             open().state().0
         });
         let mut client = CountClient::bind(Binding::path(&*place)).unwrap();
-        let working = thread::spawn(move || client.outlast(number).unwrap());
-        let busy = Self { place, number, events, stop, serving, working };
+        let working = thread::spawn(move || client.outlast(gate).unwrap());
+        let busy = Self { place, gate, events, stop, serving, working };
         assert_eq!(busy.hear(), Told::Received);
         busy
     }
@@ -102,20 +108,18 @@ impl Busy {
 
     /// Lets the first call end. Gives what all calls together have added, when the server has ended.
     fn end(self) -> u64 {
-        std::fs::write(file(self.number), "").unwrap();
+        open_gate(self.gate);
         assert_eq!(self.working.join().unwrap(), 1);
         self.stop.stop();
-        let sum = self.serving.join().unwrap();
-        std::fs::remove_file(file(self.number)).unwrap();
-        sum
+        self.serving.join().unwrap()
     }
 }
 
 #[test]
 fn what_has_become_too_late_while_it_waited_for_its_turn_is_not_begun() {
-    let busy = Busy::new(1);
+    let busy = Busy::new(0);
     let mut late = busy.given_up();
-    std::fs::write(file(1), "").unwrap();
+    open_gate(0);
     assert_eq!(busy.hear(), Told::TooLate);
     late.client.set_timeout(Some(FAR));
     assert_eq!(late.add(10).unwrap(), 11);
@@ -124,16 +128,16 @@ fn what_has_become_too_late_while_it_waited_for_its_turn_is_not_begun() {
 
 #[test]
 fn what_a_client_asked_for_that_has_gone_before_its_turn_came_is_not_begun() {
-    let busy = Busy::new(2);
+    let busy = Busy::new(1);
     drop(busy.given_up());
-    std::fs::write(file(2), "").unwrap();
+    open_gate(1);
     assert_eq!(busy.hear(), Told::Cancelled);
     assert_eq!(busy.end(), 1);
 }
 
 #[test]
 fn what_waits_for_its_turn_when_the_server_is_stopped_is_not_begun() {
-    let busy = Busy::new(3);
+    let busy = Busy::new(2);
     let mut waiting = CountClient::bind(Binding::path(&*busy.place)).unwrap();
     let waits = thread::spawn(move || waiting.add(100).unwrap_err());
     assert_eq!(busy.hear(), Told::Received);

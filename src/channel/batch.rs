@@ -101,7 +101,8 @@ impl<'a, P: Trust, K: SenderKind> Batch<'a, P, K> {
     /// Adds a message.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`]. The batch is as before.
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`];
+    /// [`SendError::WrongLength`] where all messages have one type. The batch is as before.
     #[inline]
     pub fn push(&mut self, kind: u16, message: &[u8]) -> Result<(), SendError> {
         let (at, length) = self.place(message.len())?;
@@ -166,7 +167,8 @@ impl<K: SenderKind> Batch<'_, Trusted, K> {
     /// Adds a message of `length` bytes that `write` fills in place. The bytes are what the ring held there before.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`]. The batch is as before.
+    /// [`SendError::Full`] when the batch has no room for it, [`SendError::TooLong`], [`SendError::Forked`];
+    /// [`SendError::WrongLength`] where all messages have one type. The batch is as before.
     #[inline]
     pub fn push_with(
         &mut self,

@@ -167,8 +167,8 @@ impl Builder {
         self
     }
 
-    /// Permission bits of a named ring, or of the socket of a listener, whatever the umask. Default 0600: this user only. The bit for writing by others
-    /// (0002) is refused, and so is whatever the owner can't read and write.
+    /// Permission bits of a named ring, or of the socket of a listener, whatever the umask. Default 0600: this user only. Of a ring the bit
+    /// for writing by others (0002) is refused, and of both whatever the owner can't read and write.
     pub fn mode(mut self, bits: u32) -> Self {
         self.mode = bits;
         self

@@ -44,7 +44,8 @@ pub const SEATS: u8 = mailbox::MOST_SEATS;
 pub const PRIORITIES: u8 = mailbox::MOST_LEVELS;
 /// Most messages of a mailbox.
 pub const MAILBOX_MESSAGES: u32 = mailbox::MOST_CELLS;
-/// Most rings that [`Lanes`](crate::Lanes), [`Select`](crate::Select) or [`Dispatcher`](crate::Dispatcher) wait for at once.
+/// Most rings that [`Lanes`](crate::Lanes) or [`Select`](crate::Select) wait for at once; a [`Dispatcher`](crate::Dispatcher) waits for
+/// one less, and for its `stop`.
 pub const LANES: usize = wait::MOST_BELLS;
 
 /// Reads a number of bytes as people write it: `65536`, or with K, M, G or T behind it, also as KiB and so on, for powers of 1024.

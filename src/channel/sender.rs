@@ -232,6 +232,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     /// [`SendError::Disconnected`] when the receiver has closed, [`SendError::PeerDied`] when it has died and the ring is full,
     /// [`SendError::TooLong`], [`SendError::Forked`]; [`SendError::WrongLength`] where all messages have one type,
     /// [`SendError::NoMemory`] in an elastic ring, [`SendError::TooManySenders`] of a clone. The message was not sent then.
+    ///
+    /// In an elastic ring [`SendError::AtCeiling`] stands for the `Full` and the `TimedOut` of the other forms.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_within(0, message, &Patience::Endless)

@@ -26,7 +26,7 @@ const BEAT: u64 = 512 * LINE;
 const NEAR: u64 = 256 * LINE;
 /// Units of a message, or of all that was released at once, to which that matters. More has enough lines for itself.
 const SHORT: u64 = 4 * LINE;
-/// Units of the lines that are asked for one by one.
+/// Units of the longest message whose last line is asked for while there is nothing.
 const FEW_LINES: u64 = 4 * LINE;
 
 /// A record that is there to be delivered. Private copy of its header, checked.
@@ -332,8 +332,8 @@ impl Consumer {
         if come { VIEW } else { 0 }
     }
 
-    /// Where there is nothing: asks for what a message as long as the last one has behind its first line. Of a long one only the next
-    /// line: then the processor sees the pattern by itself.
+    /// Where there is nothing: asks for the next line, and for the one in which a message as long as the last one would end. Not for
+    /// that of a long one: then the processor sees the pattern by itself.
     #[inline(always)]
     pub(crate) fn ask_for_one_more(&self) {
         self.memory.prefetch_to_read(self.head.plus(LINE));

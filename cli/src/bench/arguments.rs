@@ -9,6 +9,8 @@ use super::payload::{LARGEST, SMALLEST};
 use super::registry;
 use crate::{ending, quantity};
 
+/// Measure every mechanism side by side between two processes
+///
 /// Moves bytes of a real file between two processes over every mechanism, verifies them, and prints latency and
 /// throughput side by side, each anchored to what a cache line takes between the same two processes.
 #[derive(Args, Clone, Debug)]
@@ -41,7 +43,7 @@ pub struct BenchArguments {
     pub rounds: Option<u32>,
 
     /// Cores of the two processes: `A,B`, `same`, or `none` to leave it to the kernel [default: two cores]
-    #[arg(long, value_name = "A,B", allow_negative_numbers = true, value_parser = cores::parse)]
+    #[arg(long, value_name = "A,B", allow_hyphen_values = true, value_parser = cores::parse)]
     pub pin: Option<Pin>,
 
     /// JSON Lines instead of a table

@@ -62,7 +62,7 @@ const MANY: u64 = 100_000;
 /// Runs the benchmark, or takes a saved run, and prints the result.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     let recorded = arguments.report.from.as_deref().map(Recorded::read).transpose()?;
-    let outputs = Outputs::open(&arguments.report)?;
+    let outputs = Outputs::open(arguments)?;
     let machine = match &recorded {
         Some(recorded) => recorded.run.as_ref().map(Run::machine),
         None => Some(environment::this_machine(&cores::allowed())),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::stat::{FileStat, fstat};
 
-use super::arguments::ReportArguments;
+use super::arguments::{BenchArguments, ReportArguments};
 use super::row::Row;
 use compare::Older;
 
@@ -95,8 +95,8 @@ fn place(path: &Path) -> Result<PathBuf> {
 
 /// No file is written twice, and none that is read is written over, but by the same run (`--from` with `--save`) or one that comes
 /// after it (`--compare` with `--save`).
-fn apart(arguments: &ReportArguments) -> Result<()> {
-    let ReportArguments { report, csv, save, compare, from, .. } = arguments;
+fn apart(BenchArguments { input, report: asked, .. }: &BenchArguments) -> Result<()> {
+    let ReportArguments { report, csv, save, compare, from, .. } = asked;
     let meant = |path: &Option<PathBuf>| path.as_deref().and_then(|path| place(path).ok());
     if let Some(path) = [report, csv, save].into_iter().filter_map(meant).find(|path| is_shown_in(path)) {
         bail!("{} is where the table goes, or what goes wrong is told: give another file", path.display());
@@ -109,6 +109,9 @@ fn apart(arguments: &ReportArguments) -> Result<()> {
         (csv, from),
         (report, compare),
         (csv, compare),
+        (report, input),
+        (csv, input),
+        (save, input),
     ];
     for (one, other) in pairs {
         if let (Some(path), Some(same)) = (meant(one), meant(other))
@@ -131,8 +134,9 @@ fn is_shown_in(path: &Path) -> bool {
 
 impl Outputs {
     /// Whether all that can be written can be written, and all that is to be read is there.
-    pub fn open(arguments: &ReportArguments) -> Result<Self> {
+    pub fn open(arguments: &BenchArguments) -> Result<Self> {
         apart(arguments)?;
+        let arguments = &arguments.report;
         let open = |path: &Option<PathBuf>| path.as_deref().map(Target::open).transpose();
         let read = |path: &PathBuf| anyhow::Ok(Older { path: path.clone(), recorded: Recorded::read(path)? });
         let older = arguments.compare.as_ref().map(read).transpose()?;

@@ -161,6 +161,7 @@ fn how_sure(recorded: &Recorded) -> Markup {
         .filter(|spread| spread.is_finite())
         .collect();
     spreads.sort_by(f64::total_cmp);
+    let single = measured().filter(|row| row.samples == 1).count();
     let dropped =
         by_cell(recorded.rows.iter()).iter().map(|rows| rows[0].dropped).fold(0, usize::saturating_add);
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
@@ -190,7 +191,9 @@ fn how_sure(recorded: &Recorded) -> Markup {
                         [] => "unknown, since each cell has a single sample.",
                         [.., widest] => {
                             (percent(spreads[spreads.len() / 2])) " of the figure in the middle cell, " (percent(widest))
-                            " in the worst. The table at the end has it for each."
+                            " in the worst"
+                            @if single > 0 { "; unknown in those with a single sample (" (single) ")" }
+                            ". The table at the end has it for each."
                         }
                     }
                 }
