@@ -213,27 +213,31 @@ impl<'a, P: Trust> Message<'a, P> {
     /// The receiver stands at the record.
     #[inline(always)]
     pub(super) fn new(receiver: &'a mut Receiver<P>, record: Record) -> Self {
-        receiver.lend(record.end);
-        Self { receiver, info: record.info }
+        Self::again(receiver, record.info)
     }
 
     /// The receiver stands at the record, which has given a message with this info before.
     #[inline(always)]
     pub(super) fn again(receiver: &'a mut Receiver<P>, info: Info) -> Self {
-        let record = receiver.first_with(info);
-        Self::new(receiver, record)
+        Self { receiver, info }
+    }
+
+    #[inline(always)]
+    fn record(&self) -> Record {
+        self.receiver.first_with(self.info)
     }
 
     #[inline]
     pub(super) fn view(&self) -> View<'_> {
-        View::new(self.receiver, self.receiver.first_with(self.info))
+        View::new(self.receiver, self.record())
     }
 }
 
 impl<P: Trust> Drop for Message<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.receiver.release_lent(self.info.length().into());
+        let record = self.record();
+        self.receiver.release(record.end, 1, record.length() as u64);
     }
 }
 

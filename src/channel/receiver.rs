@@ -44,8 +44,6 @@ pub struct Receiver<P: Trust = Untrusted> {
     ring: Listening,
     attachment: Attachment,
     spin: Spin,
-    /// Where the message ends that was given in place last.
-    lent: Position,
     /// One thread at a time; and the trust.
     marker: PhantomData<(Cell<()>, P)>,
 }
@@ -53,8 +51,7 @@ pub struct Receiver<P: Trust = Untrusted> {
 impl<P: Trust> Receiver<P> {
     pub(super) fn new(attachment: Attachment) -> Self {
         let (ring, spin) = (Listening::new(&attachment.inner), attachment.inner.spin());
-        let lent = ring.consumer.head();
-        Self { ring, attachment, spin, lent, marker: PhantomData }
+        Self { ring, attachment, spin, marker: PhantomData }
     }
 
     /// The next message; waits while the ring is empty.
@@ -377,18 +374,6 @@ impl<P: Trust> Receiver<P> {
             ring.look(attachment, why)
         });
         found.unwrap_or(Err(RecvError::TimedOut))
-    }
-
-    /// The message that ends there, the first, is given in place.
-    #[inline(always)]
-    pub(super) fn lend(&mut self, end: Position) {
-        self.lent = end;
-    }
-
-    /// The message that was given in place comes back.
-    #[inline(always)]
-    pub(super) fn release_lent(&mut self, bytes: u64) {
-        self.release(self.lent, 1, bytes);
     }
 
     #[inline(always)]
