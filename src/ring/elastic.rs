@@ -247,7 +247,7 @@ impl GivenBack {
         Some(given_back)
     }
 
-    /// Takes the memory of the chunks before `head`, and shows that they are free.
+    /// Takes the memory of the chunks before `head`, and shows that they are free. Never inlined: most rings have none to give.
     #[inline(never)]
     pub(super) fn up_to(&mut self, memory: &Memory, head: Position) {
         let Some(elastic) = memory.elastic() else { return };
