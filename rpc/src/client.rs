@@ -275,7 +275,7 @@ impl Client {
             return Err(CallError::TooLong { length, longest }.into());
         }
         if !arguments.regions.is_empty() {
-            await_calm(&mut link.sender, deadline)?;
+            await_calm(link, luggage, deadline)?;
             wire::send_regions(&mut link.sender, &arguments.regions, deadline).map_err(regions_not_sent)?;
         }
         let regions = arguments.regions.len() as u64;
@@ -409,26 +409,50 @@ fn receive(receiver: &mut Receiver, deadline: Deadline) -> Result<Message<'_>, R
     }
 }
 
-/// Waits until the server has taken all that was sent before, of calls that were given up. Else regions find room perhaps, and
-/// the call behind them none: the server would keep them until the next call.
+/// Waits until the server has taken all that was sent before, of calls that were given up, and takes its answers to them meanwhile.
+/// Else regions find room perhaps, and the call behind them none: the server would keep them until the next call.
 #[cold]
-fn await_calm(sender: &mut Sender, deadline: Deadline) -> Result<(), Failure> {
-    let instant = deadline.instant();
-    let nothing = match instant {
-        None => sender.batch(0),
-        Some(instant) => sender.batch_deadline(0, instant),
+fn await_calm(link: &mut Duplex, luggage: &mut Luggage, deadline: Deadline) -> Result<(), Failure> {
+    /// How long the server may wait for room for an answer.
+    const SLICE: Duration = Duration::from_millis(1);
+    let nothing = match deadline.instant() {
+        None => link.sender.batch(0),
+        Some(instant) => link.sender.batch_deadline(0, instant),
     };
     // Of an empty batch: it speaks for what is before.
     let receipt = nothing.map_err(not_sent)?.commit_acknowledged();
-    let taken = match instant {
-        None => receipt.wait(),
-        Some(instant) => receipt.wait_deadline(instant),
-    };
-    taken.map_err(|error| match error {
-        NotTaken::TimedOut => CallError::TimedOut { done: Done::No }.into(),
-        NotTaken::Forked => CallError::Forked.into(),
-        _ => Failure::Lost(Done::No),
-    })
+    loop {
+        match receipt.wait_timeout(SLICE) {
+            Ok(()) => return Ok(()),
+            Err(NotTaken::TimedOut) if deadline.passed() => {
+                return Err(CallError::TimedOut { done: Done::No }.into());
+            }
+            Err(NotTaken::TimedOut) => pass_over_answers(&mut link.receiver, luggage, deadline)?,
+            Err(NotTaken::Forked) => return Err(CallError::Forked.into()),
+            Err(_) => return Err(Failure::Lost(Done::No)),
+        }
+    }
+}
+
+/// Takes the answers that are there: to calls that were given up, as no other was sent.
+fn pass_over_answers(
+    receiver: &mut Receiver,
+    luggage: &mut Luggage,
+    deadline: Deadline,
+) -> Result<(), Failure> {
+    // There may be no end of them.
+    while !deadline.passed() {
+        match receiver.try_recv() {
+            Ok(message) if message.kind() == Region::KIND => {
+                luggage.take(&message).ok_or(Failure::Lost(Done::No))?;
+            }
+            Ok(message) if message.kind() == wire::CLOSING => return Err(Failure::Lost(Done::No)),
+            Ok(_) => luggage.leave(),
+            Err(RecvError::Empty) => break,
+            Err(_) => return Err(Failure::Lost(Done::No)),
+        }
+    }
+    Ok(())
 }
 
 #[cold]

@@ -528,6 +528,43 @@ fn a_call_that_finds_no_room_sends_no_region() {
 }
 
 #[test]
+fn a_call_with_a_region_takes_the_answers_that_the_server_can_not_get_rid_of() {
+    const PANICKED: u16 = 4;
+    let place = Place::new();
+    let (given_up, may_answer) = mpsc::channel();
+    let accepting = accept_each(&place, move |_, mut link| {
+        link.sender.send_kind(WELCOME, &[]).unwrap();
+        drop(link.recv().unwrap());
+        may_answer.recv_timeout(FAR).unwrap();
+        // Of the first call, as long as there is room, and then once more, for which it waits. The second lies there.
+        for length in [4096, 16] {
+            while let Ok(mut room) = link.sender.try_reserve(length) {
+                room.write_at(0, [1u64, 0].as_bytes());
+                room.set_kind(PANICKED);
+                room.commit();
+            }
+        }
+        link.sender.send_kind(PANICKED, [1u64, 0].as_bytes()).unwrap();
+        // The second, and the third with its region.
+        (0..3).for_each(|_| drop(link.recv().unwrap()));
+        link.sender.send_kind(PANICKED, [3u64, 0].as_bytes()).unwrap();
+        let _ = link.recv();
+    });
+    let mut client = PairsClient::bind(Binding::path(&*place)).unwrap();
+    client.client.set_timeout(Some(Duration::from_millis(100)));
+    for _ in 0..2 {
+        let error = client.nothing().unwrap_err();
+        assert!(matches!(error, CallError::TimedOut { done: Done::Perhaps }), "{error}");
+    }
+    given_up.send(()).unwrap();
+    client.client.set_timeout(Some(FAR));
+    let error = client.length(region(1)).unwrap_err();
+    assert!(matches!(error, CallError::Refused(Refusal::Panicked)), "{error}");
+    drop(client);
+    links_of(accepting, &place);
+}
+
+#[test]
 fn no_region_is_kept_of_an_answer_that_came_too_late() {
     const PANICKED: u16 = 4;
     let place = Place::new();
