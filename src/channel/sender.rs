@@ -397,12 +397,9 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
     }
 
     /// First use of a clone: the slot of the handle it was cloned from is held until here, so that the receiver never
-    /// sees the last sender go in between. Nothing where it has a slot.
+    /// sees the last sender go in between.
     #[cold]
     pub(super) fn join(&mut self) -> Result<(), SendError> {
-        if self.producer.has_slot() {
-            return Ok(());
-        }
         if let Some(attachment) = Arc::get_mut(&mut self.attachment) {
             // The last handle on that slot: it is this one's.
             self.producer = K::go_on(attachment);

@@ -91,7 +91,7 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
         }
         let most = header.slots();
         let generation = sender.generation;
-        if generation.lasts() && sender.join().is_err() {
+        if generation.lasts() && !sender.producer.has_slot() && sender.join().is_err() {
             return Err(OpenError::TooManySenders { most });
         }
         Ok(Self { sender: UnsafeCell::new(Some(sender)), busy: AtomicU32::new(0), generation })

@@ -21,7 +21,7 @@ const PREFETCH_UP_TO: u32 = 1024;
 /// Units from a record to the line that it prefetches: 16 lines.
 const PREFETCH_AHEAD: u64 = 128;
 
-/// How much is to be reserved.
+/// How much is to be reserved. Both of one width: such a value travels in registers.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// Room for a record with a payload of so many bytes, at most the ring's longest.

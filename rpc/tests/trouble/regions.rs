@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// An answer of a method that has panicked, which needs no result.
+const PANICKED: u16 = 4;
+
 #[test]
 fn a_call_that_finds_no_room_sends_no_region() {
     let place = Place::new();
@@ -25,7 +28,6 @@ fn a_call_that_finds_no_room_sends_no_region() {
 
 #[test]
 fn a_call_with_a_region_takes_the_answers_that_the_server_can_not_get_rid_of() {
-    const PANICKED: u16 = 4;
     let place = Place::new();
     let (given_up, may_answer) = mpsc::channel();
     let accepting = accept_each(&place, move |_, mut link| {
@@ -62,7 +64,6 @@ fn a_call_with_a_region_takes_the_answers_that_the_server_can_not_get_rid_of() {
 
 #[test]
 fn no_region_is_kept_of_an_answer_that_came_too_late() {
-    const PANICKED: u16 = 4;
     let place = Place::new();
     let (late, may_answer) = mpsc::channel();
     let (tell, told) = mpsc::channel();
