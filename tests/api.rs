@@ -225,7 +225,9 @@ fn a_forgotten_message_is_the_next_one_again() {
     let first = receiver.recv().unwrap();
     let sequence = first.sequence();
     mem::forget(first);
-    mem::forget(receiver.recv_many(2).unwrap());
+    let both = receiver.recv_many(2).unwrap();
+    assert_eq!(both.iter().count(), 2);
+    mem::forget(both);
     let again = receiver.recv().unwrap();
     assert_eq!((again.to_vec(), again.sequence()), (b"a".to_vec(), sequence));
     drop(again);
@@ -290,12 +292,35 @@ fn several_are_received_together_and_released_together() {
         drop(sender.reserve(100).unwrap());
     }
     let three = receiver.recv_many(3).unwrap();
-    assert_eq!(three.len(), 3);
     assert_eq!(three.iter().map(|message| message.to_vec()[0]).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(three.iter().count(), 3, "they can be read again");
     drop(three);
-    assert_eq!(receiver.try_recv_many(usize::MAX).unwrap().len(), 2);
+    assert_eq!(receiver.try_recv_many(usize::MAX).unwrap().iter().count(), 2);
     assert_eq!(receiver.try_recv_many(3).unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn of_several_those_that_were_given_are_released() {
+    let (mut sender, mut receiver) = pair();
+    (0..3).for_each(|number| sender.send(&[number]).unwrap());
+    drop(receiver.recv_many(3).unwrap());
+    let several = receiver.recv_many(9).unwrap();
+    assert_eq!(several.iter().map(|message| message.to_vec()[0]).take(2).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(several.iter().next().unwrap().to_vec(), [0], "it begins anew");
+    drop(several);
+    let rest = receiver.recv_many(0).unwrap();
+    sender.send(&[3]).unwrap();
+    assert_eq!(rest.iter().map(|message| message.to_vec()[0]).collect::<Vec<_>>(), [2], "one at least");
+    drop(rest);
+    let last = receiver.recv_many(9).unwrap();
+    sender.send(&[4]).unwrap();
+    assert_eq!(
+        last.iter().map(|message| message.to_vec()[0]).collect::<Vec<_>>(),
+        [3, 4],
+        "one came meanwhile"
+    );
+    drop(last);
+    assert!(receiver.is_empty());
 }
 
 #[test]

@@ -346,11 +346,14 @@ fn a_forked_child_that_drops_a_batch_of_messages_releases_none() {
     sender.send(b"first").unwrap();
     sender.send(b"second").unwrap();
     let mut held = Some(receiver.recv_many(2).unwrap());
+    assert_eq!(held.as_ref().unwrap().iter().count(), 2);
     assert_in_fork(|| {
         drop(held.take());
         true
     });
     assert_eq!(ring.statistics().pending_messages(), 2, "the child has released the parent's messages");
+    drop(held);
+    assert_eq!(ring.statistics().pending_messages(), 0);
 }
 
 #[test]

@@ -397,7 +397,7 @@ impl<P: Trust, K: Attach> Both<P, K> {
                     .iter()
                     .map(|m| (m.sequence(), Content::Message { kind: m.kind(), bytes: m.to_vec() }))
                     .collect();
-                assert_eq!((messages.len(), found), (expected.len(), expected));
+                assert_eq!(found, expected);
                 if forget {
                     return mem::forget(messages);
                 }

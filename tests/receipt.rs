@@ -85,6 +85,7 @@ fn a_message_is_taken_when_the_receiver_has_released_it() {
         assert!(receipts[0].is_taken() && !receipts[1].is_taken());
         assert_eq!(receipts[0].wait(), Ok(()));
         let rest = receiver.recv_many(9).unwrap();
+        assert_eq!(rest.iter().count(), 2);
         assert!(!receipts[1].is_taken());
         drop(rest);
         assert!(receipts[1].is_taken() && receipts[2].is_taken());

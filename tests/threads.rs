@@ -94,8 +94,7 @@ fn receive_all(ring: &Ring<Trusted>, senders: u64, wait: WaitStrategy) {
         if received % 3 == 0 {
             match receiver.recv_many(4) {
                 Ok(messages) => {
-                    messages.iter().for_each(|message| check(&message));
-                    received += messages.len() as u64;
+                    received += messages.iter().inspect(|message| check(message)).count() as u64;
                 }
                 // The next sender has not attached yet.
                 Err(error) => assert_eq!(error, RecvError::Disconnected),

@@ -152,7 +152,7 @@ impl Outlet {
     /// The first `count` messages are done with.
     pub fn release(&mut self, count: usize) {
         match self {
-            Self::Ring(queue) if count > 0 => drop(queue.receiver.source().try_recv_many(count)),
+            Self::Ring(queue) if count > 0 => queue.release(count),
             Self::Ring(_) => {}
             Self::Mailbox(held) => drop(held.letters.drain(..count)),
         }
@@ -190,6 +190,11 @@ impl Queue {
         // Leaked, so that they stay in the ring.
         std::mem::forget(messages);
         Ok(copies)
+    }
+
+    /// Those that are given are released.
+    fn release(&mut self, count: usize) {
+        let _ = self.receiver.source().try_recv_many(count).map(|messages| messages.iter().count());
     }
 }
 

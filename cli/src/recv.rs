@@ -131,7 +131,8 @@ impl Desk<'_> {
         } else {
             mem::forget(messages);
             if count > 0 {
-                drop(self.receiver.try_recv_many(count));
+                // Those that are given are released.
+                let _ = self.receiver.try_recv_many(count).map(|messages| messages.iter().count());
             }
         }
         self.meter.add(whole as u64, bytes);

@@ -16,7 +16,7 @@ use crate::ring::{
     receive::{self, Look, Record},
     record::Info,
 };
-use core::{fmt, marker::PhantomData, ops::Deref, slice};
+use core::{cell::Cell, fmt, marker::PhantomData, ops::Deref, slice};
 
 /// Who sent a message, as the ring knows it: not taken from the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -287,96 +287,110 @@ reading!(Message);
 reading!(BatchedMessage);
 reading!(Delivery);
 
-/// Several messages in place in the ring, received together. Dropping it releases all of them at once; leaking it
-/// releases none.
-#[must_use = "messages that are dropped are released"]
+/// Messages in place in the ring, received together. Dropping it releases all that [`iter`](Messages::iter) has given, at once;
+/// the others come again. Leaking it releases none.
+#[must_use = "messages that are not looked at come again"]
 pub struct Messages<'a, P: Trust = Untrusted> {
     receiver: &'a mut Receiver<P>,
-    /// Position of the first.
-    start: Position,
-    /// Position behind the last.
-    end: Position,
-    count: usize,
-    bytes: u64,
+    /// How many it gives.
+    most: usize,
+    /// How many it has given, the sum of their lengths, and the position behind the last.
+    given: Cell<usize>,
+    bytes: Cell<u64>,
+    end: Cell<Position>,
 }
 
 impl<'a, P: Trust> Messages<'a, P> {
-    /// All that are there from `first` on, at most `most`.
-    pub(super) fn gather(receiver: &'a mut Receiver<P>, first: Record, most: usize) -> Self {
-        let memory = receiver.memory();
-        let (mut end, mut count, mut bytes) = (first.end, 1, first.length() as u64);
-        while count < most {
-            let (next, length) = match receive::look_quickly(memory, end) {
-                Ok(Look::Message(record)) => {
-                    let Some(record) = receiver.opened(record) else { break };
-                    (record.end, Some(record.length()))
-                }
-                Ok(Look::Nothing(behind)) => (behind, None),
-                // What is wrong there is reported when it is the next message.
-                Ok(Look::Empty) | Err(_) => break,
-            };
-            if next.since(first.position) > memory.geometry().capacity_units() {
-                break;
-            }
-            if let Some(length) = length {
-                count += 1;
-                bytes += u64::from(length);
-            }
-            // Each header says where the next one is: a chain of lines that have to come one after the other, unless messages are
-            // as long as their neighbours.
-            receiver.consumer().ask_for_many(end, next);
-            end = next;
-        }
-        Self { start: first.position, end, count, bytes, receiver }
+    /// The receiver stands at the first.
+    pub(super) fn new(receiver: &'a mut Receiver<P>, most: usize) -> Self {
+        let head = receiver.consumer().head();
+        Self { receiver, most: most.max(1), given: Cell::new(0), bytes: Cell::new(0), end: Cell::new(head) }
     }
 
-    /// How many there are; at least 1.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Never: there is at least one.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The messages, in order.
+    /// The messages that are there, in order; at least one, and also those that come meanwhile. Begins with the first each time it is
+    /// called.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = BatchedMessage<'_, P>> {
-        let memory = self.receiver.memory();
-        let (mut at, mut left) = (self.start, self.count);
-        std::iter::from_fn(move || {
-            while left > 0 && at != self.end {
-                match receive::look_quickly(memory, at) {
-                    Ok(Look::Message(record)) => {
-                        at = record.end;
-                        left -= 1;
-                        let record = self.receiver.reopened(record)?;
-                        return Some(BatchedMessage {
-                            view: View::new(self.receiver, record),
-                            trust: PhantomData,
-                        });
-                    }
-                    Ok(Look::Nothing(behind)) if behind.since(self.start) <= self.end.since(self.start) => {
-                        at = behind
-                    }
-                    // A hostile sender has changed what was there.
-                    _ => break,
-                }
-            }
-            None
-        })
+        Each { messages: self, at: self.receiver.consumer().head(), count: 0 }
     }
 }
 
 impl<P: Trust> Drop for Messages<'_, P> {
+    #[inline]
     fn drop(&mut self) {
-        self.receiver.release(self.end, self.count as u64, self.bytes);
+        if self.given.get() > 0 {
+            self.receiver.release(self.end.get(), self.given.get() as u64, self.bytes.get());
+        }
     }
 }
 
 impl<P: Trust> fmt::Debug for Messages<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Messages").field("len", &self.count).finish()
+        f.debug_struct("Messages").field("given", &self.given.get()).finish_non_exhaustive()
+    }
+}
+
+/// What gives the messages of a [`Messages`].
+struct Each<'m, P: Trust> {
+    messages: &'m Messages<'m, P>,
+    /// Position of the next.
+    at: Position,
+    count: usize,
+}
+
+impl<P: Trust> Each<'_, P> {
+    /// Goes on to the next message, and looks whether it is whole: whether there is one. What is wrong there is reported when it is the
+    /// first.
+    #[cold]
+    fn seek(&mut self) -> bool {
+        let receiver = &*self.messages.receiver;
+        loop {
+            match receive::look_at(receiver.memory(), self.at) {
+                Ok(Look::Message(record)) => return receiver.opened(record).is_some(),
+                Ok(Look::Nothing(behind)) if receiver.consumer().reaches(behind) => self.step_to(behind),
+                Ok(Look::Nothing(_) | Look::Empty) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Everything before `end` was given, or there was nothing.
+    #[inline(always)]
+    fn step_to(&mut self, end: Position) {
+        self.at = end;
+        if self.count == self.messages.given.get() {
+            self.messages.end.set(end);
+        }
+    }
+}
+
+impl<'m, P: Trust> Iterator for Each<'m, P> {
+    type Item = BatchedMessage<'m, P>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Messages { receiver, most, given, bytes, .. } = self.messages;
+        let (receiver, consumer) = (&**receiver, receiver.consumer());
+        if self.count == *most {
+            return None;
+        }
+        let found = match consumer.message_at(self.at) {
+            Some(record) if !receiver.inner().header.checksummed => record,
+            _ if self.seek() => receiver.reopened(consumer.message_at(self.at)?)?,
+            _ => return None,
+        };
+        if !consumer.reaches(found.end) {
+            return None;
+        }
+        // Each header says where the next one is: a chain of lines that have to come one after the other, unless messages are as long as
+        // their neighbours.
+        consumer.ask_for_many(found.position, found.end);
+        self.count += 1;
+        if self.count > given.get() {
+            given.set(self.count);
+            bytes.set(bytes.get() + u64::from(found.length()));
+        }
+        self.step_to(found.end);
+        Some(BatchedMessage { view: View::new(receiver, found), trust: PhantomData })
     }
 }
 

@@ -96,8 +96,8 @@ impl<P: Trust> Receiver<P> {
         Ok(Message::new(self, record))
     }
 
-    /// All messages that are there, at most `most` (and at least one: waits while the ring is empty). They are released
-    /// together.
+    /// The messages that are there, at most `most` (and at least one: waits while the ring is empty). Those that
+    /// [`iter`](Messages::iter) gives are released together, as late as when they are dropped: senders have no room of them before.
     ///
     /// # Errors
     /// As for [`recv`](Receiver::recv).
@@ -129,7 +129,7 @@ impl<P: Trust> Receiver<P> {
         self.recv_many_within(most, &Patience::Until(deadline))
     }
 
-    /// All messages that are there now, at most `most` (and at least one). Never blocks.
+    /// As [`recv_many`](Receiver::recv_many), if there is one now. Never blocks.
     ///
     /// # Errors
     /// [`RecvError::Empty`], and those of [`recv`](Receiver::recv).
@@ -138,8 +138,8 @@ impl<P: Trust> Receiver<P> {
     }
 
     fn recv_many_within(&mut self, most: usize, patience: &Patience) -> Result<Messages<'_, P>, RecvError> {
-        let first = self.next(patience)?;
-        Ok(Messages::gather(self, first, most))
+        self.next(patience)?;
+        Ok(Messages::new(self, most))
     }
 
     /// Copies the next message into `buffer` and releases it; waits while the ring is empty. Gives its length.

@@ -261,7 +261,7 @@ fn listen(operation: Operation, mut receiver: Receiver) {
     mark();
     match operation {
         Operation::Receive => drop(receiver.try_recv().map(|message| message.to_vec())),
-        Operation::ReceiveMany => drop(receiver.try_recv_many(3).map(|messages| messages.len())),
+        Operation::ReceiveMany => drop(receiver.try_recv_many(3).map(|messages| messages.iter().count())),
         Operation::Leak => std::mem::forget(receiver.try_recv()),
         Operation::Sleep => drop(receiver.recv_timeout(Duration::from_micros(300)).map(|_| ())),
         _ => return hush(receiver),

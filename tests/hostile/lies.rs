@@ -78,7 +78,7 @@ fn of_several_messages_those_are_counted_that_fit_into_the_ring() {
     // Each takes 252 units of 512.
     [0, 252, 504].into_iter().for_each(|position| segment.forge(position, 1, 2000 << 32));
     let messages = receiver.try_recv_many(9).unwrap();
-    assert_eq!((messages.len(), messages.iter().count()), (2, 2));
+    assert_eq!(messages.iter().count(), 2);
     drop(messages);
     assert_eq!(ring.statistics().receiver.messages, 2);
 }

@@ -223,8 +223,10 @@ impl Setting {
             if self.batch > 1 {
                 let messages = receiver.recv_many_timeout(self.batch.min(left as usize), PATIENCE)?;
                 started.get_or_insert_with(Instant::now);
-                messages.iter().try_for_each(|message| check(message.slot(), &message))?;
-                left -= messages.len() as u64;
+                for message in messages.iter() {
+                    check(message.slot(), &message)?;
+                    left -= 1;
+                }
             } else {
                 let message = receiver.recv_timeout(PATIENCE)?;
                 started.get_or_insert_with(Instant::now);

@@ -244,8 +244,10 @@ impl<S: Style> RecvHalf for RingReceiver<S> {
         while left > 0 {
             if let Variant::Batch = S::VARIANT {
                 let messages = self.receiver.recv_many(left.min(batch_of(size) as u64) as usize)?;
-                messages.iter().try_for_each(|message| check(&message))?;
-                left -= messages.len() as u64;
+                for message in messages.iter() {
+                    check(&message)?;
+                    left -= 1;
+                }
             } else {
                 self.recv(size, &mut check)?;
                 left -= 1;

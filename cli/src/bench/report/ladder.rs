@@ -164,7 +164,7 @@ const SLEEPING: [Rung; 8] = [
 const FURTHER: [Rung; 2] = [
     (
         "ring, batched",
-        Change::new("lines and fences, one for many", "a second look at each header"),
+        Change::new("lines and fences, one for many", "room for many at once"),
         "ring-spsc",
         Variant::Batch,
         Wait::Sleep,
