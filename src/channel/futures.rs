@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     error::{NotTaken, RecvError, SendError},
-    ring::reserve::Reserved,
     sys::{
         clock::Deadline,
         porter::{self, Armed, Signal},
@@ -256,11 +255,11 @@ impl<'a, P: Trust, K: SenderKind> Future for Reserving<'a, P, K> {
                 return Poll::Ready(Err(error));
             }
         };
-        let mut found = room(ready, length);
+        let mut found = is_reserved(ready, length);
         if found.is_none() && !sleep.lasts(context) {
             let eager_after = if std::mem::replace(eager, true) { Duration::ZERO } else { PATIENCE };
             let berth = Berth::of(&ready.attachment, ready.generation);
-            found = match sleep.begin(context, berth, Some(eager_after), |_| room(ready, length)) {
+            found = match sleep.begin(context, berth, Some(eager_after), |_| is_reserved(ready, length)) {
                 Poll::Ready(found) => Some(found),
                 Poll::Pending => None,
             };
@@ -268,18 +267,23 @@ impl<'a, P: Trust, K: SenderKind> Future for Reserving<'a, P, K> {
         let Some(found) = found else { return Poll::Pending };
         sleep.end();
         let sender = sender.take().expect(READY);
-        Poll::Ready(found.map(|reserved| Reservation::new(sender, reserved)))
+        Poll::Ready(found.map(|()| {
+            let reserved = sender.open();
+            Reservation::new(sender, reserved)
+        }))
     }
 }
 
-/// Room if there is any now, or why there will be none.
-fn room<P: Trust, K: SenderKind>(
+/// Reserves room if there is any now, or says why there will be none.
+#[inline]
+fn is_reserved<P: Trust, K: SenderKind>(
     sender: &mut Sender<P, K>,
     length: u32,
-) -> Option<Result<Reserved, SendError>> {
+) -> Option<Result<(), SendError>> {
     match sender.room_for(length, &Patience::None) {
+        Ok(_) => Some(Ok(())),
         Err(SendError::Full | SendError::AtCeiling { .. }) => None,
-        found => Some(found),
+        Err(error) => Some(Err(error)),
     }
 }
 

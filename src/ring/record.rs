@@ -44,7 +44,7 @@ pub(crate) const fn state_at(key: u64, position: Position, tag: u64) -> Option<S
 
 /// The second header word. Kept whole, and taken apart where a field is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Info(pub(super) u64);
+pub struct Info(pub(super) u64);
 
 impl Info {
     /// `owner` is the slot of the sender, from 1, and `previous` the slot of whoever reserved before it, 0 for the first

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::RecvError,
-    ring::{mailbox::Pick, receive::Record},
+    ring::{mailbox::Pick, receive::Record, record::Info},
     wait::Look,
 };
 use std::sync::Arc;
@@ -98,16 +98,19 @@ impl<P: Trust> Wait for Receiver<P> {
 impl<P: Trust> Source for Receiver<P> {
     type Given<'a> = Message<'a, P>;
 
-    fn give(&mut self, found: Record) -> Message<'_, P> {
-        Message::new(self, found)
+    #[inline]
+    fn give(&mut self, found: Info) -> Message<'_, P> {
+        Message::again(self, found)
     }
 }
 
 impl<P: Trust> Find for Receiver<P> {
-    type Found = Record;
+    // One word, which travels in a register.
+    type Found = Info;
 
-    fn find(&mut self, _: Insider) -> Result<Record, RecvError> {
-        self.next(&Patience::None)
+    #[inline]
+    fn find(&mut self, _: Insider) -> Result<Info, RecvError> {
+        self.next(&Patience::None).map(|record| record.info)
     }
 }
 
