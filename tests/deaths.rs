@@ -57,7 +57,9 @@ fn child_process() {
             for _ in 0..count.parse::<u64>().unwrap() {
                 next_number(&mut receiver).unwrap();
             }
-            let messages = receiver.recv_many(together.parse().unwrap()).unwrap();
+            let together = together.parse().unwrap();
+            let messages = receiver.recv_many(together).unwrap();
+            assert_eq!(messages.iter().count(), together);
             line.tell(messages.iter().next().unwrap().sequence());
             line.hear();
         }

@@ -52,7 +52,7 @@ enum Operation {
     Reserve { by: usize, length: Length, end: End },
     Batch { by: usize, room: Length, lengths: Vec<usize>, end: End },
     Receive { forget: bool },
-    ReceiveMany { most: usize, forget: bool },
+    ReceiveMany { most: usize, taken: usize, forget: bool },
     ReceiveInto { buffer: usize },
     SenderAgain { by: usize },
     ReceiverAgain,
@@ -86,8 +86,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (by.clone(), length(), prop::collection::vec(0usize..100, 0..6), end())
             .prop_map(|(by, room, lengths, end)| Operation::Batch { by, room, lengths, end }),
         8 => prop::bool::weighted(0.2).prop_map(|forget| Operation::Receive { forget }),
-        2 => (1usize..8, prop::bool::weighted(0.2))
-            .prop_map(|(most, forget)| Operation::ReceiveMany { most, forget }),
+        2 => (1usize..8, 0usize..12, prop::bool::weighted(0.2))
+            .prop_map(|(most, taken, forget)| Operation::ReceiveMany { most, taken, forget }),
         2 => (0usize..600).prop_map(|buffer| Operation::ReceiveInto { buffer }),
         1 => by.prop_map(|by| Operation::SenderAgain { by }),
         1 => Just(Operation::ReceiverAgain),
@@ -238,7 +238,7 @@ impl<P: Trust, K: Attach> Both<P, K> {
             Operation::Reserve { by, length, end } => self.reserve(by, length, end),
             Operation::Batch { by, room, ref lengths, end } => self.batch(by, room, lengths, end),
             Operation::Receive { forget } => self.receive(forget),
-            Operation::ReceiveMany { most, forget } => self.receive_many(most, forget),
+            Operation::ReceiveMany { most, taken, forget } => self.receive_many(most, taken, forget),
             Operation::ReceiveInto { buffer } => self.receive_into(buffer),
             Operation::SenderAgain { by } => self.sender_again(by),
             Operation::ReceiverAgain => {
@@ -380,29 +380,33 @@ impl<P: Trust, K: Attach> Both<P, K> {
         }
     }
 
-    fn receive_many(&mut self, most: usize, forget: bool) {
+    fn receive_many(&mut self, most: usize, taken: usize, forget: bool) {
         let (seen, none) = (self.model.look(most), self.none());
         let receiver = self.receiver.as_mut().unwrap();
         match receiver.try_recv_many(most) {
             Ok(messages) => {
+                let given = self.model.look(most.min(taken));
                 let mut at = self.model.head;
                 let mut expected = Vec::new();
-                for stretch in self.model.queue.iter().take(seen) {
+                for stretch in self.model.queue.iter().take(given) {
                     if let content @ Content::Message { .. } = &stretch.content {
                         expected.push((at, content.clone()));
                     }
                     at = (at + stretch.units) % WRAP;
                 }
-                let found: Vec<_> = messages
-                    .iter()
-                    .map(|m| (m.sequence(), Content::Message { kind: m.kind(), bytes: m.to_vec() }))
-                    .collect();
-                assert_eq!(found, expected);
+                let take = |most| {
+                    let taken = messages.iter().take(most);
+                    let found =
+                        taken.map(|m| (m.sequence(), Content::Message { kind: m.kind(), bytes: m.to_vec() }));
+                    found.collect::<Vec<_>>()
+                };
+                assert_eq!(take(taken), expected);
+                assert_eq!(take(taken / 2), expected[..expected.len().min(taken / 2)]);
                 if forget {
                     return mem::forget(messages);
                 }
                 drop(messages);
-                (0..seen).for_each(|_| self.model.release());
+                (0..given).for_each(|_| self.model.release());
             }
             Err(error) => {
                 assert_eq!(seen, 0);

@@ -94,7 +94,9 @@ fn receive_all(ring: &Ring<Trusted>, senders: u64, wait: WaitStrategy) {
         if received % 3 == 0 {
             match receiver.recv_many(4) {
                 Ok(messages) => {
-                    received += messages.iter().inspect(|message| check(message)).count() as u64;
+                    let count = messages.iter().inspect(|message| check(message)).count();
+                    assert!(count > 0);
+                    received += count as u64;
                 }
                 // The next sender has not attached yet.
                 Err(error) => assert_eq!(error, RecvError::Disconnected),

@@ -192,7 +192,7 @@ impl Queue {
         Ok(copies)
     }
 
-    /// Those that are given are released.
+    /// Looks at so many, which releases them.
     fn release(&mut self, count: usize) {
         let _ = self.receiver.source().try_recv_many(count).map(|messages| messages.iter().count());
     }

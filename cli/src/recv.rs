@@ -123,19 +123,21 @@ impl Desk<'_> {
             self.receiver.try_recv_many(most).map_err(|error| about(self.arguments, &self.meter, error))?;
         let result = write(&messages, wanted, &mut self.output);
         let count = self.output.complete();
-        let taken = || messages.iter().take(count);
-        let whole = taken().filter(|message| !Kind::of(message.kind()).continues()).count();
-        let bytes: usize = taken().map(|message| message.len()).sum();
+        let (mut whole, mut bytes) = (0, 0);
+        for message in messages.iter().take(count) {
+            whole += u64::from(!Kind::of(message.kind()).continues());
+            bytes += message.len();
+        }
         if result.is_ok() {
             drop(messages);
         } else {
             mem::forget(messages);
             if count > 0 {
-                // Those that are given are released.
+                // Looks at so many, which releases them.
                 let _ = self.receiver.try_recv_many(count).map(|messages| messages.iter().count());
             }
         }
-        self.meter.add(whole as u64, bytes);
+        self.meter.add(whole, bytes);
         self.at_once = (CHUNK / (bytes / count.max(1) + 1)).clamp(1, MOST_AT_ONCE);
         result.and(self.output.target().go_on().map_err(not_written))
     }

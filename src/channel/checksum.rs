@@ -176,14 +176,14 @@ impl<P: Trust> Receiver<P> {
         Err(RecvError::Damaged { sequence: record.position.units() })
     }
 
-    /// The record as it would be given as the next one; `None` when it is damaged.
-    pub(super) fn opened(&self, record: Record) -> Option<Record> {
-        if self.inner().header.checksummed { verify(self.memory(), record) } else { Some(record) }
+    /// Whether nothing says that the record is damaged.
+    pub(super) fn is_whole(&self, record: Record) -> bool {
+        !self.is_guarded() || verify(self.memory(), record).is_some()
     }
 
-    /// What was opened before, anew.
+    /// The record of the message alone, which was whole.
     #[inline(always)]
-    pub(super) fn reopened(&self, record: Record) -> Option<Record> {
-        if self.inner().header.checksummed { without(record) } else { Some(record) }
+    pub(super) fn unguarded(&self, record: Record) -> Option<Record> {
+        if self.is_guarded() { without(record) } else { Some(record) }
     }
 }

@@ -255,11 +255,11 @@ impl<'a, P: Trust, K: SenderKind> Future for Reserving<'a, P, K> {
                 return Poll::Ready(Err(error));
             }
         };
-        let mut found = is_reserved(ready, length);
+        let mut found = reserve_now(ready, length);
         if found.is_none() && !sleep.lasts(context) {
             let eager_after = if std::mem::replace(eager, true) { Duration::ZERO } else { PATIENCE };
             let berth = Berth::of(&ready.attachment, ready.generation);
-            found = match sleep.begin(context, berth, Some(eager_after), |_| is_reserved(ready, length)) {
+            found = match sleep.begin(context, berth, Some(eager_after), |_| reserve_now(ready, length)) {
                 Poll::Ready(found) => Some(found),
                 Poll::Pending => None,
             };
@@ -274,9 +274,9 @@ impl<'a, P: Trust, K: SenderKind> Future for Reserving<'a, P, K> {
     }
 }
 
-/// Reserves room if there is any now, or says why there will be none.
+/// Reserves room if there is any now, or says why there will be none. What is reserved is asked of the sender: it travels in registers so.
 #[inline]
-fn is_reserved<P: Trust, K: SenderKind>(
+fn reserve_now<P: Trust, K: SenderKind>(
     sender: &mut Sender<P, K>,
     length: u32,
 ) -> Option<Result<(), SendError>> {

@@ -251,7 +251,7 @@ impl<P: Trust> Lanes<P> {
     fn recv_from_within(&mut self, lane: LaneId, patience: Patience) -> Result<Message<'_, P>, LanesError> {
         let index = self.round.index_of(lane.0).ok_or(LanesError::NoSuchLane { lane })?;
         match self.round.source(index).1.next(&patience) {
-            Ok(record) => Ok(Message::new(self.round.source(index).1, record)),
+            Ok(record) => Ok(Message::new(self.round.source(index).1, record.info)),
             Err(RecvError::Empty) => Err(LanesError::Empty),
             Err(RecvError::TimedOut) => Err(LanesError::TimedOut),
             Err(RecvError::Forked) => Err(LanesError::Forked),
@@ -272,7 +272,7 @@ impl<P: Trust> Lanes<P> {
         match found {
             Ok(record) => {
                 let (id, receiver) = self.round.source(index);
-                Ok((LaneId(id), Message::new(receiver, record)))
+                Ok((LaneId(id), Message::new(receiver, record.info)))
             }
             Err(error) => Err(self.end(index, error)),
         }

@@ -210,15 +210,9 @@ pub struct Message<'a, P: Trust = Untrusted> {
 }
 
 impl<'a, P: Trust> Message<'a, P> {
-    /// The receiver stands at the record.
+    /// The receiver stands at the record, whose message has this info.
     #[inline(always)]
-    pub(super) fn new(receiver: &'a mut Receiver<P>, record: Record) -> Self {
-        Self::again(receiver, record.info)
-    }
-
-    /// The receiver stands at the record, which has given a message with this info before.
-    #[inline(always)]
-    pub(super) fn again(receiver: &'a mut Receiver<P>, info: Info) -> Self {
+    pub(super) fn new(receiver: &'a mut Receiver<P>, info: Info) -> Self {
         Self { receiver, info }
     }
 
@@ -294,7 +288,7 @@ pub struct Messages<'a, P: Trust = Untrusted> {
     receiver: &'a mut Receiver<P>,
     /// How many it gives.
     most: usize,
-    /// How many it has given, the sum of their lengths, and the position behind the last.
+    /// How many it has given, the sum of their lengths, and the position behind the last, and behind what it has passed over since.
     given: Cell<usize>,
     bytes: Cell<u64>,
     end: Cell<Position>,
@@ -307,8 +301,11 @@ impl<'a, P: Trust> Messages<'a, P> {
         Self { receiver, most: most.max(1), given: Cell::new(0), bytes: Cell::new(0), end: Cell::new(head) }
     }
 
-    /// The messages that are there, in order; at least one, and also those that come meanwhile. Begins with the first each time it is
-    /// called.
+    /// The messages that are there, in order, also those that come meanwhile, but no more than were asked for. Never blocks. Begins with
+    /// the first each time it is called.
+    ///
+    /// What it has given will be released, also where an adapter has dropped it (`zip` and `peekable` look ahead). It ends before a message that is
+    /// damaged, or anything else that is an error: the next call to the receiver tells of it. After its end it gives what has come since.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = BatchedMessage<'_, P>> {
         Each { messages: self, at: self.receiver.consumer().head(), count: 0 }
@@ -339,27 +336,30 @@ struct Each<'m, P: Trust> {
 }
 
 impl<P: Trust> Each<'_, P> {
-    /// Goes on to the next message, and looks whether it is whole: whether there is one. What is wrong there is reported when it is the
-    /// first.
+    /// Passes over what is nothing. Whether a message stands behind it, and is whole: what is wrong there is reported when it is the first.
     #[cold]
     fn seek(&mut self) -> bool {
         let receiver = &*self.messages.receiver;
         loop {
             match receive::look_at(receiver.memory(), self.at) {
-                Ok(Look::Message(record)) => return receiver.opened(record).is_some(),
-                Ok(Look::Nothing(behind)) if receiver.consumer().reaches(behind) => self.step_to(behind),
+                Ok(Look::Message(record)) => return receiver.is_whole(record),
+                Ok(Look::Nothing(behind)) if receiver.consumer().reaches(behind) => {
+                    self.step_to(behind);
+                }
                 Ok(Look::Nothing(_) | Look::Empty) | Err(_) => return false,
             }
         }
     }
 
-    /// Everything before `end` was given, or there was nothing.
+    /// Goes on at `end`. Whether no other has come so far before: what was given is as it was then, whatever stands there now.
     #[inline(always)]
-    fn step_to(&mut self, end: Position) {
-        self.at = end;
-        if self.count == self.messages.given.get() {
+    fn step_to(&mut self, end: Position) -> bool {
+        let is_first = self.at == self.messages.end.get();
+        if is_first {
             self.messages.end.set(end);
         }
+        self.at = end;
+        is_first
     }
 }
 
@@ -368,16 +368,20 @@ impl<'m, P: Trust> Iterator for Each<'m, P> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        let Messages { receiver, most, given, bytes, .. } = self.messages;
+        let Messages { receiver, most, given, bytes, end } = self.messages;
         let (receiver, consumer) = (&**receiver, receiver.consumer());
         if self.count == *most {
             return None;
         }
+        // The first was found whole when it was received, and those before the end when they were given.
+        let is_whole = |at: Position| !receiver.is_guarded() || given.get() == 0 || at != end.get();
         let found = match consumer.message_at(self.at) {
-            Some(record) if !receiver.inner().header.checksummed => record,
-            _ if self.seek() => receiver.reopened(consumer.message_at(self.at)?)?,
+            Some(record) if is_whole(self.at) => record,
+            // Found is found in registers (see `Sender::room`).
+            _ if self.seek() => consumer.message_at(self.at)?,
             _ => return None,
         };
+        let found = receiver.unguarded(found)?;
         if !consumer.reaches(found.end) {
             return None;
         }
@@ -385,11 +389,10 @@ impl<'m, P: Trust> Iterator for Each<'m, P> {
         // their neighbours.
         consumer.ask_for_many(found.position, found.end);
         self.count += 1;
-        if self.count > given.get() {
-            given.set(self.count);
+        if self.step_to(found.end) {
+            given.set(given.get() + 1);
             bytes.set(bytes.get() + u64::from(found.length()));
         }
-        self.step_to(found.end);
         Some(BatchedMessage { view: View::new(receiver, found), trust: PhantomData })
     }
 }

@@ -93,11 +93,12 @@ impl<P: Trust> Receiver<P> {
     #[inline(always)]
     fn recv_within(&mut self, patience: &Patience) -> Result<Message<'_, P>, RecvError> {
         let record = self.next(patience)?;
-        Ok(Message::new(self, record))
+        Ok(Message::new(self, record.info))
     }
 
     /// The messages that are there, at most `most` (and at least one: waits while the ring is empty). Those that
-    /// [`iter`](Messages::iter) gives are released together, as late as when they are dropped: senders have no room of them before.
+    /// [`iter`](Messages::iter) gives are released together, when [`Messages`] is dropped. Until then senders don't have their room: let `most`
+    /// be a small part of the ring.
     ///
     /// # Errors
     /// As for [`recv`](Receiver::recv).
@@ -254,12 +255,12 @@ impl<P: Trust> Receiver<P> {
             if self.ring.consumer.ask_ahead() {
                 self.look_around(patience.waits());
             }
-            if self.ring.trailer == 0 {
+            if !self.is_guarded() {
                 return Ok(record);
             }
         } else if patience.waits()
             && let Some(record) = self.poll()
-            && self.ring.trailer == 0
+            && !self.is_guarded()
         {
             return Ok(record);
         }
@@ -270,7 +271,7 @@ impl<P: Trust> Receiver<P> {
     /// What was found just now, and is whole.
     #[inline(always)]
     pub(super) fn found(&self) -> Result<Record, RecvError> {
-        let first = self.ring.consumer.first().and_then(|record| self.reopened(record));
+        let first = self.ring.consumer.first().and_then(|record| self.unguarded(record));
         // It was taken away, against the protocol.
         first.ok_or_else(|| corrupt(Violation { position: self.ring.consumer.head(), length: 0 }))
     }
@@ -279,10 +280,16 @@ impl<P: Trust> Receiver<P> {
     #[inline(always)]
     pub(super) fn glance(&self) -> Sight {
         match &self.ring.consumer {
-            consumer if self.ring.trailer == 0 && consumer.first().is_some() => Sight::Something,
+            consumer if !self.is_guarded() && consumer.first().is_some() => Sight::Something,
             consumer if consumer.stands_before_nothing() => Sight::Nothing,
             _ => Sight::Unclear,
         }
+    }
+
+    /// Whether each message has a checksum.
+    #[inline(always)]
+    pub(super) fn is_guarded(&self) -> bool {
+        self.ring.trailer != 0
     }
 
     /// The first record, as soon as it comes; polls for a moment, where polling is likely to pay.
@@ -324,7 +331,7 @@ impl<P: Trust> Receiver<P> {
     /// The first message, which is whole; waits for it.
     #[cold]
     fn seek(&mut self, patience: &Patience) -> Result<Record, RecvError> {
-        let guarded = self.ring.consumer.first().filter(|_| self.ring.trailer != 0);
+        let guarded = self.ring.consumer.first().filter(|_| self.is_guarded());
         if let Some(record) = guarded.and_then(|record| checksum::verify(self.memory(), record)) {
             return Ok(record);
         }
@@ -333,7 +340,7 @@ impl<P: Trust> Receiver<P> {
             Ok(None) => self.wait_for_message(patience),
             Err(violation) => Err(corrupt(violation)),
         };
-        if self.ring.trailer != 0 { self.verified(found) } else { found }
+        if self.is_guarded() { self.verified(found) } else { found }
     }
 
     /// What there is now: a message, the end, or nothing yet. For who receives from several.
@@ -341,7 +348,7 @@ impl<P: Trust> Receiver<P> {
     pub(super) fn look(&mut self, why: Look) -> Option<Result<Record, RecvError>> {
         self.ring.note_where_it_stands(self.attachment.inner.header.kind, why);
         let found = self.ring.look(&self.attachment, why)?;
-        Some(if self.ring.trailer != 0 { self.verified(found) } else { found })
+        Some(if self.is_guarded() { self.verified(found) } else { found })
     }
 
     /// Whether there is something now: the next call of [`try_recv`](Receiver::try_recv) gives it.

@@ -69,7 +69,7 @@ impl<P: Trust> ByteReader<P> {
                 Some(info) => info,
                 None => return Ok(0),
             };
-            let message = Message::again(&mut self.receiver, info);
+            let message = Message::new(&mut self.receiver, info);
             if message.is_empty() {
                 self.front = None;
                 continue;
@@ -100,7 +100,7 @@ impl<P: Trust> ByteReader<P> {
     fn take(&mut self, count: usize) {
         self.taken += count;
         if let Some(info) = self.front.filter(|info| self.taken >= info.length() as usize) {
-            drop(Message::again(&mut self.receiver, info));
+            drop(Message::new(&mut self.receiver, info));
             (self.front, self.taken) = (None, 0);
         }
     }

@@ -359,10 +359,9 @@ impl Consumer {
 
     #[cold]
     fn pass_over(&mut self, behind: Position) -> Result<Option<Record>, Violation> {
-        let start = self.head;
         let mut at = behind;
         let found = loop {
-            if at.since(start) > self.memory.geometry().capacity_units() {
+            if !self.reaches(at) {
                 break None;
             }
             match self.take_at(at)? {

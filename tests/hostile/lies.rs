@@ -84,6 +84,26 @@ fn of_several_messages_those_are_counted_that_fit_into_the_ring() {
 }
 
 #[test]
+fn what_was_given_is_released_as_it_was_whatever_stands_there_later() {
+    for later in [8, 24, 700] {
+        let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096)).ring;
+        let (mut receiver, segment) = (ring.receiver().unwrap(), Segment::of(&ring));
+        // Each takes 4 units.
+        (0..3).for_each(|number| segment.forge(4 * number, 1, 16 << 32));
+        let messages = receiver.try_recv_many(9).unwrap();
+        assert_eq!(messages.iter().take(2).map(|message| message.len()).collect::<Vec<_>>(), [16, 16]);
+        segment.forge(0, 1, later << 32);
+        assert_eq!(messages.iter().next().unwrap().len() as u64, later);
+        segment.forge(4, 1, later << 32);
+        assert!(messages.iter().count() <= 3);
+        drop(messages);
+        assert_eq!(segment.word(RECEIVER_AREA).load(Relaxed), 8);
+        let received = ring.statistics().receiver;
+        assert_eq!((received.messages, received.bytes), (2, 32));
+    }
+}
+
+#[test]
 fn a_ring_full_of_records_to_be_passed_over_ends() {
     let ring = Shared::new(Way::Inherit, |builder| builder.capacity(4096)).ring;
     let (mut receiver, segment) = (ring.receiver().unwrap(), Segment::of(&ring));

@@ -100,7 +100,7 @@ impl<P: Trust> Source for Receiver<P> {
 
     #[inline]
     fn give(&mut self, found: Info) -> Message<'_, P> {
-        Message::again(self, found)
+        Message::new(self, found)
     }
 }
 
