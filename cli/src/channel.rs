@@ -100,7 +100,7 @@ pub struct Channel {
 
     /// Size of the ring, also with K, M, G or T, rounded up to a power of two from 4K on; a ring that is there must have it
     /// [default: 4M]
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = quantity::bytes)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = quantity::bytes)]
     capacity: Option<u64>,
 
     /// A ring for up to N senders at a time; a ring that is there must be one [default: for one]

@@ -34,7 +34,7 @@ pub struct SendArguments {
     /// Longest chunk of --raw, in bytes, also with K or M [default: 64K, or less in a small ring]
     // What conflicts with --raw lifts the need for it, so it is named too.
     #[arg(
-        long, value_name = "BYTES", allow_negative_numbers = true, requires = "raw",
+        long, value_name = "BYTES", allow_hyphen_values = true, requires = "raw",
         conflicts_with_all = ["lines", "null", "length_prefixed"], value_parser = quantity::chunk
     )]
     size: Option<usize>,
@@ -48,7 +48,7 @@ pub struct SendArguments {
     timeout: Option<Duration>,
 
     /// Send so many messages a second at most
-    #[arg(long, value_name = "N/s", allow_negative_numbers = true, value_parser = quantity::interval)]
+    #[arg(long, value_name = "N/s", allow_hyphen_values = true, value_parser = quantity::interval)]
     rate: Option<Duration>,
 }
 

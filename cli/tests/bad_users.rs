@@ -99,6 +99,9 @@ fn numbers_without_an_end_are_refused_with_what_would_be_right() {
         ("send x --timeout inf", "leave it out"),
         ("recv x --timeout 1e30", "leave it out"),
         ("recv x --capacity 1P", "K, M, G or T"),
+        ("recv x --capacity -4K", "'--capacity <BYTES>'"),
+        ("send x --raw --size -4K", "'--size <BYTES>'"),
+        ("send x --rate -5/s", "'--rate <N/s>'"),
         ("recv x --capacity 99999999999999999999", "more than there can be"),
     ] {
         let output = rings.run(flags, b"");

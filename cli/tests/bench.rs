@@ -273,6 +273,7 @@ fn bad_flags_are_usage_errors() {
         &["--sizes", "7"][..],
         &["--sizes", "eight"],
         &["--sizes", "-8"],
+        &["--sizes", "-8,64"],
         &["--rounds", "-1"],
         &["--mechanisms", "pigeon"],
         &["--pin", "0,100000"],

@@ -214,3 +214,17 @@ fn a_descriptor_whose_handler_breaks_is_dropped() {
     drop(dispatcher);
     assert_eq!(heard, b"xy");
 }
+
+#[test]
+fn one_that_is_full_says_how_many_it_has() {
+    let most = 126;
+    let mut dispatcher = Dispatcher::new();
+    let receiver = || {
+        let ring = ringpost::unnamed().capacity(1).in_process().unwrap();
+        ring.receiver().unwrap()
+    };
+    for _ in 0..most {
+        dispatcher.add(receiver(), |_| (), |_, _| ()).unwrap();
+    }
+    assert_eq!(dispatcher.add(receiver(), |_| (), |_, _| ()).unwrap_err(), SelectError::TooMany { most });
+}

@@ -30,7 +30,7 @@ pub struct BenchArguments {
 
     /// Message sizes in bytes, also with K or M, separated by commas (8 to 1M)
     #[arg(
-        long, value_name = "BYTES", value_delimiter = ',', allow_negative_numbers = true, value_parser = size,
+        long, value_name = "BYTES", value_delimiter = ',', allow_hyphen_values = true, value_parser = size,
         default_values = ["8", "64", "512", "4096", "65536", "1048576"], hide_default_value = true
     )]
     pub sizes: Vec<usize>,

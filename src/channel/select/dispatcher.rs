@@ -86,7 +86,7 @@ impl<'h> Dispatcher<'h> {
         mut handler: impl for<'a> FnMut(S::Given<'a>) + 'h,
         end: impl FnOnce(S, RecvError) + 'h,
     ) -> Result<Key<S>, SelectError> {
-        let key = self.select.add(source)?;
+        let key = self.select.add(source).map_err(beside_stop)?;
         let mut end = Some(end);
         let serve = move |select: &mut Select| {
             let Some(source) = select.get_mut(key) else { return Ok(Served::Ended) };
@@ -191,6 +191,14 @@ impl<'h> Dispatcher<'h> {
             self.handlers.remove(&ready);
         }
         Ok(true)
+    }
+}
+
+/// What refuses a source, which counts the flag that stops as one.
+fn beside_stop(error: SelectError) -> SelectError {
+    match error {
+        SelectError::TooMany { most } => SelectError::TooMany { most: most - 1 },
+        other => other,
     }
 }
 
