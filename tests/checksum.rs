@@ -221,6 +221,36 @@ fn every_way_to_receive_tells_of_a_damaged_message_and_goes_on() {
     }
 }
 
+#[test]
+fn what_is_damaged_while_several_are_held_is_not_given_and_told_of_by_the_next_call() {
+    for (ring, kind) in guarded_rings() {
+        let bytes = Bytes::of(&ring.ring);
+        let (child, _) = sending(&ring, kind, "send");
+        let mut receiver = ring.ring.receiver().unwrap();
+        for (damaged, bit) in
+            (0..2).flat_map(|damaged| (0..HEADER_BITS + 14 * 8).map(move |bit| (damaged, bit)))
+        {
+            let sequence = next_of(&mut receiver) + 4 * damaged;
+            for length in [10, 11, 12] {
+                child.tell(length);
+                child.hear();
+            }
+            let several = receiver.recv_many(9).unwrap();
+            bytes.flip(sequence, bit);
+            assert_eq!(several.iter().count() as u64, damaged, "bit {bit} of {damaged}");
+            drop(several);
+            assert_eq!(
+                receiver.recv().unwrap_err(),
+                RecvError::Damaged { sequence },
+                "bit {bit} of {damaged}"
+            );
+            for length in (11 + damaged as usize)..13 {
+                assert_eq!(receiver.recv().unwrap().to_vec(), message(length));
+            }
+        }
+    }
+}
+
 /// What a future gives that is ready.
 fn received(receiver: &mut Receiver) -> Result<usize, RecvError> {
     let mut receiving = receiver.received();

@@ -373,8 +373,9 @@ impl<'m, P: Trust> Iterator for Each<'m, P> {
         if self.count == *most {
             return None;
         }
-        // The first was found whole when it was received, and those before the end when they were given.
-        let is_whole = |at: Position| !receiver.is_guarded() || given.get() == 0 || at != end.get();
+        // Those before the end were found whole when they were given. Not so the first, as it stands now: its header is read anew, and a
+        // length that was damaged since would say where the next one is.
+        let is_whole = |at: Position| !receiver.is_guarded() || at != end.get();
         let found = match consumer.message_at(self.at) {
             Some(record) if is_whole(self.at) => record,
             // Found is found in registers (see `Sender::room`).
