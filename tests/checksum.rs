@@ -16,6 +16,7 @@ use ringpost::{
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 #[test]
@@ -251,6 +252,34 @@ fn what_is_damaged_while_several_are_held_is_not_given_and_told_of_by_the_next_c
     }
 }
 
+#[test]
+fn a_message_of_a_lap_before_whose_tag_is_damaged_into_that_of_this_lap_is_none() {
+    for (ring, kind) in guarded_rings() {
+        let bytes = Bytes::of(&ring.ring);
+        let (child, _) = sending(&ring, kind, "send");
+        let mut receiver = ring.ring.receiver().unwrap();
+        let say = || {
+            child.tell(10);
+            child.hear();
+        };
+        let (first, lap) = (next_of(&mut receiver), ring.ring.info().capacity / 8);
+        say();
+        assert_eq!(receiver.recv().unwrap().to_vec(), message(10));
+        // The bit of the position that counts laps.
+        bytes.flip(first, 8 + u64::from(lap.ilog2()));
+        while next_of(&mut receiver) != first + lap {
+            say();
+            assert_eq!(receiver.recv().unwrap().to_vec(), message(10));
+        }
+        assert!(receiver.is_empty());
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvError::TimedOut);
+        say();
+        assert_eq!(receiver.recv().unwrap().to_vec(), message(10));
+        assert_eq!(ring.ring.statistics().pending_messages(), 0);
+    }
+}
+
 /// What a future gives that is ready.
 fn received(receiver: &mut Receiver) -> Result<usize, RecvError> {
     let mut receiving = receiver.received();
@@ -285,11 +314,11 @@ fn the_checksum_lies_behind_the_message_as_the_document_says() {
     assert_eq!(record[12..16], 13u32.to_le_bytes(), "both count");
     assert_eq!(record[16..25], *b"123456789");
     assert_eq!(crc_32c(b"123456789"), 0xe306_9283, "its check value");
-    let covered = [&record[16..25], &record[8..16]].concat();
+    let covered = [&record[16..25], &record[8..16], &sequence.to_le_bytes()].concat();
     assert_eq!(
         record[25..29],
         crc_32c(&covered).to_le_bytes(),
-        "the message, then the second word of its header"
+        "the message, then the second word of its header, then its number"
     );
     assert_eq!(bytes.flags() & 16, 16);
 }

@@ -101,10 +101,15 @@ fn without(record: Record) -> Option<Record> {
     Some(Record { position, end, info })
 }
 
-/// CRC-32C of the `length` bytes of a message and of its header.
+/// CRC-32C of the `length` bytes of a message, of its header, and of where it stands.
 fn sum(memory: &Memory, position: Position, info: Info, length: u32) -> u32 {
     let message = if length as usize <= SHORT { sum_by::<SHORT> } else { sum_by::<LONG> };
-    crc32c::crc32c_append(message(memory, position, info, length as usize), &info.bytes())
+    with_place(message(memory, position, info, length as usize), position, info)
+}
+
+/// The sum of a message, and of its header and where it stands: a message of a lap before whose tag was damaged is none of this one.
+fn with_place(sum: u32, position: Position, info: Info) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(sum, &info.bytes()), &position.units().to_le_bytes())
 }
 
 /// Of the message alone, so many bytes at a time.
@@ -135,7 +140,7 @@ fn restored(memory: &Memory, position: Position) -> Option<Record> {
         sum = message.last().map_or(sum, |&last| crc32c::crc32c_append(sum, &[last]));
         let (info, end) =
             (info.with_length(length), position.plus(geometry.size_units(position, length.into())));
-        let is_right = crc32c::crc32c_append(sum, &info.bytes()).to_le_bytes() == *found;
+        let is_right = with_place(sum, position, info).to_le_bytes() == *found;
         if is_right && recovery::may_end_at(memory, end, tail) {
             return Some(Record { position, end, info });
         }

@@ -94,7 +94,7 @@ fn tail(memory: &Memory) -> Position {
 
 /// The tail, when it is ahead of the receiver's position and can be: where senders show it whenever they have published, all before it
 /// was committed.
-pub(super) fn shown_ahead(memory: &Memory, head: Position) -> Option<Position> {
+pub(crate) fn shown_ahead(memory: &Memory, head: Position) -> Option<Position> {
     Some(tail(memory)).filter(|tail| (1..=memory.geometry().capacity_units()).contains(&tail.since(head)))
 }
 

@@ -123,7 +123,21 @@ impl Listening {
         if self.consumer.head() != before {
             self.offer_room(matches!(found, Ok(None)));
         }
-        found
+        if self.trailer == 0 { found } else { self.unless_left_over(found) }
+    }
+
+    /// In a ring with checksums: `None` where what stands there was left of a lap before, and its tag was damaged into one of this lap.
+    #[cold]
+    fn unless_left_over(
+        &self,
+        found: Result<Option<Record>, Violation>,
+    ) -> Result<Option<Record>, Violation> {
+        let memory = self.consumer.memory();
+        let is_there = |record: &Record| {
+            recovery::shown_ahead(memory, record.position).is_some()
+                || checksum::verify(memory, *record).is_some()
+        };
+        found.map(|found| found.filter(is_there))
     }
 
     /// Whether there is a message. Accepts nothing that is offered.
