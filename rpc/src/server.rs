@@ -459,8 +459,9 @@ fn reply(
             None => link.sender.reserve(length)?,
             Some(timeout) => link.sender.reserve_timeout(length, timeout)?,
         };
-        room.write_at(0, header.as_bytes());
+        // The line that the client polls last.
         room.write_at(size_of::<AnswerHeader>(), &answer.bytes);
+        room.write_at(0, header.as_bytes());
         room.set_kind(kind);
         room.commit();
         Ok(())
