@@ -90,6 +90,18 @@ fn sending(ring: &Shared, kind: &str, way: &str) -> (Child, usize) {
     (child, longest)
 }
 
+/// The bytes of a ring, who sends to it, and its receiver.
+fn at_both_ends(ring: &Shared, kind: &str) -> (Bytes, Child, Receiver) {
+    let (child, _) = sending(ring, kind, "send");
+    (Bytes::of(&ring.ring), child, ring.ring.receiver().unwrap())
+}
+
+/// Has a message of this length sent.
+fn say(child: &Child, length: u64) {
+    child.tell(length);
+    child.hear();
+}
+
 #[test]
 fn messages_of_all_lengths_arrive_whole_however_they_are_sent_and_received() {
     for way in ["send", "place", "acknowledge", "batch", "handle"] {
@@ -137,13 +149,8 @@ fn messages_of_all_lengths_arrive_whole_however_they_are_sent_and_received() {
 #[test]
 fn each_bit_of_a_message_and_of_its_checksum_is_guarded_and_the_next_message_comes() {
     for (ring, kind) in guarded_rings() {
-        let bytes = Bytes::of(&ring.ring);
-        let (child, _) = sending(&ring, kind, "send");
-        let mut receiver = ring.ring.receiver().unwrap();
-        let say = |length: u64| {
-            child.tell(length);
-            child.hear();
-        };
+        let (bytes, child, mut receiver) = at_both_ends(&ring, kind);
+        let say = |length| say(&child, length);
         for (length, bits) in [(0, 0..32), (1, 0..40), (21, 0..25 * 8), (600, 590 * 8..604 * 8)] {
             for bit in bits {
                 let sequence = next_of(&mut receiver);
@@ -162,16 +169,11 @@ fn each_bit_of_a_message_and_of_its_checksum_is_guarded_and_the_next_message_com
 #[test]
 fn every_way_to_receive_tells_of_a_damaged_message_and_goes_on() {
     let ring = Shared::new(Way::Name, guarded);
-    let bytes = Bytes::of(&ring.ring);
-    let (child, _) = sending(&ring, "one", "send");
-    let mut receiver = ring.ring.receiver().unwrap();
+    let (bytes, child, mut receiver) = at_both_ends(&ring, "one");
     // Three messages, of which the one in the middle is damaged: gives its number.
     let three = |receiver: &mut Receiver| {
         let sequence = next_of(receiver) + 4;
-        for length in [10, 11, 12] {
-            child.tell(length);
-            child.hear();
-        }
+        [10, 11, 12].into_iter().for_each(|length| say(&child, length));
         bytes.flip(sequence, HEADER_BITS + 3);
         sequence
     };
@@ -225,17 +227,12 @@ fn every_way_to_receive_tells_of_a_damaged_message_and_goes_on() {
 #[test]
 fn what_is_damaged_while_several_are_held_is_not_given_and_told_of_by_the_next_call() {
     for (ring, kind) in guarded_rings() {
-        let bytes = Bytes::of(&ring.ring);
-        let (child, _) = sending(&ring, kind, "send");
-        let mut receiver = ring.ring.receiver().unwrap();
+        let (bytes, child, mut receiver) = at_both_ends(&ring, kind);
         for (damaged, bit) in
             (0..2).flat_map(|damaged| (0..HEADER_BITS + 14 * 8).map(move |bit| (damaged, bit)))
         {
             let sequence = next_of(&mut receiver) + 4 * damaged;
-            for length in [10, 11, 12] {
-                child.tell(length);
-                child.hear();
-            }
+            [10, 11, 12].into_iter().for_each(|length| say(&child, length));
             let several = receiver.recv_many(9).unwrap();
             bytes.flip(sequence, bit);
             assert_eq!(several.iter().count() as u64, damaged, "bit {bit} of {damaged}");
@@ -255,13 +252,8 @@ fn what_is_damaged_while_several_are_held_is_not_given_and_told_of_by_the_next_c
 #[test]
 fn a_message_of_a_lap_before_whose_tag_is_damaged_into_that_of_this_lap_is_none() {
     for (ring, kind) in guarded_rings() {
-        let bytes = Bytes::of(&ring.ring);
-        let (child, _) = sending(&ring, kind, "send");
-        let mut receiver = ring.ring.receiver().unwrap();
-        let say = || {
-            child.tell(10);
-            child.hear();
-        };
+        let (bytes, child, mut receiver) = at_both_ends(&ring, kind);
+        let say = || say(&child, 10);
         let (first, lap) = (next_of(&mut receiver), ring.ring.info().capacity / 8);
         say();
         assert_eq!(receiver.recv().unwrap().to_vec(), message(10));
@@ -292,9 +284,7 @@ fn received(receiver: &mut Receiver) -> Result<usize, RecvError> {
 #[test]
 fn a_ring_without_checksums_tells_of_no_damage() {
     let ring = Shared::new(Way::Name, |builder| builder);
-    let bytes = Bytes::of(&ring.ring);
-    let (child, _) = sending(&ring, "one", "send");
-    let mut receiver = ring.ring.receiver().unwrap();
+    let (bytes, child, mut receiver) = at_both_ends(&ring, "one");
     let sequence = next_of(&mut receiver);
     child.tell(8);
     child.hear();

@@ -281,7 +281,7 @@ impl Client {
         let regions = arguments.regions.len() as u64;
         let header = CallHeader { number: *number, deadline_ns: deadline.as_ns(), regions };
         let mut room = reserve(&mut link.sender, length, deadline).map_err(not_sent)?;
-        // The line that the server polls last.
+        // From the end: the header lies in the line that the server polls.
         room.write_at(size_of::<CallHeader>(), &arguments.bytes);
         room.write_at(0, header.as_bytes());
         room.set_kind(method);

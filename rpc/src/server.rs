@@ -459,7 +459,7 @@ fn reply(
             None => link.sender.reserve(length)?,
             Some(timeout) => link.sender.reserve_timeout(length, timeout)?,
         };
-        // The line that the client polls last.
+        // From the end: the header lies in the line that the client polls.
         room.write_at(size_of::<AnswerHeader>(), &answer.bytes);
         room.write_at(0, header.as_bytes());
         room.set_kind(kind);
