@@ -375,9 +375,8 @@ impl<'m, P: Trust> Iterator for Each<'m, P> {
         }
         // Those before the end were found whole when they were given. Not so the first, as it stands now: its header is read anew, and a
         // length that was damaged since would say where the next one is.
-        let is_known = !receiver.is_guarded() || self.at != end.get();
         let found = match consumer.message_at(self.at) {
-            Some(record) if is_known => record,
+            Some(record) if !receiver.is_guarded() || self.at != end.get() => record,
             // Found is found in registers (see `Sender::room`).
             _ if self.seek() => consumer.message_at(self.at)?,
             _ => return None,
