@@ -139,7 +139,10 @@ pub(crate) struct Slot {
     pub(crate) counts: Counts,
     /// Mailbox: what the one at this seat has received.
     pub(crate) received: Counts,
-    _line_1: [u8; LINE - 2 * size_of::<Counts>()],
+    /// Many senders: how it stands with the loan of the tail to this one, see `ring/loan.rs`. In a line that nobody else looks at:
+    /// it is read behind each intent.
+    pub(crate) loan: AtomicU64,
+    _line_1: [u8; LINE - 2 * size_of::<Counts>() - 8],
 }
 
 /// A futex word of the threads that watch for a death. Not part of the protocol: always the hardware's atomics.
@@ -251,6 +254,7 @@ const _: () = {
     assert!(offset_of!(Slot, notice) == 64);
     assert!(offset_of!(Slot, counts) == 128);
     assert!(offset_of!(Slot, received) == 184);
+    assert!(offset_of!(Slot, loan) == 240);
     assert!(size_of::<Slot>() == 256);
 };
 
@@ -325,7 +329,8 @@ mod in_loom {
                 _line_0: [0; LINE - 72],
                 counts: Counts::default(),
                 received: Counts::default(),
-                _line_1: [0; LINE - 2 * size_of::<Counts>()],
+                loan: AtomicU64::new(0),
+                _line_1: [0; LINE - 2 * size_of::<Counts>() - 8],
             }
         }
     }

@@ -86,7 +86,12 @@ const THREE_GIVE_UP: &[Actor] =
     &[sender(0, &[Try(2), Send(0)]), sender(1, &[Send(0)]), sender(2, &[Send(0)])];
 
 fn many<'a>(actors: &'a [Actor], reach: Reach, kills: (u8, u8), mutants: &'a [Mutant]) -> Many<'a> {
-    Many { actors, reach, sender_kills: kills.0, receiver_kills: kills.1, mutants }
+    Many { actors, reach, lends: false, sender_kills: kills.0, receiver_kills: kills.1, mutants }
+}
+
+/// With the tail as a loan.
+fn lending<'a>(actors: &'a [Actor], kills: (u8, u8), mutants: &'a [Mutant]) -> Many<'a> {
+    Many { lends: true, ..many(actors, Reach::End, kills, mutants) }
 }
 
 #[test]
@@ -164,6 +169,54 @@ fn every_mutant_of_many_senders_is_found() {
         (TakesNotCounted, SLOT_TWICE, End),
     ] {
         is_found(&format!("{mutant:?}, {reach:?}"), &many(actors, reach, (2, 1), &[mutant]));
+    }
+}
+
+const LENT: &[Actor] = &[sender(0, &[Send(0), Send(1)]), sender(1, &[Send(1)])];
+const LENT_FULL: &[Actor] = &[sender(0, &[Send(0), Send(1), Send(0)]), sender(1, &[Send(1)])];
+const LENT_GIVES_UP: &[Actor] = &[sender(0, &[Send(0), Try(2), Send(0)]), sender(1, &[Send(0)])];
+const LENT_BATCHES: &[Actor] = &[sender(0, &[Send(0), Batch(0, 0)]), sender(1, &[Send(0)])];
+const LENT_SLOTS: &[Actor] = &[sender(0, &[Send(0), Send(0)]), newcomer(1, &[Send(1)]), newcomer(2, &[Send(0)])];
+const LENT_THREE: &[Actor] = &[sender(0, &[Send(0), Send(0)]), sender(1, &[Send(0)]), sender(2, &[Send(0)])];
+
+#[test]
+fn a_tail_that_is_lent_and_called_back_loses_nothing() {
+    for (name, actors, kills) in [
+        ("2 senders", LENT, (2, 1)),
+        ("2 senders, full ring", LENT_FULL, (1, 1)),
+        ("gives up", LENT_GIVES_UP, (1, 0)),
+        ("batches", LENT_BATCHES, (1, 0)),
+        ("slots", LENT_SLOTS, (1, 0)),
+    ] {
+        holds(&format!("lent: {name}"), &lending(actors, kills, &[]));
+    }
+    if long() {
+        for (name, actors, kills) in [
+            ("2 senders, full ring", LENT_FULL, (2, 2)),
+            ("gives up", LENT_GIVES_UP, (2, 1)),
+            ("batches", LENT_BATCHES, (2, 1)),
+            ("slots", LENT_SLOTS, (2, 1)),
+            ("3 senders", LENT_THREE, (1, 0)),
+        ] {
+            holds(&format!("long: lent: {name}"), &lending(actors, kills, &[]));
+        }
+    }
+}
+
+#[test]
+fn every_mutant_of_the_loan_is_found() {
+    use Mutant::*;
+    for (mutant, actors) in [
+        (LoanIsNotChecked, LENT),
+        (BorrowerStoresTheEndFirst, LENT),
+        (BorrowerBelievesItself, LENT),
+        (EndBeforeRecall, LENT),
+        (ReturnedWithoutCas, LENT),
+        (RecalledCountsAsLent, LENT),
+        (LoanIsReadOnce, LENT),
+        (FullBorrowerDoesNotLook, LENT_FULL),
+    ] {
+        is_found(&format!("lent: {mutant:?}"), &lending(actors, (1, 0), &[mutant]));
     }
 }
 

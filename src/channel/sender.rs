@@ -15,6 +15,7 @@ use crate::{
     layout::Counts,
     ring::{
         claim,
+        loan::Tail,
         memory::Memory,
         mpsc,
         offer::Offer,
@@ -23,7 +24,6 @@ use crate::{
         reserve::{Full, Need, Produce, Reserved},
         spsc,
     },
-    sync::Ordering::*,
     sys::{fork::Generation, futex::Scope},
     wait::{Bell, CLOSED, Due, Look, Sleeper, Spin, WaitStrategy, Waker},
 };
@@ -37,8 +37,8 @@ use std::{
 
 pub(super) mod sealed {
     use super::{
-        Arc, Attachment, Before, Bell, Counts, Inner, Memory, OpenError, Position, Produce, Relaxed,
-        Reserved, Scope, SendError, UNIT, Vigil, has_closed,
+        Arc, Attachment, Before, Bell, Counts, Inner, Memory, OpenError, Produce, Reserved, Scope, SendError,
+        Tail, UNIT, Vigil, has_closed,
     };
 
     pub trait Sealed {
@@ -83,9 +83,8 @@ pub(super) mod sealed {
         fn hear(producer: &mut Self::Producer, vigil: &Vigil) -> Option<SendError> {
             let memory = producer.memory();
             let dead = vigil.died_in(&memory.receiver().claim)?;
-            // ORDERING: Relaxed; only told.
-            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
-            let unreceived = (tail.since(memory.head()) * UNIT).min(memory.geometry().capacity());
+            let used = Tail::of(memory).position().map_or(0, |tail| tail.since(memory.head()));
+            let unreceived = (used * UNIT).min(memory.geometry().capacity());
             Some(SendError::PeerDied { pid: dead.pid(), unreceived })
         }
 
@@ -129,20 +128,24 @@ impl sealed::Sealed for Many {
     type Producer = mpsc::Producer;
 
     fn join(inner: Arc<Inner>) -> Result<(Attachment, Self::Producer), OpenError> {
-        let memory = Arc::clone(&inner.memory);
         let attachment = Attachment::many(inner)?;
-        let slot = attachment.slot();
-        Ok((attachment, mpsc::Producer::attach(memory, slot)))
+        let producer = producer_of_many(&attachment);
+        Ok((attachment, producer))
     }
 
     fn go_on(attachment: &Attachment) -> Self::Producer {
-        mpsc::Producer::attach(Arc::clone(&attachment.inner.memory), attachment.slot())
+        producer_of_many(attachment)
     }
 
     #[inline(always)]
     fn met_another(reserved: &Reserved) -> bool {
         reserved.info.previous() != reserved.info.owner()
     }
+}
+
+fn producer_of_many(attachment: &Attachment) -> mpsc::Producer {
+    let Attachment { inner, .. } = attachment;
+    mpsc::Producer::attach(Arc::clone(&inner.memory), attachment.slot(), inner.header.asymmetric)
 }
 
 /// [`Single`] or [`Many`]: the ring has one receiver.

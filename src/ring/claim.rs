@@ -6,7 +6,7 @@
 
 use crate::{
     layout::{Slot, TURNS},
-    ring::{memory::Memory, position::Position, spsc},
+    ring::{loan::Tail, memory::Memory, position::Position, spsc},
     sync::{AtomicU64, Ordering::*},
 };
 
@@ -181,11 +181,10 @@ pub(crate) fn only_sender(memory: &Memory, name: u8) -> Option<Owner> {
 pub(crate) fn slot_is_spent(memory: &Memory, slot: &Slot) -> bool {
     // ORDERING: Relaxed; the former owner writes no more, and reading its claim (K2) or the proof of its death came first.
     let end = Position::new(slot.intent_end.load(Relaxed));
-    // ORDERING: Acquire T2; pairs with Release T1: the head is read after it, so that a head at this tail means that
-    // everything before was passed.
-    let (tail, _) = Position::split(memory.senders().tail.load(Acquire));
+    // The head is read after it, so that a head at this tail means that everything before was passed (T2).
+    let tail = Tail::settled(memory).position();
     let head = memory.head();
-    head.has_reached(end) || head == tail
+    head.has_reached(end) || tail == Some(head)
 }
 
 #[cfg(all(test, not(ringpost_loom)))]

@@ -7,6 +7,7 @@ use super::{
     elastic::Elastic,
     position::{Geometry, Position},
     record::{self, Info, State},
+    spsc,
 };
 use crate::{
     layout::{ReceiverArea, SendersArea, Slot},
@@ -344,7 +345,7 @@ impl Memory {
         // ORDERING: Relaxed; the ring is published to others by what happens after.
         self.receiver().position.store(start.units(), Relaxed);
         // ORDERING: as above.
-        self.senders().tail.store(start.with_low_byte(0), Relaxed);
+        self.senders().tail.store(start.with_low_byte(spsc::SLOT), Relaxed);
         // ORDERING: as above.
         self.receiver().floor.entries[0].position.store(start.units(), Relaxed);
         // ORDERING: as above.

@@ -1,9 +1,10 @@
-//! The protocol: no operating system, no blocking. `docs/PROTOCOL.md` says it in words.
+//! The protocol: no operating system but for the fence of a loan, no blocking. `docs/PROTOCOL.md` says it in words.
 
 pub(crate) mod broadcast;
 pub(crate) mod claim;
 pub(crate) mod elastic;
 pub(crate) mod floor;
+pub(crate) mod loan;
 pub(crate) mod mailbox;
 pub(crate) mod memory;
 pub(crate) mod mpsc;

@@ -1,16 +1,25 @@
 //! Many senders in one total order: space is checked before a CAS on the tail reserves it, and an intent stored before
 //! the CAS names the owner of the reservation from its first moment.
+//!
+//! A sender that has reserved for a while with nobody in between takes the tail as a loan ([`super::loan`]), and needs no CAS until
+//! another one reserves.
 
 use super::{
     elastic::Shortage,
+    loan,
     memory::Memory,
     offer::Offer,
     position::{Position, UNIT},
     record::State,
     reserve::{Full, Need, Produce, Reserved},
 };
-use crate::sync::Ordering::*;
+use crate::{layout::Slot, sync::Ordering::*, sys::barrier};
 use std::sync::Arc;
+
+/// Reservations with nobody in between before the first loan.
+const CALM: u32 = if cfg!(ringpost_loom) { 1 } else { 64 };
+/// The same, after many loans that were called back: longer than a call takes.
+const CALMEST: u32 = CALM << 10;
 
 /// One of the sending ends of a ring with many senders.
 pub struct Producer {
@@ -19,44 +28,57 @@ pub struct Producer {
     /// The receiver's position, as last seen. Elastic: earlier, so that what is free has memory.
     head: Position,
     starved: bool,
+    /// What this sender's slot says as long as the tail is lent to it; 0 when it is not.
+    loan: u64,
+    /// Where the tail is then.
+    tail: Position,
+    /// Reservations since another sender had one in between.
+    alone: u32,
+    /// Of these, how many make it borrow. Doubled when a loan is called back: that costs some thousand instructions.
+    patience: u32,
     /// Empty when there is none.
     open: Reserved,
 }
 
 impl Producer {
-    /// The caller must hold the claim of `slot`, which exists.
-    pub(crate) fn attach(memory: Arc<Memory>, slot: u8) -> Self {
+    /// The caller must hold the claim of `slot`, which exists. `may_borrow` where everybody has registered for the heavy fences of
+    /// others.
+    pub(crate) fn attach(memory: Arc<Memory>, slot: u8, may_borrow: bool) -> Self {
         assert!(memory.slot(slot).is_some());
         let mut head = memory.head();
         if memory.elastic().is_some() {
             // What has memory is found out with the first reservation: no tail is so far behind.
             head = head.back(memory.geometry().capacity_units());
         }
-        Self { memory, slot, head, starved: false, open: Reserved::NONE }
+        let patience = if may_borrow { CALM } else { u32::MAX };
+        Self { memory, slot, head, starved: false, loan: 0, tail: head, alone: 0, patience, open: Reserved::NONE }
     }
 
     /// One that has no slot yet, and finds no room.
     pub(crate) fn unused(memory: Arc<Memory>) -> Self {
-        // No tail is so far behind: it has to look for room.
-        let head = memory.head().back(memory.geometry().capacity_units());
-        Self { memory, slot: 0, head, starved: false, open: Reserved::NONE }
+        let head = memory.head();
+        let patience = u32::MAX;
+        Self { memory, slot: 0, head, starved: false, loan: 0, tail: head, alone: 0, patience, open: Reserved::NONE }
     }
 
-    /// Whether there is room for so many units at the tail, which was `seen`. Gives the tail with which to go on.
+    /// Whether there is room for so many units at `tail`, as far as is known.
+    #[inline(always)]
+    fn has_room(&self, tail: Position, units: u64) -> bool {
+        tail.since(self.head) + units <= self.memory.geometry().capacity_units()
+    }
+
+    /// Looks at the receiver's position. False when it has passed this tail, which is stale: or a hostile position, then the ring is
+    /// full.
     #[cold]
-    fn look_for_room(&mut self, seen: u64, units: u64) -> Result<u64, Full> {
+    fn look_for_room(&mut self, tail: Position, units: u64) -> Result<bool, Full> {
         let memory = &*self.memory;
         let Some(mine) = memory.slot(self.slot) else { return Err(Full) };
         let capacity = memory.geometry().capacity_units();
-        let (tail, _) = Position::split(seen);
         self.starved = false;
         let head = memory.room_from();
         let used = tail.since(head);
         if used > capacity {
-            // The receiver has passed this tail: it is stale. (Or a hostile position: then the ring is full.)
-            // ORDERING: Relaxed, as in `reserve`.
-            let again = memory.senders().tail.load(Relaxed);
-            return if again == seen { Err(Full) } else { Ok(again) };
+            return Ok(false);
         }
         mine.counts.high_water.raise_to(used * UNIT);
         if used + units > capacity {
@@ -71,25 +93,106 @@ impl Producer {
                 backed.map_err(|_| Full)?
             }
         };
-        Ok(seen)
+        Ok(true)
     }
-}
 
-impl Produce for Producer {
+    /// Reserves as borrower. `None` when the tail is not lent to this sender, or not any more, and when there is no room as far as
+    /// is known.
     #[inline(always)]
-    fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
-        debug_assert!(self.open.units == 0);
+    fn reserve_borrowed(&mut self, need: Need) -> Option<Reserved> {
+        let tail = self.tail;
+        let units = need.units_at(&self.memory, tail);
+        if self.loan == 0 || !self.has_room(tail, units) {
+            return None;
+        }
+        let mine = self.memory.slot(self.slot)?;
+        let end = tail.plus(units);
+        // Where it begins first: until the end is stored, which is the tail, nothing is reserved.
+        // ORDERING: Release I1; pairs with Acquire I2 in `recovery`: whoever sees this intent sees the record that this sender
+        // committed before.
+        mine.intent_tail.store(tail.with_low_byte(self.slot), Release);
+        // ORDERING: Release I3; pairs with Acquire I4 in `loan`: whoever sees the end sees where the intent begins.
+        mine.intent_end.store(end.units(), Release);
+        // ORDERING: F6, compiler fence; pairs with the `membarrier` F5 in `loan::recall`.
+        barrier::light();
+        if !self.is_lent(mine) {
+            return None;
+        }
+        self.tail = end;
+        Some(self.reserved(need, tail, units, self.slot))
+    }
+
+    /// Whether the tail is still lent.
+    #[inline(always)]
+    fn is_lent(&self, mine: &Slot) -> bool {
+        // ORDERING: Relaxed; ordered after the end of the intent by F6.
+        mine.loan.load(Relaxed) == self.loan
+    }
+
+    #[inline(always)]
+    fn reserved(&mut self, need: Need, start: Position, units: u64, previous: u8) -> Reserved {
+        let reserved = need.met(start, units, self.slot, previous);
+        self.open = reserved;
+        reserved
+    }
+
+    /// A borrower that has found no room, or its loan called back: looks at the receiver's position, and reserves; or gives the loan
+    /// back, which decides whether what it has just said to reserve is its own. `None`: from now on it is one of many.
+    #[cold]
+    fn reserve_or_give_back(&mut self, need: Need) -> Option<Result<Reserved, Full>> {
+        let tail = self.tail;
+        let units = need.units_at(&self.memory, tail);
+        let mut has_said = self.has_room(tail, units);
+        if !has_said && self.look_for_room(tail, units) == Ok(true) {
+            if let Some(reserved) = self.reserve_borrowed(need) {
+                return Some(Ok(reserved));
+            }
+            has_said = true;
+        }
+        if !has_said && self.memory.slot(self.slot).is_some_and(|mine| self.is_lent(mine)) {
+            return Some(Err(Full));
+        }
+        let end = if has_said { tail.plus(units) } else { tail };
+        let returned = loan::give_back(&self.memory, self.slot, self.loan, end);
+        self.loan = 0;
+        self.alone = 0;
+        self.patience = self.patience.saturating_mul(2).min(CALMEST);
+        let is_own = has_said && returned == Some(end);
+        is_own.then(|| Ok(self.reserved(need, tail, units, self.slot)))
+    }
+
+    /// Reserves as one of many, or as borrower who does not get on.
+    #[inline(never)]
+    fn reserve_anew(&mut self, need: Need) -> Result<Reserved, Full> {
+        if self.loan != 0
+            && let Some(done) = self.reserve_or_give_back(need)
+        {
+            return done;
+        }
+        if !self.has_slot() {
+            return Err(Full);
+        }
         // ORDERING: Relaxed; a stale tail makes the CAS fail, and the space is acquired with the head (S1).
         let mut seen = self.memory.senders().tail.load(Relaxed);
         loop {
+            if loan::borrower(seen).is_some() {
+                if !loan::recall(&self.memory, seen) {
+                    return Err(Full);
+                }
+                // ORDERING: Relaxed, as above.
+                seen = self.memory.senders().tail.load(Relaxed);
+                continue;
+            }
             let (tail, previous) = Position::split(seen);
             let units = need.units_at(&self.memory, tail);
-            if tail.since(self.head) + units > self.memory.geometry().capacity_units() {
-                let now = self.look_for_room(seen, units)?;
-                if now != seen {
-                    seen = now;
-                    continue;
+            if !self.has_room(tail, units) && !self.look_for_room(tail, units)? {
+                // ORDERING: Relaxed, as above.
+                let again = self.memory.senders().tail.load(Relaxed);
+                if again == seen {
+                    return Err(Full);
                 }
+                seen = again;
+                continue;
             }
             let Some(mine) = self.memory.slot(self.slot) else { return Err(Full) };
             let end = tail.plus(units);
@@ -99,17 +202,36 @@ impl Produce for Producer {
             // ORDERING: Release I1; pairs with Acquire I2 in `recovery`: whoever sees this intent sees its end, and the
             // record that this sender committed before.
             mine.intent_tail.store(seen, Release);
-            let next = end.with_low_byte(self.slot);
+            self.alone = if previous == self.slot { self.alone.saturating_add(1) } else { 0 };
+            let borrows = self.alone > self.patience;
+            let (loan, next) = match borrows {
+                true => (loan::standing(end), loan::lent_tail(self.slot, end)),
+                false => (0, end.with_low_byte(self.slot)),
+            };
+            if borrows {
+                // ORDERING: Relaxed; released with the tail below.
+                mine.loan.store(loan, Relaxed);
+            }
             // ORDERING: Release T1; pairs with Acquire T2 in `recovery`: whoever sees the tail past a reservation sees the
             // intent of its owner. Relaxed on failure: only compared again.
             match self.memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {
                 Ok(_) => {
-                    let reserved = need.met(tail, units, self.slot, previous);
-                    self.open = reserved;
-                    return Ok(reserved);
+                    (self.loan, self.tail) = (loan, end);
+                    return Ok(self.reserved(need, tail, units, previous));
                 }
                 Err(now) => seen = now,
             }
+        }
+    }
+}
+
+impl Produce for Producer {
+    #[inline(always)]
+    fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
+        debug_assert!(self.open.units == 0);
+        match self.reserve_borrowed(need) {
+            Some(reserved) => Ok(reserved),
+            None => self.reserve_anew(need),
         }
     }
 

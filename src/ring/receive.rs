@@ -2,6 +2,7 @@
 
 use super::{
     elastic::GivenBack,
+    loan::Tail,
     memory::Memory,
     offer,
     position::{Geometry, HEADER_UNITS, Position},
@@ -321,9 +322,7 @@ impl Consumer {
 
     /// Units before it that senders have reserved.
     fn before_tail(&self) -> u64 {
-        // ORDERING: Relaxed; a hint.
-        let tail = Position::split(self.memory.senders().tail.load(Relaxed)).0;
-        tail.since(self.head)
+        Tail::hint(&self.memory).map_or(0, |tail| tail.since(self.head))
     }
 
     /// As far as it looks ahead, if a message stands there where one would if all were as long as the last; else nothing.

@@ -4,6 +4,7 @@
 
 use super::{
     claim::{self, Claim, Owner},
+    loan::Tail,
     memory::Memory,
     position::{HEADER_UNITS, Position},
     receive::{Consumer, Violation},
@@ -29,10 +30,13 @@ pub(crate) enum Pending {
 /// `is_dead` must answer true only by proof: the process can't run any more.
 pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) -> Pending {
     let head = consumer.head();
-    // ORDERING: Acquire T2; pairs with Release T1: a tail past the head shows the intent of whoever is there.
-    let tail = consumer.memory().senders().tail.load(Acquire);
-    if Position::split(tail).0 == head {
-        return Pending::Empty;
+    // A tail past the head shows the intent of whoever is there (T2).
+    match Tail::of(consumer.memory()) {
+        Tail::At(tail) if Position::split(tail).0 != head => {}
+        // Recalled: at the head nobody has reserved but the borrower, perhaps. If it lives it makes itself heard. If it is dead, there
+        // is nothing to pass over until another sender comes, and that decides where the tail is.
+        Tail::At(_) | Tail::Recalled => return Pending::Empty,
+        Tail::Moving => return Pending::LookAgain,
     }
     let mut unfinished = None;
     for number in 1..=consumer.memory().slots() {
@@ -85,25 +89,20 @@ pub(crate) fn hidden(consumer: &Consumer) -> Option<Violation> {
     hidden.then(|| Violation { position: head, length: memory.info(head).length() })
 }
 
-/// Up to where the ring is in use, as its senders show it.
-fn tail(memory: &Memory) -> Position {
-    // ORDERING: Acquire T2; pairs with Release T1: what a single sender has published up to there is visible; of many, the intent of
-    // whoever is there.
-    Position::split(memory.senders().tail.load(Acquire)).0
-}
-
 /// The tail, when it is ahead of the receiver's position and can be: where senders show it whenever they have published, all before it
 /// was committed.
 pub(crate) fn shown_ahead(memory: &Memory, head: Position) -> Option<Position> {
-    Some(tail(memory)).filter(|tail| (1..=memory.geometry().capacity_units()).contains(&tail.since(head)))
+    // What a single sender has published up to there is visible; of many, the intent of whoever is there (T2).
+    let tail = Tail::of(memory).position()?;
+    (1..=memory.geometry().capacity_units()).contains(&tail.since(head)).then_some(tail)
 }
 
 /// The header at `position`, or where it was, and where the record may end at most, as far as is known: behind what its sender has
 /// reserved. For who finds it damaged.
 pub(crate) fn remains(memory: &Memory, position: Position) -> (Info, Option<Position>) {
-    let tail = tail(memory);
-    let known = (HEADER_UNITS..=memory.geometry().capacity_units()).contains(&tail.since(position));
-    (memory.info(position), known.then_some(tail))
+    let is_sound =
+        |tail: &Position| (HEADER_UNITS..=memory.geometry().capacity_units()).contains(&tail.since(position));
+    (memory.info(position), Tail::of(memory).position().filter(is_sound))
 }
 
 /// The position before this one, if the record that was passed over there is a filler: or a message whose tag was damaged so that it
@@ -131,9 +130,8 @@ fn intent(memory: &Memory, slot: &Slot) -> Option<(Position, Position)> {
 /// Whether the sender `number`, which is dead and whose intent ends at `end`, really reserved up to there.
 fn owns(memory: &Memory, number: u8, end: Position) -> bool {
     let named = end.with_low_byte(number);
-    // ORDERING: Acquire T2; pairs with Release T1: if the tail is past `end`, the intent of whoever is there is visible,
-    // or a later one of the same sender.
-    if memory.senders().tail.load(Acquire) == named {
+    // If the tail is past `end`, the intent of whoever is there is visible, or a later one of the same sender (T2).
+    if Tail::of(memory) == Tail::At(named) {
         return true;
     }
     // ORDERING: Acquire I2; pairs with Release I1: a later intent shows the header that its sender committed at `end`.

@@ -2,8 +2,7 @@
 
 use super::{Bell, Due, Waker};
 use crate::{
-    ring::{memory::Memory, position::Position},
-    sync::Ordering::*,
+    ring::{loan::Tail, memory::Memory, position::Position},
     sys::futex::Scope,
 };
 
@@ -46,8 +45,8 @@ impl Usher {
             if half_free_at.is_some() {
                 return Due::NotYet;
             }
-            // ORDERING: Relaxed; only compared. By an old tail half is free earlier, and who is woken too early announces its sleep anew.
-            let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
+            // By an old tail half is free earlier, and who is woken too early announces its sleep anew.
+            let Some(tail) = Tail::of(memory).position() else { return Due::One };
             let (used, capacity) = (tail.since(head), memory.geometry().capacity_units());
             if used <= capacity / 2 || used > capacity {
                 // Or more than there is: whoever announced it has given up, and gone on.

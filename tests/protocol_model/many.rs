@@ -1,6 +1,7 @@
 //! The ring with many senders: what is shared, who takes part, and what must hold (docs/PROTOCOL.md, "Many
-//! senders" to "Slots"). The steps are in [`super::sender`] and [`super::receiver`].
+//! senders" to "Slots"). The steps are in [`super::sender`], [`super::loan`] and [`super::receiver`].
 
+use super::loan::Loan;
 use super::receiver::{Receiver, Receiving};
 use super::search::{Broken, Model, Steps};
 use super::sender::{Sender, Sending};
@@ -10,11 +11,18 @@ pub const SLOTS: usize = 3;
 pub const SENDERS: usize = 4;
 const NOBODY: u8 = 7;
 
-/// `tail`: the position, and the slot of whoever reserved last.
+/// `tail`: the position, and the slot of whoever reserved last. Or it is `lent` to that slot, since this position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Tail {
     pub position: u8,
     pub slot: u8,
+    pub lent: bool,
+}
+
+impl Tail {
+    pub fn at(position: u8, slot: u8) -> Tail {
+        Tail { position, slot, lent: false }
+    }
 }
 
 /// What a sender says before it reserves: the tail word it saw, and how far its reservation reaches.
@@ -96,6 +104,15 @@ pub enum Mutant {
     ReuseTornLength,
     ReuseTailBeforeProof,
     TakesNotCounted,
+    // the loan of the tail
+    LoanIsNotChecked,
+    BorrowerStoresTheEndFirst,
+    BorrowerBelievesItself,
+    EndBeforeRecall,
+    ReturnedWithoutCas,
+    RecalledCountsAsLent,
+    LoanIsReadOnce,
+    FullBorrowerDoesNotLook,
 }
 
 /// A ring and its scenario.
@@ -103,6 +120,8 @@ pub enum Mutant {
 pub struct Many<'a> {
     pub actors: &'a [Actor],
     pub reach: Reach,
+    /// Whether a sender may take the tail as a loan, with any of its reservations.
+    pub lends: bool,
     pub sender_kills: u8,
     pub receiver_kills: u8,
     pub mutants: &'a [Mutant],
@@ -115,6 +134,7 @@ pub struct State {
     /// The receiver's position: written by it alone.
     pub position: u8,
     pub intents: [Intent; SLOTS],
+    pub loans: [Loan; SLOTS],
     pub claims: [Claim; SLOTS],
     pub senders: [Sender; SENDERS],
     pub receiver: Receiver,
@@ -130,6 +150,16 @@ impl State {
     pub fn is_dead(&self, process: u8) -> bool {
         self.dead >> process & 1 == 1
     }
+
+    /// Where the tail is. While it is called back from a loan: where it may be at most.
+    pub fn tail_position(&self) -> u8 {
+        let slot = usize::from(self.tail.slot);
+        match self.loans[slot] {
+            _ if !self.tail.lent => self.tail.position,
+            Loan::Returned { end } => end,
+            Loan::Never | Loan::Lent { .. } | Loan::Recalled { .. } => self.intents[slot].reach,
+        }
+    }
 }
 
 impl Many<'_> {
@@ -139,10 +169,10 @@ impl Many<'_> {
 
     /// The intent of a slot that never was taken: at the position of birth, and empty.
     pub fn unwritten(&self) -> Intent {
-        let birth = Tail { position: BIRTH, slot: 0 };
+        let birth = Tail::at(BIRTH, 0);
         match self.reach {
             _ if self.has(Mutant::UnwrittenIntentsAreZero) => {
-                Intent { tail: Tail { position: 0, slot: 0 }, reach: 0 }
+                Intent { tail: Tail::at(0, 0), reach: 0 }
             }
             Reach::Length => Intent { tail: birth, reach: 0 },
             Reach::End => Intent { tail: birth, reach: BIRTH },
@@ -170,14 +200,26 @@ impl Many<'_> {
 
     /// Whether a dead sender's unfinished reservation is exactly this one.
     pub fn is_abandoned(&self, state: &State, at: u8, end: u8) -> bool {
-        (0..self.actors.len()).any(|sender| match state.senders[sender].doing {
-            Sending::Write { seen, .. } => {
-                let units = self.op(sender, state).units();
-                state.is_dead(self.actors[sender].process)
-                    && seen.position == at
-                    && at.wrapping_add(units) == end
-            }
-            _ => false,
+        (0..self.actors.len()).any(|sender| {
+            let Sender { slot, doing, .. } = state.senders[sender];
+            let (seen, owned) = match doing {
+                Sending::Write { seen, .. } => (seen, true),
+                // It had the tail as a loan, and had not heard yet that this has ended; or whether its end counts.
+                Sending::CheckLoan { seen, claimed: true } | Sending::Settle { seen, claimed: true, .. } => {
+                    let owned = match state.loans[usize::from(slot)] {
+                        Loan::Never => false,
+                        Loan::Lent { .. } => true,
+                        Loan::Recalled { known: counts, .. } | Loan::Returned { end: counts } => counts == end,
+                    };
+                    (seen, owned)
+                }
+                _ => return false,
+            };
+            let units = || self.op(sender, state).units();
+            owned
+                && state.is_dead(self.actors[sender].process)
+                && seen.position == at
+                && at.wrapping_add(units()) == end
         })
     }
 
@@ -188,11 +230,20 @@ impl Many<'_> {
         next.receiver.rung |= !self.has(Mutant::DeathDoesNotRing);
         for (sender, actor) in self.actors.iter().enumerate() {
             let doing = &mut next.senders[sender].doing;
-            if actor.process == process && !matches!(doing, Sending::Write { .. }) {
+            let may_hold =
+                matches!(doing, Sending::Write { .. } | Sending::CheckLoan { .. } | Sending::Settle { .. });
+            if actor.process == process && !may_hold {
                 *doing = Sending::Gone;
             }
         }
         next
+    }
+
+    /// Nothing is reserved; or only, perhaps, by one who died while the tail was called back from it.
+    fn is_empty(&self, state: &State) -> bool {
+        let recalled = matches!(state.loans[usize::from(state.tail.slot)], Loan::Recalled { .. });
+        let nothing_there = || state.memory.tag(state.position).is_none();
+        state.tail_position() == state.position || state.tail.lent && recalled && nothing_there()
     }
 
     /// A receiver dies and its successor begins: nothing but `position` is left of it.
@@ -208,14 +259,15 @@ impl Model for Many<'_> {
     type State = State;
 
     fn initial(&self) -> State {
-        let birth = Tail { position: BIRTH, slot: 0 };
+        let birth = Tail::at(BIRTH, 0);
         let mut state = State {
             memory: Memory::default(),
             tail: birth,
             position: BIRTH,
             intents: [self.unwritten(); SLOTS],
+            loans: [Loan::Never; SLOTS],
             claims: [Claim { process: NOBODY, closed: false, takes: 0 }; SLOTS],
-            senders: [Sender { slot: 0, op: 0, gave_up: 0, doing: Sending::Gone }; SENDERS],
+            senders: [Sender { slot: 0, op: 0, gave_up: 0, borrows: false, doing: Sending::Gone }; SENDERS],
             receiver: Receiver::NEW,
             dead: 0,
             sender_kills: self.sender_kills,
@@ -266,7 +318,7 @@ impl Model for Many<'_> {
             state.senders[sender].doing == Sending::Gone || state.is_dead(self.actors[sender].process)
         });
         let idle = matches!(state.receiver.doing, Receiving::Look | Receiving::Asleep)
-            && state.tail.position == state.position;
+            && self.is_empty(state);
         if !finished || !idle {
             return Ok(false);
         }

@@ -1,6 +1,7 @@
 //! The models; each file opens with what it covers.
 
 pub mod end;
+pub mod loan;
 pub mod many;
 pub mod one;
 pub mod receiver;

@@ -1,5 +1,6 @@
 //! The receiver of the ring with many senders, and how it resolves who owns the head.
 
+use super::loan::Loan;
 use super::many::{Intent, Many, Mutant, SLOTS, State, Tail};
 use super::search::{Broken, Steps};
 use super::words::{CAPACITY, Id, Tag, hand_over, reached};
@@ -46,6 +47,23 @@ pub enum Receiving {
     ReadClaims,
     ReadTail {
         dead: u8,
+    },
+    /// The tail is lent: to whom, since when, and up to where.
+    ReadLoan {
+        seen: Seen,
+    },
+    ReadEnd {
+        seen: Seen,
+        at: u8,
+    },
+    LoanAgain {
+        seen: Seen,
+        at: u8,
+        end: u8,
+    },
+    TailAgain {
+        seen: Seen,
+        end: u8,
     },
     ReadHeaders {
         seen: Seen,
@@ -140,14 +158,42 @@ impl Many<'_> {
                 let tail = state.tail;
                 let seen =
                     Seen { tail, intents: [self.unwritten(); SLOTS], headers: [0; CAPACITY as usize], dead };
-                if tail.position == head {
-                    ("read tail: empty", rest())
-                } else if self.has(Mutant::HeadersBeforeIntents) {
-                    ("read tail", to(Receiving::ReadHeaders { seen }))
-                } else if self.has(Mutant::LengthBeforeTailWord) {
-                    ("read tail", to(Receiving::ReadReach { seen, slot: 0 }))
+                if tail.lent {
+                    ("read tail: lent", to(Receiving::ReadLoan { seen }))
                 } else {
-                    ("read tail", to(Receiving::ReadIntent { seen, slot: 0 }))
+                    self.after_tail(head, seen).map_or_else(|| ("read tail: empty", rest()), |next| ("read tail", to(next)))
+                }
+            }
+            Receiving::ReadLoan { seen } => match state.loans[usize::from(seen.tail.slot)] {
+                Loan::Lent { at } => ("read the loan: lent", to(Receiving::ReadEnd { seen, at })),
+                Loan::Recalled { at, .. } if self.has(Mutant::RecalledCountsAsLent) => {
+                    ("read the loan: recalled", to(Receiving::ReadEnd { seen, at }))
+                }
+                // Only the one to whom it was lent can have reserved anything; it, or who calls it back, rings.
+                Loan::Recalled { .. } => ("read the loan: recalled", rest()),
+                Loan::Returned { end } => ("read the loan: returned", to(Receiving::TailAgain { seen, end })),
+                Loan::Never => ("read the loan: none", to(Receiving::Look)),
+            },
+            Receiving::ReadEnd { seen, at } => {
+                let end = state.intents[usize::from(seen.tail.slot)].reach;
+                let once = self.has(Mutant::LoanIsReadOnce) || self.has(Mutant::RecalledCountsAsLent);
+                let next =
+                    if once { Receiving::TailAgain { seen, end } } else { Receiving::LoanAgain { seen, at, end } };
+                ("read the end of the loan", to(next))
+            }
+            Receiving::LoanAgain { seen, at, end } => {
+                if state.loans[usize::from(seen.tail.slot)] == (Loan::Lent { at }) {
+                    ("still lent", to(Receiving::TailAgain { seen, end }))
+                } else {
+                    ("no longer lent", to(Receiving::Look))
+                }
+            }
+            Receiving::TailAgain { mut seen, end } => {
+                if state.tail == seen.tail {
+                    seen.tail = Tail::at(end, seen.tail.slot);
+                    self.after_tail(head, seen).map_or_else(|| ("tail again: empty", rest()), |next| ("tail again", to(next)))
+                } else {
+                    ("tail again: another", to(Receiving::Look))
                 }
             }
             Receiving::ReadHeaders { mut seen } => {
@@ -237,6 +283,19 @@ impl Many<'_> {
         }
     }
 
+    /// `None` when nothing is reserved.
+    fn after_tail(&self, head: u8, seen: Seen) -> Option<Receiving> {
+        if seen.tail.position == head {
+            None
+        } else if self.has(Mutant::HeadersBeforeIntents) {
+            Some(Receiving::ReadHeaders { seen })
+        } else if self.has(Mutant::LengthBeforeTailWord) {
+            Some(Receiving::ReadReach { seen, slot: 0 })
+        } else {
+            Some(Receiving::ReadIntent { seen, slot: 0 })
+        }
+    }
+
     fn after_intent(&self, head: u8, seen: Seen, slot: u8) -> Receiving {
         let slots = self.actors.iter().filter(|actor| actor.slot.is_some()).count();
         if usize::from(slot) + 1 < slots {
@@ -262,7 +321,7 @@ impl Many<'_> {
             if intent.tail.position != head || end == head && !self.has(Mutant::EmptyIntentsCount) {
                 continue;
             }
-            let named = Tail { position: end, slot };
+            let named = Tail::at(end, slot);
             let a = seen.tail == named && !self.has(Mutant::NoRuleA)
                 || self.has(Mutant::RuleAIgnoresTheSlot) && seen.tail.position == named.position;
             let b = seen.intents.iter().any(|other| other.tail == named) && !self.has(Mutant::NoRuleB);
@@ -343,7 +402,7 @@ impl Many<'_> {
 
 /// The receiver's position moves, never beyond the tail.
 fn moved(state: &State, position: u8) -> Result<State, Broken> {
-    if !reached(state.tail.position, position) {
+    if !reached(state.tail_position(), position) {
         return Err("the position goes beyond the tail");
     }
     let mut next = *state;

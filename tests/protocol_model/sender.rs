@@ -1,5 +1,7 @@
-//! A sender of the ring with many: attaching to a slot, reserving, writing, closing.
+//! A sender of the ring with many: attaching to a slot, reserving, writing, closing. With the tail as a loan:
+//! [`super::loan`].
 
+use super::loan::Loan;
 use super::many::{Claim, Intent, Many, Mutant, Reach, State, Tail, writable};
 use super::search::Steps;
 use super::words::{CAPACITY, Op, reached};
@@ -11,6 +13,8 @@ pub struct Sender {
     pub op: u8,
     /// The operations it gave up, a bit each.
     pub gave_up: u8,
+    /// It has the tail as a loan, as far as it knows.
+    pub borrows: bool,
     pub doing: Sending,
 }
 
@@ -43,7 +47,8 @@ pub enum Sending {
         claim: Claim,
         at: u8,
         end: u8,
-        tail: u8,
+        /// `None` while it is called back.
+        tail: Option<u8>,
     },
     TakeSlot {
         slot: u8,
@@ -61,6 +66,54 @@ pub enum Sending {
     },
     SwingTail {
         seen: Tail,
+    },
+    /// The same, and takes the tail as a loan.
+    StoreLoan {
+        seen: Tail,
+    },
+    Borrow {
+        seen: Tail,
+    },
+    /// The borrower: its own end is the tail.
+    CheckOwnSpace {
+        seen: Tail,
+    },
+    StoreOwnIntent {
+        seen: Tail,
+    },
+    StoreOwnReach {
+        seen: Tail,
+    },
+    CheckLoan {
+        seen: Tail,
+        /// Whether it has stored an end that counts if nobody else has decided; or has found no space.
+        claimed: bool,
+    },
+    Settle {
+        seen: Tail,
+        claimed: bool,
+        loan: Loan,
+    },
+    /// Somebody else: calls the tail back.
+    ReadLoan {
+        lent: Tail,
+    },
+    Recall {
+        lent: Tail,
+        at: u8,
+    },
+    ReadEnd {
+        lent: Tail,
+        at: u8,
+    },
+    Return {
+        lent: Tail,
+        at: u8,
+        end: u8,
+    },
+    Restore {
+        lent: Tail,
+        end: u8,
     },
     Write {
         seen: Tail,
@@ -101,13 +154,13 @@ impl Many<'_> {
                 let Intent { tail, reach } = state.intents[usize::from(slot)];
                 let end = Intent { tail: Tail { position: at, ..tail }, reach }.end(self.reach);
                 let next = match early {
-                    Some(tail) => Sending::ReadHead { slot, claim, at, end, tail: tail.position },
+                    Some(tail) => Sending::ReadHead { slot, claim, at, end, tail: Some(tail.position) },
                     None => Sending::ReadTail { slot, claim, at, end },
                 };
                 step("read its reach", to(next));
             }
             Sending::ReadTail { slot, claim, at, end } => {
-                let tail = state.tail.position;
+                let tail = self.tail_for_reuse(state);
                 step("read tail", to(Sending::ReadHead { slot, claim, at, end, tail }));
             }
             Sending::ReadHead { slot, claim, at, end, tail } => {
@@ -130,7 +183,11 @@ impl Many<'_> {
                 }
             }
 
-            Sending::LoadTail => step("load tail", to(Sending::CheckSpace { seen: state.tail })),
+            Sending::LoadTail => {
+                let seen = state.tail;
+                let next = if seen.lent { Sending::ReadLoan { lent: seen } } else { Sending::CheckSpace { seen } };
+                step("load tail", to(next));
+            }
             Sending::CheckSpace { seen } => {
                 let end = seen.position.wrapping_add(self.op(sender, state).units());
                 if end.wrapping_sub(state.position) <= CAPACITY || self.has(Mutant::NoSpaceCheck) {
@@ -157,6 +214,10 @@ impl Many<'_> {
                 });
                 next.intents[usize::from(me.slot)].tail = seen;
                 step("store intent", next);
+                if self.lends {
+                    next.senders[sender].doing = Sending::StoreLoan { seen };
+                    step("store intent, to borrow", next);
+                }
             }
             Sending::SwingTail { seen } if state.tail == seen => {
                 let mut next = to(if self.has(Mutant::IntentAfterCas) {
@@ -165,7 +226,7 @@ impl Many<'_> {
                     Sending::Write { seen, done: 0 }
                 });
                 let end = seen.position.wrapping_add(self.op(sender, state).units());
-                next.tail = Tail { position: end, slot: me.slot };
+                next.tail = Tail::at(end, me.slot);
                 steps.push(
                     ("sender", sender as u8, "reserved"),
                     writable(state, end.wrapping_sub(1)).map(|()| next),
@@ -175,6 +236,19 @@ impl Many<'_> {
                 step("somebody was faster", to(Sending::LoadTail));
                 self.give_up(sender, state, &mut step);
             }
+
+            Sending::StoreLoan { .. }
+            | Sending::Borrow { .. }
+            | Sending::CheckOwnSpace { .. }
+            | Sending::StoreOwnIntent { .. }
+            | Sending::StoreOwnReach { .. }
+            | Sending::CheckLoan { .. }
+            | Sending::Settle { .. } => self.borrower_steps(sender, state, steps),
+            Sending::ReadLoan { .. }
+            | Sending::Recall { .. }
+            | Sending::ReadEnd { .. }
+            | Sending::Return { .. }
+            | Sending::Restore { .. } => self.recall_steps(sender, state, steps),
 
             Sending::Write { seen, done } => {
                 let stores = self.reservation(sender, state, seen).stores(self.scribe());
@@ -199,6 +273,12 @@ impl Many<'_> {
         }
     }
 
+    /// Taken together as one step where it is lent: the receiver reads it word by word.
+    fn tail_for_reuse(&self, state: &State) -> Option<u8> {
+        let recalled = matches!(state.loans[usize::from(state.tail.slot)], Loan::Recalled { .. });
+        (!(state.tail.lent && recalled)).then(|| state.tail_position())
+    }
+
     fn after_space(&self, seen: Tail) -> Sending {
         if self.has(Mutant::IntentAfterCas) {
             Sending::SwingTail { seen }
@@ -211,11 +291,17 @@ impl Many<'_> {
         let me = &mut state.senders[sender];
         me.op += 1;
         let done = usize::from(me.op) == self.actors[sender].ops.len();
-        me.doing = if done { Sending::Close } else { Sending::LoadTail };
+        me.doing = if done {
+            Sending::Close
+        } else if me.borrows {
+            Sending::CheckOwnSpace { seen: Tail::at(state.intents[usize::from(me.slot)].reach, me.slot) }
+        } else {
+            Sending::LoadTail
+        };
         state
     }
 
-    fn give_up(&self, sender: usize, state: &State, step: &mut impl FnMut(&'static str, State)) {
+    pub fn give_up(&self, sender: usize, state: &State, step: &mut impl FnMut(&'static str, State)) {
         if matches!(self.op(sender, state), Op::Try(_)) {
             let mut next = *state;
             next.senders[sender].gave_up |= 1 << state.senders[sender].op;
@@ -225,12 +311,12 @@ impl Many<'_> {
 
     /// Whether nothing remains in the ring of the slot's former owner, whose last intent was `at..end`. The
     /// tail was read after the proof, the head after the tail.
-    fn may_reuse(&self, head: u8, at: u8, end: u8, tail: u8) -> bool {
-        let at_tail = reached(head, tail);
+    fn may_reuse(&self, head: u8, at: u8, end: u8, tail: Option<u8>) -> bool {
+        let at_tail = tail.is_some_and(|tail| reached(head, tail));
         if self.has(Mutant::ReuseAlways) {
             true
         } else if self.has(Mutant::ReuseBehindStart) {
-            head != at && reached(head, at) || head == at && at == tail
+            head != at && reached(head, at) || head == at && Some(at) == tail
         } else if self.has(Mutant::ReuseOnlyBehindIntent) {
             reached(head, end) && head != at
         } else if self.reach == Reach::Length && !self.has(Mutant::ReuseTornLength) {

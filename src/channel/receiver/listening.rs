@@ -7,6 +7,7 @@ use crate::{
     header::Kind,
     ring::{
         claim::{self, Claim, Owner},
+        loan::Tail,
         position::{Position, UNIT},
         receive::{Consumer, Record, Violation},
         recovery::{self, Pending},
@@ -172,9 +173,7 @@ impl Listening {
             return;
         }
         let (head, memory) = (self.consumer.head(), self.consumer.memory());
-        // ORDERING: Relaxed; only told.
-        let tail = Position::split(memory.senders().tail.load(Relaxed)).0;
-        if tail == head {
+        if Tail::of(memory).position().is_none_or(|tail| tail == head) {
             self.standing = None;
         } else if self.standing.is_none_or(|(at, _)| at != head) {
             self.standing = Some((head, Instant::now()));
