@@ -176,7 +176,8 @@ const LENT: &[Actor] = &[sender(0, &[Send(0), Send(1)]), sender(1, &[Send(1)])];
 const LENT_FULL: &[Actor] = &[sender(0, &[Send(0), Send(1), Send(0)]), sender(1, &[Send(1)])];
 const LENT_GIVES_UP: &[Actor] = &[sender(0, &[Send(0), Try(2), Send(0)]), sender(1, &[Send(0)])];
 const LENT_BATCHES: &[Actor] = &[sender(0, &[Send(0), Batch(0, 0)]), sender(1, &[Send(0)])];
-const LENT_SLOTS: &[Actor] = &[sender(0, &[Send(0), Send(0)]), newcomer(1, &[Send(1)]), newcomer(2, &[Send(0)])];
+const LENT_SLOTS: &[Actor] =
+    &[sender(0, &[Send(0), Send(0)]), newcomer(1, &[Send(1)]), newcomer(2, &[Send(0)])];
 const LENT_THREE: &[Actor] = &[sender(0, &[Send(0), Send(0)]), sender(1, &[Send(0)]), sender(2, &[Send(0)])];
 
 #[test]

@@ -72,12 +72,12 @@ pub(super) fn standing(start: Position) -> u64 {
 }
 
 fn read(slot: &Slot) -> Loan {
-    // ORDERING: Acquire L2; pairs with Release L1 in `replace`: whoever sees an end does not see an earlier tail.
+    // ORDERING: Acquire D2; pairs with Release D1 in `replace`: whoever sees where the tail was returned sees the intent that ends there.
     Loan::of(slot.loan.load(Acquire))
 }
 
 fn replace(slot: &Slot, from: Loan, to: Loan) {
-    // ORDERING: Release L1; pairs with Acquire L2 in `read`. Failure: another has done so, and it is read again.
+    // ORDERING: Release D1; pairs with Acquire D2 in `read`. Relaxed on failure: another was first, and it is read again.
     let _ = slot.loan.compare_exchange(from.word(), to.word(), Release, Relaxed);
 }
 

@@ -51,14 +51,34 @@ impl Producer {
             head = head.back(memory.geometry().capacity_units());
         }
         let patience = if may_borrow { CALM } else { u32::MAX };
-        Self { memory, slot, head, starved: false, loan: 0, tail: head, alone: 0, patience, open: Reserved::NONE }
+        Self {
+            memory,
+            slot,
+            head,
+            starved: false,
+            loan: 0,
+            tail: head,
+            alone: 0,
+            patience,
+            open: Reserved::NONE,
+        }
     }
 
     /// One that has no slot yet, and finds no room.
     pub(crate) fn unused(memory: Arc<Memory>) -> Self {
         let head = memory.head();
         let patience = u32::MAX;
-        Self { memory, slot: 0, head, starved: false, loan: 0, tail: head, alone: 0, patience, open: Reserved::NONE }
+        Self {
+            memory,
+            slot: 0,
+            head,
+            starved: false,
+            loan: 0,
+            tail: head,
+            alone: 0,
+            patience,
+            open: Reserved::NONE,
+        }
     }
 
     /// Whether there is room for so many units at `tail`, as far as is known.

@@ -10,10 +10,17 @@ use super::words::CAPACITY;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Loan {
     Never,
-    Lent { at: u8 },
+    Lent {
+        at: u8,
+    },
     /// `known`, to the search only: the borrower's end at that moment, which counts whatever comes.
-    Recalled { at: u8, known: u8 },
-    Returned { end: u8 },
+    Recalled {
+        at: u8,
+        known: u8,
+    },
+    Returned {
+        end: u8,
+    },
 }
 
 impl Many<'_> {
@@ -55,7 +62,9 @@ impl Many<'_> {
                 } else {
                     self.give_up(sender, state, &mut step);
                     // Others may have it by now, and the receiver may have passed them.
-                    if !matches!(state.loans[mine], Loan::Lent { .. }) && !self.has(Mutant::FullBorrowerDoesNotLook) {
+                    if !matches!(state.loans[mine], Loan::Lent { .. })
+                        && !self.has(Mutant::FullBorrowerDoesNotLook)
+                    {
                         step("no space, called back", to(Sending::CheckLoan { seen, claimed: false }));
                     }
                 }

@@ -171,9 +171,7 @@ impl Many<'_> {
     pub fn unwritten(&self) -> Intent {
         let birth = Tail::at(BIRTH, 0);
         match self.reach {
-            _ if self.has(Mutant::UnwrittenIntentsAreZero) => {
-                Intent { tail: Tail::at(0, 0), reach: 0 }
-            }
+            _ if self.has(Mutant::UnwrittenIntentsAreZero) => Intent { tail: Tail::at(0, 0), reach: 0 },
             Reach::Length => Intent { tail: birth, reach: 0 },
             Reach::End => Intent { tail: birth, reach: BIRTH },
         }
@@ -209,7 +207,9 @@ impl Many<'_> {
                     let owned = match state.loans[usize::from(slot)] {
                         Loan::Never => false,
                         Loan::Lent { .. } => true,
-                        Loan::Recalled { known: counts, .. } | Loan::Returned { end: counts } => counts == end,
+                        Loan::Recalled { known: counts, .. } | Loan::Returned { end: counts } => {
+                            counts == end
+                        }
                     };
                     (seen, owned)
                 }
@@ -317,8 +317,8 @@ impl Model for Many<'_> {
         let finished = (0..self.actors.len()).all(|sender| {
             state.senders[sender].doing == Sending::Gone || state.is_dead(self.actors[sender].process)
         });
-        let idle = matches!(state.receiver.doing, Receiving::Look | Receiving::Asleep)
-            && self.is_empty(state);
+        let idle =
+            matches!(state.receiver.doing, Receiving::Look | Receiving::Asleep) && self.is_empty(state);
         if !finished || !idle {
             return Ok(false);
         }

@@ -161,7 +161,8 @@ impl Many<'_> {
                 if tail.lent {
                     ("read tail: lent", to(Receiving::ReadLoan { seen }))
                 } else {
-                    self.after_tail(head, seen).map_or_else(|| ("read tail: empty", rest()), |next| ("read tail", to(next)))
+                    self.after_tail(head, seen)
+                        .map_or_else(|| ("read tail: empty", rest()), |next| ("read tail", to(next)))
                 }
             }
             Receiving::ReadLoan { seen } => match state.loans[usize::from(seen.tail.slot)] {
@@ -177,8 +178,11 @@ impl Many<'_> {
             Receiving::ReadEnd { seen, at } => {
                 let end = state.intents[usize::from(seen.tail.slot)].reach;
                 let once = self.has(Mutant::LoanIsReadOnce) || self.has(Mutant::RecalledCountsAsLent);
-                let next =
-                    if once { Receiving::TailAgain { seen, end } } else { Receiving::LoanAgain { seen, at, end } };
+                let next = if once {
+                    Receiving::TailAgain { seen, end }
+                } else {
+                    Receiving::LoanAgain { seen, at, end }
+                };
                 ("read the end of the loan", to(next))
             }
             Receiving::LoanAgain { seen, at, end } => {
@@ -191,7 +195,8 @@ impl Many<'_> {
             Receiving::TailAgain { mut seen, end } => {
                 if state.tail == seen.tail {
                     seen.tail = Tail::at(end, seen.tail.slot);
-                    self.after_tail(head, seen).map_or_else(|| ("tail again: empty", rest()), |next| ("tail again", to(next)))
+                    self.after_tail(head, seen)
+                        .map_or_else(|| ("tail again: empty", rest()), |next| ("tail again", to(next)))
                 } else {
                     ("tail again: another", to(Receiving::Look))
                 }

@@ -185,7 +185,8 @@ impl Many<'_> {
 
             Sending::LoadTail => {
                 let seen = state.tail;
-                let next = if seen.lent { Sending::ReadLoan { lent: seen } } else { Sending::CheckSpace { seen } };
+                let next =
+                    if seen.lent { Sending::ReadLoan { lent: seen } } else { Sending::CheckSpace { seen } };
                 step("load tail", to(next));
             }
             Sending::CheckSpace { seen } => {
