@@ -178,16 +178,21 @@ const LENT_GIVES_UP: &[Actor] = &[sender(0, &[Send(0), Try(2), Send(0)]), sender
 const LENT_BATCHES: &[Actor] = &[sender(0, &[Send(0), Batch(0, 0)]), sender(1, &[Send(0)])];
 const LENT_SLOTS: &[Actor] =
     &[sender(0, &[Send(0), Send(0)]), newcomer(1, &[Send(1)]), newcomer(2, &[Send(0)])];
+const LENT_BOTH_SLOTS: &[Actor] = &[sender(0, &[Send(0)]), sender(1, &[Send(0)]), newcomer(2, &[Send(0)])];
+/// What is left unfinished leaves no room for the other.
+const LENT_LARGE: &[Actor] = &[sender(0, &[Send(0), Send(3)]), sender(1, &[Send(3)])];
 const LENT_THREE: &[Actor] = &[sender(0, &[Send(0), Send(0)]), sender(1, &[Send(0)]), sender(2, &[Send(0)])];
 
 #[test]
 fn a_tail_that_is_lent_and_called_back_loses_nothing() {
     for (name, actors, kills) in [
         ("2 senders", LENT, (2, 1)),
-        ("2 senders, full ring", LENT_FULL, (1, 1)),
+        ("2 senders, full ring", LENT_FULL, (1, 0)),
         ("gives up", LENT_GIVES_UP, (1, 0)),
         ("batches", LENT_BATCHES, (1, 0)),
         ("slots", LENT_SLOTS, (1, 0)),
+        ("no room for another", LENT_LARGE, (1, 1)),
+        ("both slots", LENT_BOTH_SLOTS, (2, 0)),
     ] {
         holds(&format!("lent: {name}"), &lending(actors, kills, &[]));
     }
@@ -216,8 +221,11 @@ fn every_mutant_of_the_loan_is_found() {
         (RecalledCountsAsLent, LENT),
         (LoanIsReadOnce, LENT),
         (FullBorrowerDoesNotLook, LENT_FULL),
+        (NewcomerDoesNotRecall, LENT_BOTH_SLOTS),
+        (NewcomerDoesNotRing, LENT_SLOTS),
+        (FullDoesNotRing, LENT_LARGE),
     ] {
-        is_found(&format!("lent: {mutant:?}"), &lending(actors, (1, 0), &[mutant]));
+        is_found(&format!("lent: {mutant:?}"), &lending(actors, (2, 0), &[mutant]));
     }
 }
 

@@ -230,7 +230,11 @@ impl Attachment {
         });
         match free {
             Some((place, _arrival)) => Ok(Self::armed(Arc::clone(&inner), place)),
-            None => Err(OpenError::TooManySenders { most }),
+            None => {
+                // The receiver may have looked while the tail was called back: then it has not passed over what keeps a slot.
+                inner.bell_of_receiver().ring(&mut Waker::new(false), |_| Due::All);
+                Err(OpenError::TooManySenders { most })
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Producer {
     alone: u32,
     /// Of these, how many make it borrow. Doubled when a loan is called back: that costs some thousand instructions.
     patience: u32,
+    /// Where the receiver was when it was last reminded, and no tail called back since.
+    reminded: Option<Position>,
     /// Empty when there is none.
     open: Reserved,
 }
@@ -60,6 +62,7 @@ impl Producer {
             tail: head,
             alone: 0,
             patience,
+            reminded: None,
             open: Reserved::NONE,
         }
     }
@@ -77,6 +80,7 @@ impl Producer {
             tail: head,
             alone: 0,
             patience,
+            reminded: None,
             open: Reserved::NONE,
         }
     }
@@ -199,6 +203,7 @@ impl Producer {
                 if !loan::recall(&self.memory, seen) {
                     return Err(Full);
                 }
+                self.reminded = None;
                 // ORDERING: Relaxed, as above.
                 seen = self.memory.senders().tail.load(Relaxed);
                 continue;
@@ -276,6 +281,13 @@ impl Produce for Producer {
         self.open.abandon(&self.memory);
         self.open.units = 0;
         true
+    }
+
+    /// Once for each place where the receiver is: it looks at the tail that is called back as at an empty ring, and is told of nothing
+    /// when that is over.
+    fn has_to_remind(&mut self) -> bool {
+        let head = self.memory.head();
+        self.reminded.replace(head) != Some(head)
     }
 
     /// They share the tail anyway.

@@ -126,6 +126,12 @@ pub trait Produce {
     /// Shows the receiver up to where the ring is in use: it wakes a sender that waits for room when half of it is free.
     fn show_tail(&self);
 
+    /// Asked when there is no room: whether the receiver must be woken, if it sleeps. It may have looked where it could not see what it
+    /// has to pass over.
+    fn has_to_remind(&mut self) -> bool {
+        false
+    }
+
     /// Whether the last reservation failed because the system gives no memory.
     fn is_starved(&self) -> bool {
         false

@@ -126,7 +126,7 @@ impl Many<'_> {
             Sending::ReadLoan { lent } => {
                 let next = match state.loans[usize::from(lent.slot)] {
                     // Never: the tail that was seen is an old one.
-                    Loan::Never => Sending::LoadTail,
+                    Loan::Never => self.after_recall(sender, state),
                     Loan::Lent { at } if self.has(Mutant::EndBeforeRecall) => Sending::ReadEnd { lent, at },
                     Loan::Lent { at } => Sending::Recall { lent, at },
                     Loan::Recalled { at, .. } => Sending::ReadEnd { lent, at },
@@ -160,7 +160,7 @@ impl Many<'_> {
                 step(if stands { "return" } else { "returned already" }, next);
             }
             Sending::Restore { lent, end } => {
-                let mut next = to(Sending::LoadTail);
+                let mut next = to(self.after_recall(sender, state));
                 if next.tail == lent {
                     next.tail = Tail::at(end, lent.slot);
                 }

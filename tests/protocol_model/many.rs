@@ -113,6 +113,9 @@ pub enum Mutant {
     RecalledCountsAsLent,
     LoanIsReadOnce,
     FullBorrowerDoesNotLook,
+    NewcomerDoesNotRecall,
+    NewcomerDoesNotRing,
+    FullDoesNotRing,
 }
 
 /// A ring and its scenario.
@@ -241,9 +244,13 @@ impl Many<'_> {
 
     /// Nothing is reserved; or only, perhaps, by one who died while the tail was called back from it.
     fn is_empty(&self, state: &State) -> bool {
-        let recalled = matches!(state.loans[usize::from(state.tail.slot)], Loan::Recalled { .. });
         let nothing_there = || state.memory.tag(state.position).is_none();
-        state.tail_position() == state.position || state.tail.lent && recalled && nothing_there()
+        state.tail_position() == state.position || self.is_recalled(state) && nothing_there()
+    }
+
+    /// The tail is lent, and called back.
+    pub fn is_recalled(&self, state: &State) -> bool {
+        state.tail.lent && matches!(state.loans[usize::from(state.tail.slot)], Loan::Recalled { .. })
     }
 
     /// A receiver dies and its successor begins: nothing but `position` is left of it.
@@ -267,7 +274,14 @@ impl Model for Many<'_> {
             intents: [self.unwritten(); SLOTS],
             loans: [Loan::Never; SLOTS],
             claims: [Claim { process: NOBODY, closed: false, takes: 0 }; SLOTS],
-            senders: [Sender { slot: 0, op: 0, gave_up: 0, borrows: false, doing: Sending::Gone }; SENDERS],
+            senders: [Sender {
+                slot: 0,
+                attached: false,
+                op: 0,
+                gave_up: 0,
+                borrows: false,
+                doing: Sending::Gone,
+            }; SENDERS],
             receiver: Receiver::NEW,
             dead: 0,
             sender_kills: self.sender_kills,
@@ -280,6 +294,7 @@ impl Model for Many<'_> {
                     state.claims[usize::from(slot)] =
                         Claim { process: actor.process, closed: false, takes: 0 };
                     state.senders[sender].slot = slot;
+                    state.senders[sender].attached = true;
                     Sending::LoadTail
                 }
                 None => Sending::FindSlot { early: None },

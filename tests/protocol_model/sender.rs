@@ -9,6 +9,8 @@ use super::words::{CAPACITY, Op, reached};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Sender {
     pub slot: u8,
+    /// It has a slot.
+    pub attached: bool,
     /// Number of the operation it is at.
     pub op: u8,
     /// The operations it gave up, a bit each.
@@ -159,6 +161,11 @@ impl Many<'_> {
                 };
                 step("read its reach", to(next));
             }
+            Sending::ReadTail { .. }
+                if self.is_recalled(state) && !self.has(Mutant::NewcomerDoesNotRecall) =>
+            {
+                step("read tail: called back", to(Sending::ReadLoan { lent: state.tail }));
+            }
             Sending::ReadTail { slot, claim, at, end } => {
                 let tail = self.tail_for_reuse(state);
                 step("read tail", to(Sending::ReadHead { slot, claim, at, end, tail }));
@@ -167,13 +174,16 @@ impl Many<'_> {
                 if self.may_reuse(state.position, at, end, tail) {
                     step("read head: free", to(Sending::TakeSlot { slot, claim }));
                 } else {
-                    step("read head: not free", to(Sending::FindSlot { early: None }));
+                    let mut next = to(Sending::FindSlot { early: None });
+                    next.receiver.rung |= self.lends && !self.has(Mutant::NewcomerDoesNotRing);
+                    step("read head: not free", next);
                 }
             }
             Sending::TakeSlot { slot, claim } => {
                 if state.claims[usize::from(slot)] == claim {
                     let mut next = to(Sending::LoadTail);
                     next.senders[sender].slot = slot;
+                    next.senders[sender].attached = true;
                     let process = self.actors[sender].process;
                     let takes = if self.has(Mutant::TakesNotCounted) { 0 } else { claim.takes + 1 };
                     next.claims[usize::from(slot)] = Claim { process, closed: false, takes };
@@ -194,7 +204,9 @@ impl Many<'_> {
                 if end.wrapping_sub(state.position) <= CAPACITY || self.has(Mutant::NoSpaceCheck) {
                     step("space", to(self.after_space(seen)));
                 } else {
-                    step("no space", to(Sending::LoadTail));
+                    let mut next = to(Sending::LoadTail);
+                    next.receiver.rung |= self.lends && !self.has(Mutant::FullDoesNotRing);
+                    step("no space", next);
                     self.give_up(sender, state, &mut step);
                 }
             }
@@ -276,8 +288,12 @@ impl Many<'_> {
 
     /// Taken together as one step where it is lent: the receiver reads it word by word.
     fn tail_for_reuse(&self, state: &State) -> Option<u8> {
-        let recalled = matches!(state.loans[usize::from(state.tail.slot)], Loan::Recalled { .. });
-        (!(state.tail.lent && recalled)).then(|| state.tail_position())
+        (!self.is_recalled(state)).then(|| state.tail_position())
+    }
+
+    /// Where it goes on that has called the tail back.
+    pub fn after_recall(&self, sender: usize, state: &State) -> Sending {
+        if state.senders[sender].attached { Sending::LoadTail } else { Sending::FindSlot { early: None } }
     }
 
     fn after_space(&self, seen: Tail) -> Sending {
