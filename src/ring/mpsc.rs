@@ -163,13 +163,13 @@ impl Producer {
     /// A borrower that has found no room, or its loan called back: looks at the receiver's position, and reserves; or gives the loan
     /// back, which decides whether what it has just said to reserve is its own. `None`: from now on it is one of many.
     #[cold]
-    fn reserve_or_give_back(&mut self, need: Need) -> Option<Result<Reserved, Full>> {
+    fn reserve_or_give_back(&mut self, need: Need) -> Option<Result<(), Full>> {
         let tail = self.tail;
         let units = need.units_at(&self.memory, tail);
         let mut has_said = self.has_room(tail, units);
         if !has_said && self.look_for_room(tail, units) == Ok(true) {
-            if let Some(reserved) = self.reserve_borrowed(need) {
-                return Some(Ok(reserved));
+            if self.reserve_borrowed(need).is_some() {
+                return Some(Ok(()));
             }
             has_said = true;
         }
@@ -182,12 +182,15 @@ impl Producer {
         self.alone = 0;
         self.patience = self.patience.saturating_mul(2).min(CALMEST);
         let is_own = has_said && returned == Some(end);
-        is_own.then(|| Ok(self.reserved(need, tail, units, self.slot)))
+        is_own.then(|| {
+            self.reserved(need, tail, units, self.slot);
+            Ok(())
+        })
     }
 
-    /// Reserves as one of many, or as borrower who does not get on.
-    #[inline(never)]
-    fn reserve_anew(&mut self, need: Need) -> Result<Reserved, Full> {
+    /// Reserves as one of many, or as borrower who does not get on. What is reserved is open then.
+    #[inline(always)]
+    fn reserve_anew(&mut self, need: Need) -> Result<(), Full> {
         if self.loan != 0
             && let Some(done) = self.reserve_or_give_back(need)
         {
@@ -242,7 +245,8 @@ impl Producer {
             match self.memory.senders().tail.compare_exchange_weak(seen, next, Release, Relaxed) {
                 Ok(_) => {
                     (self.loan, self.tail) = (loan, end);
-                    return Ok(self.reserved(need, tail, units, previous));
+                    self.reserved(need, tail, units, previous);
+                    return Ok(());
                 }
                 Err(now) => seen = now,
             }
@@ -254,10 +258,11 @@ impl Produce for Producer {
     #[inline(always)]
     fn reserve(&mut self, need: Need) -> Result<Reserved, Full> {
         debug_assert!(self.open.units == 0);
-        match self.reserve_borrowed(need) {
-            Some(reserved) => Ok(reserved),
-            None => self.reserve_anew(need),
+        if let Some(reserved) = self.reserve_borrowed(need) {
+            return Ok(reserved);
         }
+        self.reserve_anew(need)?;
+        Ok(self.open)
     }
 
     #[inline(always)]
