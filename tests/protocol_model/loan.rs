@@ -125,8 +125,11 @@ impl Many<'_> {
         match state.senders[sender].doing {
             Sending::ReadLoan { lent } => {
                 let next = match state.loans[usize::from(lent.slot)] {
-                    // Never: the tail that was seen is an old one.
+                    // The tail that was seen is an old one.
                     Loan::Never => self.after_recall(sender, state),
+                    Loan::Lent { at } | Loan::Recalled { at, .. } if at != lent.position => {
+                        self.after_recall(sender, state)
+                    }
                     Loan::Lent { at } if self.has(Mutant::EndBeforeRecall) => Sending::ReadEnd { lent, at },
                     Loan::Lent { at } => Sending::Recall { lent, at },
                     Loan::Recalled { at, .. } => Sending::ReadEnd { lent, at },

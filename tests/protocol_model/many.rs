@@ -113,6 +113,7 @@ pub enum Mutant {
     RecalledCountsAsLent,
     LoanIsReadOnce,
     FullBorrowerDoesNotLook,
+    RecalledIsEmpty,
     NewcomerDoesNotRecall,
     NewcomerDoesNotRing,
     FullDoesNotRing,

@@ -170,8 +170,17 @@ impl Many<'_> {
                 Loan::Recalled { at, .. } if self.has(Mutant::RecalledCountsAsLent) => {
                     ("read the loan: recalled", to(Receiving::ReadEnd { seen, at }))
                 }
-                // Only the one to whom it was lent can have reserved anything; it, or who calls it back, rings.
-                Loan::Recalled { .. } => ("read the loan: recalled", rest()),
+                // Behind where it was lent only the borrower can have reserved anything.
+                Loan::Recalled { at, .. } if reached(head, at) || self.has(Mutant::RecalledIsEmpty) => {
+                    ("read the loan: recalled", rest())
+                }
+                Loan::Recalled { at, .. } => {
+                    let tail = Tail::at(at, seen.tail.slot);
+                    (
+                        "read the loan: recalled",
+                        to(self.after_tail(head, Seen { tail, ..seen }).unwrap_or(Receiving::Look)),
+                    )
+                }
                 Loan::Returned { end } => ("read the loan: returned", to(Receiving::TailAgain { seen, end })),
                 Loan::Never => ("read the loan: none", to(Receiving::Look)),
             },
