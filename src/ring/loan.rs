@@ -16,7 +16,7 @@
 use super::{memory::Memory, position::Position};
 use crate::{
     layout::Slot,
-    sync::{AtomicU64, Ordering::*},
+    sync::{AtomicU64, Ordering::*, fence},
     sys::barrier,
 };
 
@@ -100,8 +100,12 @@ pub(super) fn recall(memory: &Memory, lent: u64) -> bool {
     let Some((number, slot)) = borrower(lent).and_then(|number| Some((number, memory.slot(number)?))) else {
         return false;
     };
+    // ORDERING: T2, Acquire fence; pairs with Release T1: whoever sees the tail lent sees that loan, or what has become of it.
+    fence(Acquire);
     loop {
         match read(slot) {
+            // A later one, and that tail is over: whoever acted on it could be late for the next that begins there.
+            Loan::Lent(start) | Loan::Recalled(start) if lent_tail(number, start) != lent => return true,
             Loan::Lent(start) => replace(slot, Loan::Lent(start), Loan::Recalled(start)),
             Loan::Recalled(start) => {
                 // ORDERING: F5, `membarrier`; pairs with the light fence F6 in `mpsc`: the borrower's next look sees the mark, or
@@ -136,8 +140,8 @@ pub(super) fn give_back(memory: &Memory, number: u8, standing: u64, end: Positio
 pub(crate) enum Tail {
     /// `position << 8 | slot of whoever reserved last`.
     At(u64),
-    /// It is called back: nobody has reserved behind the one to whom it was lent.
-    Recalled,
+    /// It is called back. At least there, `position << 8 | slot` of the borrower, and behind that nobody else has reserved.
+    Recalled(u64),
     /// Lent and called back again and again during this look.
     Moving,
 }
@@ -165,7 +169,7 @@ impl Tail {
             let loan = read(slot);
             let at = match loan {
                 Loan::Lent(_) => end(slot),
-                Loan::Recalled(_) => return Self::Recalled,
+                Loan::Recalled(start) => return Self::Recalled(start.with_low_byte(number)),
                 Loan::Returned(end) => end,
             };
             // What was stored after the mark may not count: then the mark is seen now.
@@ -183,7 +187,7 @@ impl Tail {
     /// The same, after it was called back, if somebody has begun to. For who may write where senders do.
     pub(crate) fn settled(memory: &Memory) -> Self {
         let tail = Self::of(memory);
-        if tail == Self::Recalled {
+        if matches!(tail, Self::Recalled(_)) {
             // ORDERING: Relaxed; only compared.
             recall(memory, memory.senders().tail.load(Relaxed));
             return Self::of(memory);
@@ -208,7 +212,7 @@ impl Tail {
     pub(crate) fn position(self) -> Option<Position> {
         match self {
             Self::At(word) => Some(Position::split(word).0),
-            Self::Recalled | Self::Moving => None,
+            Self::Recalled(_) | Self::Moving => None,
         }
     }
 }

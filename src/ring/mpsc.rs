@@ -17,7 +17,7 @@ use crate::{layout::Slot, sync::Ordering::*, sys::barrier};
 use std::sync::Arc;
 
 /// Reservations with nobody in between before the first loan.
-const CALM: u32 = if cfg!(ringpost_loom) { 1 } else { 64 };
+const CALM: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 /// The same, after many loans that were called back: longer than a call takes.
 const CALMEST: u32 = CALM << 10;
 
@@ -229,8 +229,8 @@ impl Producer {
                 false => (0, end.with_low_byte(self.slot)),
             };
             if borrows {
-                // ORDERING: Relaxed; released with the tail below.
-                mine.loan.store(loan, Relaxed);
+                // ORDERING: Release D1; pairs with Acquire D2 in `loan`: whoever sees this loan sees that the one before is over.
+                mine.loan.store(loan, Release);
             }
             // ORDERING: Release T1; pairs with Acquire T2 in `recovery`: whoever sees the tail past a reservation sees the
             // intent of its owner. Relaxed on failure: only compared again.
