@@ -173,6 +173,8 @@ impl Tail {
                 Loan::Returned(end) => end,
             };
             // What was stored after the mark may not count: then the mark is seen now.
+            // ORDERING: F7; pairs with F5: whoever calls the tail back reads this end or a later one, or the mark is seen.
+            fence(SeqCst);
             let stands = read(slot) == loan;
             // ORDERING: Acquire T2, as in `of`.
             let again = memory.senders().tail.load(Acquire);

@@ -5,7 +5,7 @@
 //! what the dead had reserved and not committed is passed over, and the ring goes on.
 
 use crate::{
-    explore::{explore, explore_every_kill},
+    explore::{explore, explore_each, explore_every_kill},
     harness::*,
     mortal::killed_at,
     ring::{loan::Tail, mpsc, recovery::Pending},
@@ -214,22 +214,21 @@ fn a_borrower_that_is_killed_at_every_access_leaves_what_others_send() {
 #[test]
 fn a_borrower_is_recovered_from_while_another_calls_back() {
     explore_every_kill(|accesses| {
-        let (ring, [mut one, mut two], mut receiver) = lent(SHORT);
+        let (ring, [mut one, mut two], mut receiver) = lent(0);
         let dying = thread::spawn(move || {
-            let killed = killed_at(accesses, || one.try_send(SHORT, 1).unwrap());
+            let killed = killed_at(accesses, || _ = one.try_reserve(0).unwrap());
             ring.bury_quietly(process(1));
             killed
         });
         let recalling = thread::spawn(move || {
-            two.try_send(0, 2).unwrap();
-            two
+            let reserved = two.try_reserve(SHORT).unwrap();
+            (two, reserved)
         });
         receiver.resolve();
-        let mut received: Vec<u64> = receiver.try_receive().map(|message| message.value).into_iter().collect();
         let killed = dying.join().unwrap();
-        let mut two = recalling.join().unwrap();
-        received.extend(drain(&mut receiver));
-        assert_one_of(&received, if killed { &[&[2], &[1, 2], &[2, 1]] } else { &[&[1, 2], &[2, 1]] });
+        let (mut two, reserved) = recalling.join().unwrap();
+        two.commit(reserved, SHORT, 2);
+        assert_eq!(drain(&mut receiver), [2]);
         goes_on(&mut two, &mut receiver);
         killed
     });
@@ -288,6 +287,53 @@ fn the_record_with_which_a_loan_began_is_passed_over_whoever_calls_back_is_kille
         assert_one_of(&drain(&mut receiver), if killed { &[&[], &[2]] } else { &[&[2]] });
         goes_on(&mut three, &mut receiver);
         killed
+    });
+}
+
+#[test]
+fn a_tail_that_was_called_back_names_who_is_behind_it() {
+    explore(|| {
+        let (_, [_one, mut two], mut receiver) = lent(0);
+        let recalling = thread::spawn(move || _ = two.try_reserve(SHORT).unwrap());
+        let pending = receiver.resolve();
+        assert!([Pending::Empty, Pending::Unfinished { slot: 2 }].contains(&pending), "{pending:?}");
+        recalling.join().unwrap();
+    });
+}
+
+#[test]
+fn a_tail_that_was_called_back_names_the_borrower_before_it() {
+    explore(|| {
+        let (_, [mut one, mut two], mut receiver) = lent(0);
+        let borrowing = thread::spawn(move || _ = one.try_reserve(0).unwrap());
+        let recalling = thread::spawn(move || two.try_reserve(SHORT).unwrap().start.units());
+        let pending = receiver.resolve();
+        borrowing.join().unwrap();
+        let first = if recalling.join().unwrap() == HEADER { 2 } else { 1 };
+        let legal = [Pending::Empty, Pending::Unfinished { slot: first }];
+        assert!(legal.contains(&pending), "{pending:?}");
+    });
+}
+
+/// More accesses than a sender makes that calls back, or finds its loan called back.
+const ACCESSES: u64 = 40;
+
+#[test]
+fn successors_come_and_send_wherever_two_have_died() {
+    explore_each(0..ACCESSES * ACCESSES, |n| {
+        let (ring, [mut one, mut two], mut receiver) = lent(0);
+        killed_at((n / ACCESSES) as u32, || _ = two.try_reserve(0).unwrap());
+        killed_at((n % ACCESSES) as u32, || _ = one.try_reserve(0).unwrap());
+        ring.bury_quietly(process(1));
+        ring.bury_quietly(process(2));
+        assert_eq!(drain(&mut receiver), []);
+        // Whoever comes calls back what is half called back, and that can be something to pass over.
+        let first = ring.multi_sender(process(4));
+        assert_eq!(drain(&mut receiver), []);
+        let mut first = first.or_else(|_| ring.multi_sender(process(4))).unwrap();
+        let mut second = ring.multi_sender(process(5)).unwrap();
+        goes_on(&mut second, &mut receiver);
+        goes_on(&mut first, &mut receiver);
     });
 }
 
