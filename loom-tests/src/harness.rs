@@ -78,6 +78,7 @@ pub(crate) struct Ring {
     pub(crate) memory: Arc<Memory>,
     single: bool,
     may_go_bare: bool,
+    may_borrow: bool,
     /// Bit n: process n is dead, and everybody has the proof.
     dead: Arc<Flags>,
     /// Who is told of a death.
@@ -132,7 +133,7 @@ impl Ring {
             assert!(memory.elastic().is_some_and(|elastic| elastic.begin(&memory)));
         }
         let dead = Arc::new(Flags::new(0));
-        Self { memory, single, may_go_bare: false, dead, told: Arc::default(), ground }
+        Self { memory, single, may_go_bare: false, may_borrow: false, dead, told: Arc::default(), ground }
     }
 
     /// Elastic, for one sender.
@@ -168,6 +169,11 @@ impl Ring {
     /// Whose wakers leave the fence out when nobody had to be woken for a while.
     pub(crate) fn asymmetric(self) -> Self {
         Self { may_go_bare: true, ..self }
+    }
+
+    /// Whose senders borrow the tail: the first reserves, and has it from then on.
+    pub(crate) fn lending(self) -> Self {
+        Self { may_borrow: true, ..self }
     }
 
     /// How many chunks of an elastic ring have memory.
@@ -282,7 +288,8 @@ impl Ring {
         for (number, slot) in self.memory.all_slots() {
             match self.take(&slot.claim, owner, || claim::slot_is_spent(&self.memory, slot)) {
                 Ok(_) => {
-                    let producer = mpsc::Producer::attach(Arc::clone(&self.memory), number);
+                    let memory = Arc::clone(&self.memory);
+                    let producer = mpsc::Producer::attach(memory, number, self.may_borrow);
                     return Ok(self.sender_of(producer, owner, before));
                 }
                 Err(why) => refused = why,

@@ -16,7 +16,7 @@
 use super::{memory::Memory, position::Position};
 use crate::{
     layout::Slot,
-    sync::{AtomicU64, Ordering::*},
+    sync::{AtomicU64, Ordering::*, fence},
     sys::barrier,
 };
 
@@ -105,15 +105,19 @@ fn gives_back(slot: &Slot) -> bool {
     })
 }
 
-/// Calls the tail back that was seen `lent`. Lock-free: nobody has to take part. False when no slot has it, which only a
-/// hostile process brings about.
+/// Calls the tail back that was seen `lent`. Lock-free: nobody has to take part. From then on the tail is another word, unless a hostile
+/// process has written what no borrower does.
 #[cold]
-pub(super) fn recall(memory: &Memory, lent: u64) -> bool {
+pub(super) fn recall(memory: &Memory, lent: u64) {
     let Some((number, slot)) = borrower(lent).and_then(|number| Some((number, memory.slot(number)?))) else {
-        return false;
+        return;
     };
+    // ORDERING: T2, Acquire fence; pairs with Release T1: whoever sees the tail lent sees that loan, or what has become of it.
+    fence(Acquire);
     loop {
         match read(slot) {
+            // A later one, and that tail is over: whoever acted on it could be late for the next that begins there.
+            Loan::Lent(start) | Loan::Recalled(start) if lent_tail(number, start) != lent => return,
             Loan::Lent(start) => replace(slot, Loan::Lent(start), Loan::Recalled(start)),
             Loan::Recalled(_) if gives_back(slot) => {}
             Loan::Recalled(start) => {
@@ -123,8 +127,7 @@ pub(super) fn recall(memory: &Memory, lent: u64) -> bool {
                 replace(slot, Loan::Recalled(start), Loan::Returned(end(slot)));
             }
             Loan::Returned(end) => {
-                restore(&memory.senders().tail, lent, end, number);
-                return true;
+                return restore(&memory.senders().tail, lent, end, number);
             }
         }
     }
@@ -149,8 +152,8 @@ pub(super) fn give_back(memory: &Memory, number: u8, standing: u64, end: Positio
 pub(crate) enum Tail {
     /// `position << 8 | slot of whoever reserved last`.
     At(u64),
-    /// It is called back: nobody has reserved behind the one to whom it was lent.
-    Recalled,
+    /// It is called back. At least there, `position << 8 | slot` of the borrower, and behind that nobody else has reserved.
+    Recalled(u64),
     /// Lent and called back again and again during this look.
     Moving,
 }
@@ -178,10 +181,12 @@ impl Tail {
             let loan = read(slot);
             let at = match loan {
                 Loan::Lent(_) => end(slot),
-                Loan::Recalled(_) => return Self::Recalled,
+                Loan::Recalled(start) => return Self::Recalled(start.with_low_byte(number)),
                 Loan::Returned(end) => end,
             };
             // What was stored after the mark may not count: then the mark is seen now.
+            // ORDERING: F7; pairs with F5: whoever calls the tail back reads this end or a later one, or the mark is seen.
+            fence(SeqCst);
             let stands = read(slot) == loan;
             // ORDERING: Acquire T2, as in `of`.
             let again = memory.senders().tail.load(Acquire);
@@ -196,7 +201,7 @@ impl Tail {
     /// The same, after it was called back, if somebody has begun to. For who may write where senders do.
     pub(crate) fn settled(memory: &Memory) -> Self {
         let tail = Self::of(memory);
-        if tail == Self::Recalled {
+        if matches!(tail, Self::Recalled(_)) {
             // ORDERING: Relaxed; only compared.
             recall(memory, memory.senders().tail.load(Relaxed));
             return Self::of(memory);
@@ -221,7 +226,7 @@ impl Tail {
     pub(crate) fn position(self) -> Option<Position> {
         match self {
             Self::At(word) => Some(Position::split(word).0),
-            Self::Recalled | Self::Moving => None,
+            Self::Recalled(_) | Self::Moving => None,
         }
     }
 }

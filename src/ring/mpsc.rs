@@ -17,7 +17,7 @@ use crate::{layout::Slot, sync::Ordering::*, sys::barrier};
 use std::sync::Arc;
 
 /// Reservations with nobody in between before the first loan.
-const CALM: u32 = if cfg!(ringpost_loom) { 1 } else { 64 };
+const CALM: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 /// The same, after many loans that were called back: longer than a call takes.
 const CALMEST: u32 = CALM << 10;
 
@@ -203,12 +203,15 @@ impl Producer {
         let mut seen = self.memory.senders().tail.load(Relaxed);
         loop {
             if loan::borrower(seen).is_some() {
-                if !loan::recall(&self.memory, seen) {
-                    return Err(Full);
-                }
+                loan::recall(&self.memory, seen);
                 self.reminded = None;
                 // ORDERING: Relaxed, as above.
-                seen = self.memory.senders().tail.load(Relaxed);
+                let now = self.memory.senders().tail.load(Relaxed);
+                if now == seen {
+                    // Only a hostile process keeps it lent: then the ring is full.
+                    return Err(Full);
+                }
+                seen = now;
                 continue;
             }
             let (tail, previous) = Position::split(seen);
@@ -237,8 +240,8 @@ impl Producer {
                 false => (0, end.with_low_byte(self.slot)),
             };
             if borrows {
-                // ORDERING: Relaxed; released with the tail below.
-                mine.loan.store(loan, Relaxed);
+                // ORDERING: Release D1; pairs with Acquire D2 in `loan`: whoever sees this loan sees that the one before is over.
+                mine.loan.store(loan, Release);
             }
             // ORDERING: Release T1; pairs with Acquire T2 in `recovery`: whoever sees the tail past a reservation sees the
             // intent of its owner. Relaxed on failure: only compared again.

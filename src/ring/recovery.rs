@@ -32,10 +32,11 @@ pub(crate) fn resolve(consumer: &mut Consumer, is_dead: impl Fn(Owner) -> bool) 
     let head = consumer.head();
     // A tail past the head shows the intent of whoever is there (T2).
     match Tail::of(consumer.memory()) {
-        Tail::At(tail) if Position::split(tail).0 != head => {}
-        // Recalled: at the head nobody has reserved but the borrower, perhaps. If it lives it makes itself heard. If it is dead, there
-        // is nothing to pass over until another sender comes, and that decides where the tail is.
-        Tail::At(_) | Tail::Recalled => return Pending::Empty,
+        Tail::At(tail) if Position::split(tail).0 == head => return Pending::Empty,
+        // At the head nobody has reserved but the borrower, perhaps. If it lives it makes itself heard. If it is dead, there is nothing
+        // to pass over until another sender comes, and that decides where the tail is.
+        Tail::Recalled(start) if head.has_reached(Position::split(start).0) => return Pending::Empty,
+        Tail::At(_) | Tail::Recalled(_) => {}
         Tail::Moving => return Pending::LookAgain,
     }
     let mut unfinished = None;
@@ -131,7 +132,9 @@ fn intent(memory: &Memory, slot: &Slot) -> Option<(Position, Position)> {
 fn owns(memory: &Memory, number: u8, end: Position) -> bool {
     let named = end.with_low_byte(number);
     // If the tail is past `end`, the intent of whoever is there is visible, or a later one of the same sender (T2).
-    if Tail::of(memory) == Tail::At(named) {
+    if let Tail::At(tail) | Tail::Recalled(tail) = Tail::of(memory)
+        && tail == named
+    {
         return true;
     }
     // ORDERING: Acquire I2; pairs with Release I1: a later intent shows the header that its sender committed at `end`.

@@ -5,6 +5,7 @@ mod broadcast;
 mod claims;
 mod elastic;
 mod end;
+mod loan;
 mod mailbox;
 mod many;
 mod notice;
