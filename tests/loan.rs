@@ -6,13 +6,14 @@ mod common;
 use common::{
     FAR, Line,
     filter::{die_at, die_but_at},
-    rings::{Shared, Way, child_at, open},
+    rings::{Shared, Way, child_at, open, until_it_sleeps},
     stream::scatter,
 };
-use ringpost::{MultiSender, RecvError, Ring, SendError};
+use ringpost::{MultiSender, OpenError, RecvError, Ring, SendError, SignalSender};
 use std::{
     fs::File,
     os::unix::{fs::FileExt, process::ExitStatusExt},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -50,17 +51,37 @@ fn act(words: &[&str], line: Line) {
             sender.try_send(b"called back").unwrap();
             line.tell(0);
         }
+        "dies" => {
+            (0..66).for_each(|_| sender.try_send(b"one").unwrap());
+            line.tell(0);
+            line.hear();
+            std::mem::forget(sender.try_reserve(3000).unwrap());
+            line.tell(0);
+            line.hear();
+        }
         _ => panic!("no such role: {words:?}"),
     }
 }
 
+fn file_of(ring: &Ring) -> File {
+    ring.fd().unwrap().try_clone_to_owned().unwrap().into()
+}
+
+// Where the words lie and what they say: `docs/LAYOUT.md`.
+
 /// The slot to which the tail of the ring is lent.
-fn borrower(ring: &Ring) -> Option<u8> {
-    let (file, mut tail): (File, _) = (ring.fd().unwrap().try_clone_to_owned().unwrap().into(), [0; 8]);
-    // Where it lies and what it says: `docs/LAYOUT.md`.
-    file.read_exact_at(&mut tail, 8192).unwrap();
+fn borrower(ring: &Ring) -> Option<u64> {
+    let mut tail = [0; 8];
+    file_of(ring).read_exact_at(&mut tail, 8192).unwrap();
     let tail = u64::from_ne_bytes(tail);
-    (tail & 0xff == 0).then_some((tail >> 8) as u8)
+    (tail & 0xff == 0).then_some(tail >> 8 & 0xff)
+}
+
+/// Calls the tail back as far as the mark, as one who is killed behind it.
+fn mark_as_called_back(ring: &Ring) {
+    const RECALLED: u8 = 2;
+    let slot = borrower(ring).expect("the tail is lent");
+    file_of(ring).write_all_at(&[RECALLED], 8704 + 256 * (slot - 1) + 240).unwrap();
 }
 
 /// A ring, in which a message takes 24 bytes.
@@ -161,4 +182,59 @@ fn who_calls_the_tail_back_makes_one_system_call_and_that_is_membarrier() {
         assert_eq!(borrower(&shared.ring), None);
         child.finish();
     }
+}
+
+/// What somebody tries at a ring until it succeeds, and is then received: three 1s.
+type Attempt<'a> = Box<dyn FnMut() -> Result<(), SendError> + 'a>;
+
+/// One that had borrowed the tail was killed in its reservation, which leaves little room; and so was, half-way, who called the tail back.
+/// So the receiver, which sleeps by now, could not see what it had to pass over. Whoever is held up by that gets on.
+fn two_died(attempt: impl FnOnce(&Ring, MultiSender) -> Attempt<'_>) {
+    let shared = Shared::new(Way::Inherit, |builder| builder.capacity(4096).many_senders(2));
+    let mut receiver = shared.ring.receiver().unwrap();
+    let mut attempt = attempt(&shared.ring, shared.ring.multi_sender().unwrap());
+    let mut child = child_at(&shared, "dies", "");
+    child.hear();
+    (0..66).for_each(|_| drop(receiver.try_recv().unwrap()));
+    child.tell(0);
+    child.hear();
+    mark_as_called_back(&shared.ring);
+    child.kill();
+    thread::scope(|threads| {
+        threads.spawn(|| assert_eq!(receiver.recv_timeout(FAR).unwrap().to_vec()[..3], [1; 3]));
+        until_it_sleeps(&shared.ring);
+        // It has heard of the death.
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(attempt(), Err(SendError::Full));
+        let start = Instant::now();
+        while attempt().is_err() {
+            assert!(start.elapsed() < FAR / 4, "nobody has told the receiver");
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn whoever_finds_no_room_tells_the_receiver_that_the_tail_is_there_again() {
+    two_died(|_, mut sender| Box::new(move || sender.try_send(&[1; 2000])));
+    two_died(|_, sender| {
+        let sender = SignalSender::new(sender).unwrap();
+        Box::new(move || sender.try_send(0, &[1; 2000]))
+    });
+}
+
+#[test]
+fn whoever_finds_no_slot_tells_the_receiver_that_the_tail_is_there_again() {
+    two_died(|ring, idle| {
+        Box::new(move || {
+            let _is_there = &idle;
+            match ring.multi_sender() {
+                Ok(mut sender) => sender.try_send(&[1; 3]),
+                Err(error) => {
+                    assert!(matches!(error, OpenError::TooManySenders { .. }), "{error}");
+                    Err(SendError::Full)
+                }
+            }
+        })
+    });
 }
