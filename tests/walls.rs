@@ -27,7 +27,19 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "crate::ring::position",
         ],
     ),
-    ("ring", &["core", "std::any", "std::sync", "crate::layout", "crate::ring", "crate::sync", "loom::cell"]),
+    (
+        "ring",
+        &[
+            "core",
+            "std::any",
+            "std::sync",
+            "crate::layout",
+            "crate::ring",
+            "crate::sync",
+            "crate::sys::barrier",
+            "loom::cell",
+        ],
+    ),
     (
         "wait",
         &[
@@ -35,6 +47,7 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "std",
             "crate::layout",
             "crate::ring::claim",
+            "crate::ring::loan",
             "crate::ring::memory",
             "crate::ring::position",
             "crate::sync",
