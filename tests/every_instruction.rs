@@ -6,7 +6,7 @@
 //! not must be passed over, and the ring must be as good as new. Instructions that change nothing shared leave the same
 //! pages, and these are judged once.
 //!
-//! Mailboxes, broadcasts, handing over and elastic rings have a file each in `every_instruction/`. There living processes are at the other end
+//! Mailboxes, broadcasts, handing over, elastic rings and the loan of the tail have a file each in `every_instruction/`. In the first four living processes are at the other end
 //! as well: a victim is stopped, or really killed, behind each change that it makes.
 //!
 //! Short form: about a million instructions. Long form, more than ten million:
@@ -26,6 +26,8 @@ mod elastic;
 mod handing_over;
 #[path = "every_instruction/judge.rs"]
 mod judge;
+#[path = "every_instruction/loan.rs"]
+mod loan;
 #[path = "every_instruction/mailbox.rs"]
 mod mailbox;
 #[path = "every_instruction/study.rs"]

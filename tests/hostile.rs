@@ -11,6 +11,8 @@ mod descriptors;
 mod liar;
 #[path = "hostile/lies.rs"]
 mod lies;
+#[path = "hostile/loans.rs"]
+mod loans;
 #[path = "hostile/victim.rs"]
 mod victim;
 #[path = "hostile/words.rs"]
@@ -44,7 +46,9 @@ use std::{
     time::{Duration, Instant},
 };
 use victim::{Value, Victim, step};
-use words::{IMPOSSIBLE, INIT, Noise, RECEIVER_AREA, SENDERS_AREA, SLOT, SLOTS, Segment, TRUCE, claim_of};
+use words::{
+    IMPOSSIBLE, INIT, LOAN, Noise, RECEIVER_AREA, SENDERS_AREA, SLOT, SLOTS, Segment, TRUCE, claim_of,
+};
 
 #[test]
 fn child_process() {

@@ -63,7 +63,7 @@ fn act(words: &[&str], line: Line) {
     match *words {
         ["conduct", ring, kind, senders, seed, kills] => {
             let ring = open(ring, &line);
-            let mut campaign = Campaign::new(ring, kind == "many", number(senders), number(seed));
+            let mut campaign = Campaign::new(ring, kind, number(senders), number(seed));
             campaign.run(number(kills));
             campaign.report(&line);
         }

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     error::{OpenError, SendError},
     header::{Header, Kind, mismatch},
-    ring::{broadcast::Start, memory::Memory},
+    ring::{broadcast::Start, memory::Memory, reserve::Produce},
     sys::{fork::Generation, futex::Scope, peer, process, segment::Segment},
-    wait::{Bell, Spin, WaitStrategy},
+    wait::{Bell, Due, Spin, WaitStrategy, Waker},
 };
 use std::{
     fmt,
@@ -56,6 +56,13 @@ impl Inner {
     #[inline]
     pub(crate) fn bell_of_receiver(&self) -> Bell<'_> {
         Bell::of_receiver(&self.memory, self.scope)
+    }
+
+    /// Wakes the receiver where a sender that has found no room has to.
+    pub(super) fn remind(&self, producer: &mut impl Produce) {
+        if producer.has_to_remind() {
+            self.bell_of_receiver().ring(&mut Waker::new(false), |_| Due::All);
+        }
     }
 
     #[inline]

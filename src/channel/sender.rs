@@ -460,13 +460,8 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
             Ok(_) => Some(Ok(())),
             Err(Full) => producer.is_starved().then_some(Err(SendError::NoMemory)),
         };
-        let remind = |producer: &mut K::Producer| {
-            if producer.has_to_remind() {
-                K::bell_of_takers(memory, inner.scope).ring(&mut Waker::new(false), |_| Due::All);
-            }
-        };
         producer.show_tail();
-        remind(producer);
+        inner.remind(producer);
         // Whoever has died may have been who held the room.
         let hear_and_try_again = |producer: &mut K::Producer| match K::hear(producer, vigil) {
             Some(error) => Some(Err(error)),
@@ -493,7 +488,7 @@ impl<P: Trust, K: SenderKind> Sender<P, K> {
                 return None;
             }
             let found = hear_and_try_again(producer);
-            remind(producer);
+            inner.remind(producer);
             found
         });
         K::bury(memory, vigil);

@@ -1,8 +1,8 @@
 //! Sending from a signal handler.
 //!
 //! A handler comes at any instruction of its thread: in the allocator, under a lock, in the middle of another send. So all that
-//! it needs is there before it, and what is left are atomics and one wake. A plain [`Sender`] is not `Sync`, so no handler
-//! reaches one without `unsafe`.
+//! it needs is there before it, and what is left are atomics, one wake, and one fence for all processes. A plain [`Sender`] is not
+//! `Sync`, so no handler reaches one without `unsafe`.
 
 use super::{
     reservation::Reservation,
@@ -100,7 +100,7 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
     /// Sends a copy of `message`, with the user's `kind`, if there is room now.
     ///
     /// Async-signal-safe: never blocks, takes no lock, allocates nothing, leaves `errno` as it is, and makes one system call at
-    /// most, which wakes the receiver if it sleeps.
+    /// most, which wakes the receiver if it sleeps; and a `membarrier` when another sender has sent many messages in a row.
     ///
     /// # Errors
     /// [`SendError::Busy`] when this has interrupted another call, or another thread is in one: that one goes on.
@@ -122,6 +122,7 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
             if let Some(counts) = K::counts(sender.memory(), sender.producer.slot()) {
                 counts.refused.add(1);
             }
+            sender.attachment.inner.remind(&mut sender.producer);
             return Err(SendError::Full);
         };
         let mut reservation = Reservation::new(sender, reserved);

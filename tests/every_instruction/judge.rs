@@ -3,6 +3,7 @@
 use super::{
     Scene,
     common::FAR,
+    loan,
     victim::{OWN, kind, message, put_all},
 };
 use ringpost::{OpenError, Receiver, RecvError, Ring, SendError, Sender, SenderKind, Untrusted};
@@ -20,8 +21,8 @@ use std::{
 const RECEIVER_CLAIM: u64 = 4096 + 256;
 const RECEIVER_COMING: u64 = 4096 + 320;
 const RECEIVER_ALARMS: u64 = 4096 + 1024;
-const SLOTS: u64 = 8704;
-const SLOT: u64 = 256;
+pub const SLOTS: u64 = 8704;
+pub const SLOT: u64 = 256;
 const ALARM: u64 = 24;
 const COMING: u64 = 40;
 /// Set by the kernel in the alarm of a process that has died.
@@ -43,6 +44,16 @@ impl Shared {
     pub fn copy_to(&self, bytes: &mut Vec<u8>) {
         bytes.resize(self.0.metadata().unwrap().size() as usize, 0);
         self.0.read_exact_at(bytes, 0).unwrap();
+    }
+
+    pub fn word(&self, offset: u64) -> u64 {
+        let mut word = [0; 8];
+        self.0.read_exact_at(&mut word, offset).unwrap();
+        u64::from_ne_bytes(word)
+    }
+
+    pub fn set(&self, offset: u64, word: u64) {
+        self.0.write_all_at(&word.to_ne_bytes(), offset).unwrap();
     }
 
     /// Gives a slot to the dead, with its alarm as the kernel leaves it.
@@ -210,6 +221,7 @@ pub fn judge(
 ) {
     let waits_for_news = kill(&mut bytes, victim, dead);
     let others_held = if all { kill(&mut bytes, std::process::id(), dead) } else { false };
+    let is_called_back = loan::is_called_back(&bytes);
     let ring = ring_of(&bytes);
     let mut receiver = ring.receiver().expect("the place of a dead receiver can be taken");
     if waits_for_news || others_held || scene.fallen {
@@ -240,6 +252,9 @@ pub fn judge(
     if scene.open && !all {
         // The sender in between lives, so nothing behind its reservation can be had, and it is named.
         assert_eq!(numbers, expected);
+        // While the tail is called back there seems to be nothing: until somebody has something behind it.
+        let behind = is_called_back.then(|| ring.multi_sender().unwrap());
+        behind.into_iter().for_each(|mut sender| put_all(&mut sender, &[(1900, 0)]));
         assert!(receiver.recv_timeout(std::time::Duration::ZERO).is_err());
         assert_eq!(receiver.stalled().map(|stall| stall.sender.pid), Some(std::process::id()));
         return;
@@ -263,6 +278,11 @@ pub fn judge(
         ),
         Some(_) => {
             let mut senders = successors(|| ring.multi_sender());
+            if is_called_back {
+                // What the dead borrower had reserved is known only now, and whoever found no slot has told the receiver.
+                assert_eq!(receiver.try_recv().err(), Some(RecvError::Empty));
+                senders.extend(successors(|| ring.multi_sender()));
+            }
             assert_eq!(senders.len(), usize::from(MANY) - living, "each slot of the dead can be taken");
             use_it(scene, &mut receiver, senders.pop().unwrap(), last);
         }

@@ -96,7 +96,7 @@ impl Operation {
 
     pub fn of(code: u64) -> Self {
         let length = code & 0xff;
-        match code >> 8 {
+        match code >> 8 & 0xff {
             0 => Self::Join,
             1 => Self::Send(length),
             2 => Self::Reserve(length),
@@ -157,7 +157,8 @@ pub fn stepped<T>(line: &Line, what: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The victim at a ring with one receiver.
+/// The victim at a ring with one receiver. The third byte of its order: so many short messages from 100 on come before, and it tells
+/// when they are sent.
 pub fn serve(line: &Line) {
     serve_each(line, |code, ring| {
         let operation = Operation::of(code);
@@ -173,7 +174,7 @@ pub fn serve(line: &Line) {
             | Operation::Leak
             | Operation::Sleep
             | Operation::Hush => listen(operation, ring.receiver().unwrap()),
-            _ if ring.info().many_senders.is_some() => many(operation, ring, line),
+            _ if ring.info().many_senders.is_some() => many(operation, ring, line, code >> 16),
             _ => single(operation, ring, line),
         }
         0
@@ -191,14 +192,19 @@ fn single(operation: Operation, ring: &Ring, line: &Line) {
     send(operation, sender, line);
 }
 
-fn many(operation: Operation, ring: &Ring, line: &Line) {
+fn many(operation: Operation, ring: &Ring, line: &Line, before: u64) {
     if operation == Operation::Join {
         mark();
         let sender = ring.multi_sender();
         mark();
         return drop(sender);
     }
-    let sender: MultiSender = ring.multi_sender().unwrap();
+    let mut sender: MultiSender = ring.multi_sender().unwrap();
+    (100..100 + before).for_each(|number| put(&mut sender, (number, 0)).unwrap());
+    if before > 0 && !operation.reserves_before() {
+        line.tell(0);
+        line.hear();
+    }
     send(operation, sender, line);
 }
 

@@ -15,7 +15,7 @@ impl Hostile {
         let of_receiver = [0, 128, 136, 144, 256, 264, 320, 1024].map(|at| RECEIVER_AREA + at);
         let of_senders = [0, 128, 136, 144].map(|at| SENDERS_AREA + at);
         let of_slots = (0..segment.slots)
-            .flat_map(|slot| [0, 8, 16, 24, 128, 136, 176].map(|at| SLOTS + slot * SLOT + at));
+            .flat_map(|slot| [0, 8, 16, 24, 128, 136, 176, LOAN].map(|at| SLOTS + slot * SLOT + at));
         let known = of_receiver.into_iter().chain(of_senders).chain(of_slots).collect();
         Self { segment, noise: Noise(seed), known }
     }
@@ -60,7 +60,7 @@ impl Hostile {
         let near = noise.below(33).wrapping_sub(16);
         let any = noise.number() & 0x3f_ffff;
         let pid = noise.one_of(&[IMPOSSIBLE, INIT, process::id().into(), any]);
-        let value = match noise.below(9) {
+        let value = match noise.below(11) {
             0 => 0,
             1 => u64::MAX,
             2 => noise.number(),
@@ -69,6 +69,8 @@ impl Hostile {
             5 => position.wrapping_add(near),
             6 => position.wrapping_add(near) << 8 | noise.below(4),
             7 => claim_of(pid, noise.below(4)),
+            8 => position.wrapping_add(near) << 16 | noise.below(5) << 8,
+            9 => old & !0xff | noise.below(5),
             _ => 1 << noise.below(64),
         };
         if at == TRUCE {
@@ -85,6 +87,8 @@ impl Hostile {
     pub fn mend(&mut self) {
         let segment = &self.segment;
         let tail = segment.word(SENDERS_AREA).load(Relaxed) >> 8;
+        // Lent to nobody.
+        segment.word(SENDERS_AREA).store(tail << 8 | 1, Relaxed);
         segment.claims().for_each(|claim| segment.word(claim).store(0, Relaxed));
         segment.word(RECEIVER_AREA).store(tail, Relaxed);
         segment.word(RECEIVER_AREA + 128).store(0, Relaxed);

@@ -11,6 +11,7 @@ const RECEIVER_CLAIM: usize = RECEIVER_AREA + 256;
 pub const SENDERS_AREA: usize = 8192;
 pub const SLOTS: usize = 8704;
 pub const SLOT: usize = 256;
+pub const LOAN: usize = 240;
 const COMING: usize = 40;
 
 /// All that a ring is, writable.

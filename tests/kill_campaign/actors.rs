@@ -52,13 +52,32 @@ impl Plan {
 /// Messages of a batch.
 pub const BATCH: u64 = 4;
 
-/// Sends for ever.
-pub fn act_as_sender<K: Attach>(ring: &Ring, ledger: &Ledger, id: u64, mut plan: Plan) {
+/// The tail of a ring, if it is lent (`docs/LAYOUT.md`).
+fn lent_tail(ring: &Ring) -> Option<u64> {
+    let mut tail = [0; 8];
+    rustix::io::pread(ring.fd().unwrap(), &mut tail, 8192).unwrap();
+    Some(u64::from_ne_bytes(tail)).filter(|tail| tail & 0xff == 0)
+}
+
+/// Messages of a row: more than after which the tail is lent.
+const ROW: u64 = 150;
+
+/// Sends for ever: or, if `in_rows`, many in a row and then nothing for a while, so that the tail is lent and called back.
+pub fn act_as_sender<K: Attach>(ring: &Ring, ledger: &Ledger, id: u64, in_rows: bool, mut plan: Plan) {
     let account = ledger.account(id);
     account.pid.store(process::id().into(), Relaxed);
     let mut sender = attach_when_free::<K>(ring);
     plan.reach(Point::Attached);
     for next in 0.. {
+        if in_rows && next % ROW == ROW - 1 {
+            let has_borrowed = lent_tail(ring).is_some();
+            ledger.borrowed.fetch_add(has_borrowed.into(), Relaxed);
+            thread::sleep(Duration::from_micros(scatter(id << 20 ^ next) % 2000));
+            let lent = lent_tail(ring);
+            send_one(&mut sender, account, id, account.committed.load(Relaxed), &mut plan);
+            let has_called_back = lent.is_some() && lent_tail(ring) != lent;
+            ledger.called_back.fetch_add(has_called_back.into(), Relaxed);
+        }
         let number = account.committed.load(Relaxed);
         match scatter(id << 20 ^ next) % 8 {
             0 | 1 => send_batch(&mut sender, account, id, number, &mut plan),

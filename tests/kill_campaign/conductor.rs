@@ -22,6 +22,8 @@ pub struct Actor {
 pub struct Campaign {
     pub ring: Ring,
     pub many: bool,
+    /// Whether each sends many in a row.
+    pub in_rows: bool,
     pub ledger: &'static Ledger,
     pub actors: Vec<Actor>,
     pub next_id: u64,
@@ -35,13 +37,15 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    pub fn new(ring: Ring, many: bool, senders: u64, seed: u64) -> Self {
+    pub fn new(ring: Ring, kind: &str, senders: u64, seed: u64) -> Self {
+        let (many, in_rows) = (kind != "one", kind == "rows");
         let ledger = Ledger::new();
         ledger.names_senders.store(many.into(), Relaxed);
         let (actors, counts) = (Vec::new(), 0);
         let mut campaign = Self {
             ring,
             many,
+            in_rows,
             ledger,
             actors,
             next_id: 0,
@@ -72,14 +76,15 @@ impl Campaign {
         let passes = if self.chance(2) == 0 { 0 } else { self.chance(30) };
         let plan = Plan { point: awaited.then_some(point), passes };
         let (ring, ledger, many, seed) = (&self.ring, self.ledger, self.many, self.seed ^ self.steps);
+        let rows = self.in_rows;
         let id = self.next_id;
         let (pid, role) = match role {
             Role::Receiver => (begin(|| act_as_receiver(ring, ledger, seed, plan)), role),
             Role::Sender { .. } if many => {
-                (begin(|| act_as_sender::<Many>(ring, ledger, id, plan)), Role::Sender { id })
+                (begin(|| act_as_sender::<Many>(ring, ledger, id, rows, plan)), Role::Sender { id })
             }
             Role::Sender { .. } => {
-                (begin(|| act_as_sender::<Single>(ring, ledger, id, plan)), Role::Sender { id })
+                (begin(|| act_as_sender::<Single>(ring, ledger, id, rows, plan)), Role::Sender { id })
             }
         };
         self.next_id += u64::from(role != Role::Receiver);
@@ -251,8 +256,12 @@ impl Campaign {
     pub fn report(&self, line: &Line) {
         let received = |id| self.ledger.account(id).received.load(Relaxed);
         let messages = (0..self.next_id).map(received).sum();
-        let repeated = self.ledger.repeated.load(Relaxed);
-        [self.kills, self.at_points, self.resumed, messages, repeated].into_iter().for_each(|n| line.tell(n));
+        let [repeated, borrowed, called_back] =
+            [&self.ledger.repeated, &self.ledger.borrowed, &self.ledger.called_back]
+                .map(|count| count.load(Relaxed));
+        [self.kills, self.at_points, self.resumed, messages, repeated, borrowed, called_back]
+            .into_iter()
+            .for_each(|n| line.tell(n));
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Ledger {
     /// The message whose reception is being noted: as `last`, its sender, its number.
     pub noting: [AtomicU64; 3],
     pub repeated: AtomicU64,
+    /// How often a sender has borrowed the tail in a row of messages, and how often one has called it back.
+    pub borrowed: AtomicU64,
+    pub called_back: AtomicU64,
     /// Nanoseconds; by `time_deaths`.
     pub killed_at: AtomicU64,
     pub noticed_at: AtomicU64,
