@@ -51,6 +51,11 @@ fn act(words: &[&str], line: Line) {
             sender.try_send(b"called back").unwrap();
             line.tell(0);
         }
+        "reserves" => {
+            std::mem::forget(sender.try_reserve(8).unwrap());
+            line.tell(0);
+            line.hear();
+        }
         "dies" => {
             (0..66).for_each(|_| sender.try_send(b"one").unwrap());
             line.tell(0);
@@ -236,5 +241,21 @@ fn whoever_finds_no_slot_tells_the_receiver_that_the_tail_is_there_again() {
                 }
             }
         })
+    });
+}
+
+#[test]
+fn what_lies_before_a_loan_is_passed_over_while_the_tail_is_called_back() {
+    let shared = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16).many_senders(2));
+    let mut receiver = shared.ring.receiver().unwrap();
+    let mut child = child_at(&shared, "reserves", "");
+    child.hear();
+    let _borrower = borrowing(&shared.ring);
+    mark_as_called_back(&shared.ring);
+    thread::scope(|threads| {
+        threads.spawn(|| (0..66).for_each(|_| drop(receiver.recv_timeout(FAR / 4).unwrap())));
+        until_it_sleeps(&shared.ring);
+        // Nobody sends any more.
+        child.kill();
     });
 }

@@ -93,6 +93,13 @@ impl Study {
         assert!(ring.info().asymmetric_fences, "nothing is lent without membarrier(2)");
         let (words, mut scene) = (Words::of(&ring), scene.clone());
         let mut other = ring.multi_sender().unwrap();
+        // What it has left lies before the loan.
+        let fallen = scene.fallen.then(|| ring.multi_sender().unwrap());
+        let _fallen = fallen.map(|mut sender| {
+            std::mem::forget(sender.try_reserve(40).unwrap());
+            Shared::of(&ring).bury(2, &self.dead);
+            sender
+        });
         put_all(&mut other, &scene.before);
         let calm = if let Borrower::Victim(calm) = borrower { calm } else { 0 };
         if calm == 0 {
@@ -134,6 +141,8 @@ impl Study {
 /// The slots of the other sender and of the victim.
 const OTHER: u64 = 1;
 const VICTIM: u64 = 2;
+/// The same, where the second is dead.
+const BEHIND_THE_FALLEN: u64 = 3;
 
 #[test]
 fn a_borrower_of_the_tail_is_killed_at_every_instruction() {
@@ -168,6 +177,13 @@ fn a_borrower_of_the_tail_is_killed_at_every_instruction() {
                     } else {
                         run(&scene, Recall::Done);
                     }
+                }
+                for recall in [Recall::None, Recall::Marked, Recall::Decided] {
+                    let before = vec![(1, 40)];
+                    let scene = Scene::new(true, start, Operation::Send(length));
+                    let scene = Scene { before, fallen: true, ..scene };
+                    let lent = study.run_lent(&scene, Borrower::Victim(CALM), recall);
+                    assert_eq!(lent[0], Some(BEHIND_THE_FALLEN), "{scene:?}");
                 }
                 // Just room enough, and one unit too little.
                 let own = units(LENGTHS[length as usize]);
@@ -223,8 +239,11 @@ fn who_calls_the_tail_back_is_killed_at_every_instruction() {
                 {
                     let before = vec![(1, 40), (2, 0)];
                     let scene = Scene { before, open, ..Scene::new(true, start, operation) };
-                    let lent = study.run_lent(&scene, borrower, recall);
-                    assert_eq!(lent, [Some(OTHER), None], "{scene:?}");
+                    let fallen = Scene { fallen: true, ..scene.clone() };
+                    for scene in [scene, fallen] {
+                        let lent = study.run_lent(&scene, borrower, recall);
+                        assert_eq!(lent, [Some(OTHER), None], "{scene:?}");
+                    }
                 }
             });
         }
