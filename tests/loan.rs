@@ -259,3 +259,15 @@ fn what_lies_before_a_loan_is_passed_over_while_the_tail_is_called_back() {
         child.kill();
     });
 }
+
+#[test]
+fn whose_reservation_lies_before_a_loan_is_named_while_the_tail_is_called_back() {
+    let shared = Shared::new(Way::Inherit, |builder| builder.capacity(1 << 16).many_senders(2));
+    let mut receiver = shared.ring.receiver().unwrap();
+    let child = child_at(&shared, "reserves", "");
+    child.hear();
+    let _borrower = borrowing(&shared.ring);
+    mark_as_called_back(&shared.ring);
+    assert_eq!(receiver.recv_timeout(Duration::ZERO).err(), Some(RecvError::TimedOut));
+    assert_eq!(receiver.stalled().map(|stall| stall.sender.pid), Some(child.id()));
+}

@@ -221,6 +221,15 @@ impl Tail {
         }
     }
 
+    /// Whether somebody has reserved at `head`, as far as is known.
+    pub(crate) fn is_past(self, head: Position) -> bool {
+        match self {
+            Self::At(tail) => Position::split(tail).0 != head,
+            Self::Recalled(start) => !head.has_reached(Position::split(start).0),
+            Self::Moving => false,
+        }
+    }
+
     /// Its position, if known.
     #[inline]
     pub(crate) fn position(self) -> Option<Position> {

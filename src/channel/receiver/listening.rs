@@ -173,7 +173,7 @@ impl Listening {
             return;
         }
         let (head, memory) = (self.consumer.head(), self.consumer.memory());
-        if Tail::of(memory).position().is_none_or(|tail| tail == head) {
+        if !Tail::of(memory).is_past(head) {
             self.standing = None;
         } else if self.standing.is_none_or(|(at, _)| at != head) {
             self.standing = Some((head, Instant::now()));
