@@ -40,6 +40,7 @@ const BROADCAST: &str = "src/ring/broadcast.rs";
 const CLAIM: &str = "src/ring/claim.rs";
 const ELASTIC: &str = "src/ring/elastic.rs";
 const FLOOR: &str = "src/ring/floor.rs";
+const LOAN: &str = "src/ring/loan.rs";
 const AREA: &str = "src/ring/mailbox/area.rs";
 const DOZE: &str = "src/wait/doze.rs";
 const MAILBOX: &str = "src/ring/mailbox.rs";
@@ -66,10 +67,7 @@ const WEAKENED: &[Mutation] = &[
     mutation("S1", MEMORY, "position.load(Acquire))", "position.load(Relaxed))", "single::the_third_message_overwrites_the_first_only_after_it_was_read"),
     mutation("T1", MPSC, "compare_exchange_weak(seen, next, Release, Relaxed)", "compare_exchange_weak(seen, next, Relaxed, Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
     mutation("T1", SPSC, "tail.store(self.tail.with_low_byte(SLOT), Release)", "tail.store(self.tail.with_low_byte(SLOT), Relaxed)", "single::what_is_before_a_shown_tail_is_there"),
-    mutation("T2", RECOVERY, "Position::split(memory.senders().tail.load(Acquire)).0", "Position::split(memory.senders().tail.load(Relaxed)).0", "single::what_is_before_a_shown_tail_is_there"),
     mutation("I2", RECOVERY, "let at = Position::split(slot.intent_tail.load(Acquire)).0;", "let at = Position::split(slot.intent_tail.load(Relaxed)).0;", "many::nothing_is_taken_for_hidden_that_is_only_not_there_yet"),
-    mutation("T2", RECOVERY, "let tail = consumer.memory().senders().tail.load(Acquire)", "let tail = consumer.memory().senders().tail.load(Relaxed)", "recovery::a_tail_behind_the_head_names_who_is_there"),
-    mutation("T2", RECOVERY, "if memory.senders().tail.load(Acquire) == named", "if memory.senders().tail.load(Relaxed) == named", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("I1", MPSC, "intent_tail.store(seen, Release)", "intent_tail.store(seen, Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("I2", RECOVERY, "other.intent_tail.load(Acquire)", "other.intent_tail.load(Relaxed)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
     mutation("K1", CLAIM, "Seen::CLOSED, Release)", "Seen::CLOSED, Relaxed)", "claims::a_successor_sees_all_that_the_closed_sender_sent"),
@@ -117,6 +115,20 @@ const WEAKENED: &[Mutation] = &[
     mutation("G2", DOZE, "`Call::announce`.\n        fence(SeqCst);\n", "`Call::announce`.\n", "mailbox::a_receiver_that_sleeps_is_woken_by_its_message"),
     mutation("G3", DOZE, "fetch_or(self.bit, Release)", "fetch_or(self.bit, Relaxed)", "mailbox::a_message_wakes_the_one_that_wants_it"),
     mutation("G4", DOZE, "Ordered after the publication by G2.\n        let mask = self.mask.load(Acquire);", "Ordered after the publication by G2.\n        let mask = self.mask.load(Relaxed);", "mailbox::a_message_wakes_the_one_that_wants_it"),
+    mutation("T2", LOAN, "let word = memory.senders().tail.load(Acquire);", "let word = memory.senders().tail.load(Relaxed);", "recovery::a_tail_behind_the_head_names_who_is_there"),
+    mutation("T2", LOAN, "let word = memory.senders().tail.load(Acquire);", "let word = memory.senders().tail.load(Relaxed);", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
+    mutation("T2", LOAN, "let word = memory.senders().tail.load(Acquire);", "let word = memory.senders().tail.load(Relaxed);", "single::what_is_before_a_shown_tail_is_there"),
+    mutation("T2, again", LOAN, "let again = memory.senders().tail.load(Acquire);", "let again = memory.senders().tail.load(Relaxed);", "loan::a_tail_that_was_called_back_names_who_is_behind_it"),
+    mutation("T2, recall", LOAN, "what has become of it.\n    fence(Acquire);\n", "what has become of it.\n", "loan::a_loan_that_has_just_begun_is_called_back"),
+    mutation("T1, restored", LOAN, "compare_exchange(lent, end.with_low_byte(borrower), Release, Relaxed)", "compare_exchange(lent, end.with_low_byte(borrower), Relaxed, Relaxed)", "loan::a_tail_behind_the_head_shows_the_intent_of_whoever_is_there"),
+    mutation("D1", LOAN, "compare_exchange(from.word(), to.word(), Release, Relaxed)", "compare_exchange(from.word(), to.word(), Relaxed, Relaxed)", "loan::a_tail_behind_the_head_shows_the_intent_of_whoever_is_there"),
+    mutation("D1, lent", MPSC, "mine.loan.store(loan, Release)", "mine.loan.store(loan, Relaxed)", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("I3", MPSC, "mine.intent_end.store(end.units(), Release)", "mine.intent_end.store(end.units(), Relaxed)", "loan::a_tail_behind_the_head_shows_the_intent_of_whoever_is_there"),
+    mutation("I4", LOAN, "Position::new(slot.intent_end.load(Acquire))", "Position::new(slot.intent_end.load(Relaxed))", "loan::a_tail_behind_the_head_shows_the_intent_of_whoever_is_there"),
+    mutation("I1, borrowed", MPSC, "intent_tail.store(tail.with_low_byte(self.slot), Release)", "intent_tail.store(tail.with_low_byte(self.slot), Relaxed)", "loan::what_a_borrower_committed_before_its_intent_is_not_taken_for_hidden"),
+    mutation("F5", LOAN, "barrier::heavy();", "", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("F6", MPSC, "barrier::light();", "", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("F7", LOAN, "or the mark is seen.\n            fence(SeqCst);\n", "or the mark is seen.\n", "loan::the_tail_is_never_seen_where_it_was_not"),
 ];
 
 #[rustfmt::skip]
@@ -149,7 +161,7 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("the intent comes after the reservation", MPSC, "mine.intent_tail.store(seen, Release);", "", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("the first tag of a batch comes first", RESERVE, "if at != self.start {\n            memory.set_state", "{\n            memory.set_state", "single::a_batch_is_seen_whole_or_not_at_all"),
     mutation("nothing is wiped after a crash", SPSC, "None if crashed =>", "None if false =>", "single::a_killed_batch_leaves_no_tag_that_a_later_lap_takes_for_a_message"),
-    mutation("a slot is always spent", CLAIM, "head.has_reached(end) || head == tail", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
+    mutation("a slot is always spent", CLAIM, "head.has_reached(end) || tail == Some(head)", "true", "claims::a_slot_is_not_taken_while_a_message_of_its_last_owner_is_in_the_ring"),
     mutation("no last look at the head", RECOVERY, " || memory.state(head).is_some()", "", "recovery::what_the_dead_had_committed_is_delivered"),
     mutation("nobody asks who is behind", RECOVERY, "other.intent_tail.load(Acquire) == named", "false", "recovery::a_dead_owner_is_known_by_who_reserves_behind_it"),
     mutation("the record behind is not asked", RECOVERY, "info.previous() == number)", "info.previous() == 0xff)", "recovery::a_dead_owner_is_known_by_the_record_behind_it"),
@@ -180,6 +192,19 @@ const LEFT_OUT: &[Mutation] = &[
     mutation("the head passes what lies aside and was not counted", MAILBOX, "found by its entry.\n            tell_of_asides(area);\n", "found by its entry.\n", "mailbox::a_message_that_is_laid_aside_while_another_looks_is_found"),
     mutation("who is overtaken takes that for the end of the order", MAILBOX, "if is_overtaken(area, level, ticket, entry) {", "if false {", "mailbox::a_message_is_found_although_a_stream_writes_over_the_entries_before_it_meanwhile"),
     mutation("who finds nothing aside takes back what was counted since", MAILBOX, "(asides, laid * ASIDE + laid, Relaxed, Relaxed)", "(asides, 0, Relaxed, Relaxed)", "mailbox::what_is_laid_aside_while_another_finds_nothing_there_is_found_by_who_has_passed_its_entry"),
+    mutation("a borrower does not look whether its loan stands", MPSC, "if !self.is_lent(mine) {", "if false {", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("a borrower says first where its intent ends", MPSC, "mine.intent_tail.store(tail.with_low_byte(self.slot), Release);", "mine.intent_end.store(end.units(), Release);\n        mine.intent_tail.store(tail.with_low_byte(self.slot), Release);", "loan::a_borrower_that_is_killed_at_every_access_leaves_what_others_send"),
+    mutation("who calls back reads the end before its mark", LOAN, "Loan::Lent(start) => replace(slot, Loan::Lent(start), Loan::Recalled(start)),", "Loan::Lent(start) => {\n                let end = end(slot);\n                replace(slot, Loan::Lent(start), Loan::Recalled(start));\n                replace(slot, Loan::Recalled(start), Loan::Returned(end));\n            }", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("who calls back does not ask whether it was returned already", LOAN, "replace(slot, Loan::Recalled(start), Loan::Returned(end(slot)));", "slot.loan.store(Loan::Returned(end(slot)).word(), Release);", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("a borrower returns what was returned already", LOAN, "replace(slot, Loan::Recalled(start), Loan::Returned(end));\n    let", "slot.loan.store(Loan::Returned(end).word(), Release);\n    let", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("a borrower believes that its last intent counts", MPSC, "let is_own = has_said && returned == Some(end);", "let is_own = has_said;", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("a borrower that finds no room does not look whether its loan stands", MPSC, "if !has_said && self.memory.slot(self.slot).is_some_and(|mine| self.is_lent(mine)) {", "if !has_said {", "loan::who_calls_back_late_leaves_the_next_loan_alone"),
+    mutation("no second look at the loan", LOAN, "let stands = read(slot) == loan;", "let stands = true;", "loan::the_tail_is_never_seen_where_it_was_not"),
+    mutation("a loan that is called back counts as lent", LOAN, "Loan::Recalled(start) => return Self::Recalled(start.with_low_byte(number)),", "Loan::Recalled(_) => end(slot),", "loan::the_tail_is_never_seen_where_it_was_not"),
+    mutation("a loan that is called back hides what is before it", RECOVERY, "Tail::Recalled(start) if head.has_reached(Position::split(start).0) =>", "Tail::Recalled(_) =>", "loan::a_record_before_a_loan_is_passed_over_whoever_calls_back_is_killed"),
+    mutation("who finds a loan called back looks on and on", RECOVERY, "Tail::Recalled(start) if head.has_reached(Position::split(start).0) =>", "Tail::Recalled(start) if head.has_reached(Position::split(start).0) && false =>", "loan::who_calls_back_is_killed_at_every_access"),
+    mutation("the record with which a loan began is nobody's", RECOVERY, "if let Tail::At(tail) | Tail::Recalled(tail) = Tail::of(memory)", "if let Tail::At(tail) = Tail::of(memory)", "loan::the_record_with_which_a_loan_began_is_passed_over_whoever_calls_back_is_killed"),
+    mutation("who looks for a slot leaves a tail that is called back", CLAIM, "Tail::settled(memory)", "Tail::of(memory)", "loan::successors_come_and_send_wherever_two_have_died"),
 ];
 
 fn root() -> PathBuf {

@@ -121,7 +121,7 @@ pub(super) fn recall(memory: &Memory, lent: u64) {
             Loan::Lent(start) => replace(slot, Loan::Lent(start), Loan::Recalled(start)),
             Loan::Recalled(_) if gives_back(slot) => {}
             Loan::Recalled(start) => {
-                // ORDERING: F5, `membarrier`; pairs with the light fence F6 in `mpsc`: the borrower's next look sees the mark, or
+                // ORDERING: F5, `membarrier`; pairs with the light fence F6 in `mpsc`, and F7: the borrower's next look sees the mark, or
                 // this sees the end that it stored before that look.
                 barrier::heavy();
                 replace(slot, Loan::Recalled(start), Loan::Returned(end(slot)));

@@ -5,10 +5,14 @@
 //! what the dead had reserved and not committed is passed over, and the ring goes on.
 
 use crate::{
-    explore::{explore, explore_each, explore_every_kill},
+    explore::{explore, explore_each, explore_every_kill, explore_large},
     harness::*,
     mortal::killed_at,
-    ring::{loan::Tail, mpsc, recovery::Pending},
+    ring::{
+        loan::Tail,
+        mpsc,
+        recovery::{self, Pending},
+    },
 };
 use loom::thread;
 
@@ -301,17 +305,60 @@ fn a_tail_that_was_called_back_names_who_is_behind_it() {
     });
 }
 
-#[test]
-fn a_tail_that_was_called_back_names_the_borrower_before_it() {
-    explore(|| {
-        let (_, [mut one, mut two], mut receiver) = lent(0);
+/// Fails when somebody has reserved at the head and nobody's intent is there.
+fn assert_shows_who_is_at_the_head(ring: &Ring) {
+    let head = ring.memory.head();
+    let tail = Tail::of(&ring.memory).position();
+    if tail.is_some_and(|tail| tail != head) {
+        let mut intents = ring.memory.all_slots().map(|(_, slot)| slot.intent_tail.peek() >> 8);
+        assert!(intents.any(|at| at == head.units()), "{tail:?} shows nobody at the head");
+    }
+}
+
+fn the_tail_shows_who_is_at_the_head(looks_first: bool) {
+    explore_large(move || {
+        let (ring, [mut one, mut two, mut three], _receiver) = lent(0);
         let borrowing = thread::spawn(move || _ = one.try_reserve(0).unwrap());
-        let recalling = thread::spawn(move || two.try_reserve(SHORT).unwrap().start.units());
-        let pending = receiver.resolve();
+        let recalling = thread::spawn(move || _ = two.try_reserve(0).unwrap());
+        let looking = thread::spawn(move || {
+            if looks_first {
+                assert_shows_who_is_at_the_head(&ring);
+            }
+            three.try_reserve(0).unwrap();
+            assert_shows_who_is_at_the_head(&ring);
+        });
         borrowing.join().unwrap();
-        let first = if recalling.join().unwrap() == HEADER { 2 } else { 1 };
-        let legal = [Pending::Empty, Pending::Unfinished { slot: first }];
-        assert!(legal.contains(&pending), "{pending:?}");
+        recalling.join().unwrap();
+        looking.join().unwrap();
+    });
+}
+
+#[test]
+fn a_tail_behind_the_head_shows_the_intent_of_whoever_is_there() {
+    the_tail_shows_who_is_at_the_head(true);
+}
+
+#[test]
+fn who_puts_the_tail_back_shows_the_intent_that_ends_there() {
+    the_tail_shows_who_is_at_the_head(false);
+}
+
+#[test]
+fn what_a_borrower_committed_before_its_intent_is_not_taken_for_hidden() {
+    explore(|| {
+        let ring = Ring::many(1).asymmetric().lending();
+        let mut one = ring.multi_sender(process(1)).unwrap();
+        let mut receiver = ring.receiver(process(2)).unwrap();
+        one.calm();
+        one.try_send(0, 1).unwrap();
+        receiver.try_receive().unwrap();
+        assert!(is_lent(&ring));
+        let sending = thread::spawn(move || {
+            one.try_send(0, 2).unwrap();
+            one.try_reserve(0).unwrap();
+        });
+        assert_eq!(recovery::hidden(&receiver.consumer), None);
+        sending.join().unwrap();
     });
 }
 
