@@ -185,7 +185,6 @@ const LENT_BOTH_SLOTS: &[Actor] =
 const LENT_BEHIND: &[Actor] = &[sender(0, &[Send(0)]), sender(1, &[Send(0)]), sender(2, &[Send(0)])];
 /// What is left unfinished leaves no room for the other.
 const LENT_LARGE: &[Actor] = &[sender(0, &[Send(0), Send(3)]), sender(1, &[Send(3)])];
-const LENT_THREE: &[Actor] = &[sender(0, &[Send(0), Send(0)]), sender(1, &[Send(0)]), sender(2, &[Send(0)])];
 
 #[test]
 fn a_tail_that_is_lent_and_called_back_loses_nothing() {
@@ -204,7 +203,6 @@ fn a_tail_that_is_lent_and_called_back_loses_nothing() {
             ("no room for another", LENT_LARGE, (2, 1)),
             ("both slots", LENT_BOTH_SLOTS, (2, 0)),
             ("a record before it", LENT_BEHIND, (1, 0)),
-            ("3 senders", LENT_THREE, (1, 0)),
         ] {
             holds(&format!("long: lent: {name}"), &lending(actors, kills, &[]));
         }
