@@ -187,11 +187,12 @@ pub(crate) mod barrier {
         KERNEL.fences[mine].fetch_add(1, AcqRel);
     }
 
-    pub(crate) fn heavy() {
+    pub(crate) fn heavy() -> bool {
         fence(SeqCst);
         for thread in &KERNEL.fences {
             thread.fetch_add(1, AcqRel);
         }
         fence(SeqCst);
+        true
     }
 }

@@ -83,7 +83,7 @@ pub(super) mod sealed {
         fn hear(producer: &mut Self::Producer, vigil: &Vigil) -> Option<SendError> {
             let memory = producer.memory();
             let dead = vigil.died_in(&memory.receiver().claim)?;
-            let used = Tail::of(memory).position().map_or(0, |tail| tail.since(memory.head()));
+            let used = Tail::settled(memory).position().map_or(0, |tail| tail.since(memory.head()));
             let unreceived = (used * UNIT).min(memory.geometry().capacity());
             Some(SendError::PeerDied { pid: dead.pid(), unreceived })
         }
@@ -145,7 +145,9 @@ impl sealed::Sealed for Many {
 
 fn producer_of_many(attachment: &Attachment) -> mpsc::Producer {
     let Attachment { inner, .. } = attachment;
-    mpsc::Producer::attach(Arc::clone(&inner.memory), attachment.slot(), inner.header.asymmetric)
+    // Where a message costs a checksum, or memory from the kernel, a CAS is nothing: and there the receiver asks where the tail is.
+    let may_borrow = inner.header.asymmetric && !inner.header.checksummed && inner.memory.elastic().is_none();
+    mpsc::Producer::attach(Arc::clone(&inner.memory), attachment.slot(), may_borrow)
 }
 
 /// [`Single`] or [`Many`]: the ring has one receiver.

@@ -37,7 +37,7 @@ pub(super) fn borrower(tail: u64) -> Option<u8> {
 /// What a loan word says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loan {
-    /// Since this position, which it never says twice.
+    /// Since this position, which it does not say again before 2 PiB have passed; or it was about to be, and another was faster.
     Lent(Position),
     Recalled(Position),
     /// The tail is there.
@@ -96,6 +96,9 @@ fn restore(tail: &AtomicU64, lent: u64, end: Position, borrower: u8) {
 /// How often a recall looks whether the borrower gives the tail back by itself, before it makes everybody execute a fence.
 const GRACE: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 
+/// Most steps of a recall: an honest one takes four, since whoever is faster has made a step forward.
+const STEPS: u32 = 8;
+
 /// Whether a borrower who sends all the time finds the mark, and gives the tail back: some hundred nanoseconds, where the fence takes
 /// microseconds.
 fn gives_back(slot: &Slot) -> bool {
@@ -106,7 +109,7 @@ fn gives_back(slot: &Slot) -> bool {
 }
 
 /// Calls the tail back that was seen `lent`. Lock-free: nobody has to take part. From then on the tail is another word, unless a hostile
-/// process has written what no borrower does.
+/// process writes what no borrower does, or the system refuses the fence.
 #[cold]
 pub(super) fn recall(memory: &Memory, lent: u64) {
     let Some((number, slot)) = borrower(lent).and_then(|number| Some((number, memory.slot(number)?))) else {
@@ -114,7 +117,7 @@ pub(super) fn recall(memory: &Memory, lent: u64) {
     };
     // ORDERING: T2, Acquire fence; pairs with Release T1: whoever sees the tail lent sees that loan, or what has become of it.
     fence(Acquire);
-    loop {
+    for _ in 0..STEPS {
         match read(slot) {
             // A later one, and that tail is over: whoever acted on it could be late for the next that begins there.
             Loan::Lent(start) | Loan::Recalled(start) if lent_tail(number, start) != lent => return,
@@ -123,7 +126,10 @@ pub(super) fn recall(memory: &Memory, lent: u64) {
             Loan::Recalled(start) => {
                 // ORDERING: F5, `membarrier`; pairs with the light fence F6 in `mpsc`, and F7: the borrower's next look sees the mark, or
                 // this sees the end that it stored before that look.
-                barrier::heavy();
+                if !barrier::heavy() {
+                    // Refused, as by a filter that came later: then the borrower alone can say where the tail is.
+                    return;
+                }
                 replace(slot, Loan::Recalled(start), Loan::Returned(end(slot)));
             }
             Loan::Returned(end) => {

@@ -21,6 +21,9 @@ const CALM: u32 = if cfg!(ringpost_loom) { 0 } else { 64 };
 /// The same, after many loans that were called back: longer than a call takes.
 const CALMEST: u32 = if cfg!(ringpost_loom) { 1 } else { CALM << 10 };
 
+/// Most loans that one reservation calls back: between two of them their borrowers have sent for a while.
+const RECALLS: u32 = 100;
+
 /// One of the sending ends of a ring with many senders.
 pub struct Producer {
     memory: Arc<Memory>,
@@ -201,14 +204,16 @@ impl Producer {
         }
         // ORDERING: Relaxed; a stale tail makes the CAS fail, and the space is acquired with the head (S1).
         let mut seen = self.memory.senders().tail.load(Relaxed);
+        let mut recalls = 0;
         loop {
             if loan::borrower(seen).is_some() {
                 loan::recall(&self.memory, seen);
                 self.reminded = None;
                 // ORDERING: Relaxed, as above.
                 let now = self.memory.senders().tail.load(Relaxed);
-                if now == seen {
-                    // Only a hostile process keeps it lent: then the ring is full.
+                recalls += 1;
+                if now == seen || recalls > RECALLS {
+                    // A hostile process keeps it lent, or nobody can call it back: then the ring is full.
                     return Err(Full);
                 }
                 seen = now;
