@@ -126,7 +126,7 @@ const WEAKENED: &[Mutation] = &[
     mutation("I3", MPSC, "mine.intent_end.store(end.units(), Release)", "mine.intent_end.store(end.units(), Relaxed)", "loan::a_tail_behind_the_head_shows_the_intent_of_whoever_is_there"),
     mutation("I4", LOAN, "Position::new(slot.intent_end.load(Acquire))", "Position::new(slot.intent_end.load(Relaxed))", "loan::a_tail_behind_the_head_shows_the_intent_of_whoever_is_there"),
     mutation("I1, borrowed", MPSC, "intent_tail.store(tail.with_low_byte(self.slot), Release)", "intent_tail.store(tail.with_low_byte(self.slot), Relaxed)", "loan::what_a_borrower_committed_before_its_intent_is_not_taken_for_hidden"),
-    mutation("F5", LOAN, "barrier::heavy();", "", "loan::the_borrower_sends_while_another_calls_back"),
+    mutation("F5", LOAN, "!barrier::heavy()", "false", "loan::the_borrower_sends_while_another_calls_back"),
     mutation("F6", MPSC, "barrier::light();", "", "loan::the_borrower_sends_while_another_calls_back"),
     mutation("F7", LOAN, "or the mark is seen.\n            fence(SeqCst);\n", "or the mark is seen.\n", "loan::the_tail_is_never_seen_where_it_was_not"),
 ];
