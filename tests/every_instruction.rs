@@ -187,15 +187,7 @@ fn a_sender_is_killed_at_every_instruction() {
                 for length in lengths(chance) {
                     let some = vec![(1, 40), (2, 0), (3, (chance >> 16) as usize % 300)];
                     let own = LENGTHS[length as usize];
-                    let operations = [
-                        Operation::Send(length),
-                        Operation::Reserve(length),
-                        Operation::Batch(length % 5),
-                        Operation::Commit(length),
-                        Operation::Discard(length),
-                        Operation::Shorten(length),
-                    ];
-                    for operation in operations {
+                    for operation in Operation::with_length(length) {
                         let empty = Scene::new(many, start, operation);
                         let filled = Scene { before: some.clone(), ..empty.clone() };
                         if many && operation.reserves_before() {

@@ -5,11 +5,12 @@ mod common;
 
 use common::{
     FAR, Line,
-    filter::{die_at, die_but_at},
+    filter::{die_at, die_but_at, refuse},
     rings::{Shared, Way, child_at, open, until_it_sleeps},
     stream::scatter,
 };
 use ringpost::{MultiSender, OpenError, RecvError, Ring, SendError, SignalSender};
+use rustix::io::Errno;
 use std::{
     fs::File,
     os::unix::{fs::FileExt, process::ExitStatusExt},
@@ -49,6 +50,17 @@ fn act(words: &[&str], line: Line) {
             line.hear();
             die_at(&[libc::SYS_membarrier]);
             sender.try_send(b"called back").unwrap();
+            line.tell(0);
+        }
+        "refused" => {
+            sender.try_send(b"a slot is taken").unwrap();
+            line.tell(0);
+            line.hear();
+            refuse((libc::SYS_membarrier, Errno::PERM));
+            assert_eq!(sender.try_send(b"called back"), Err(SendError::Full));
+            line.tell(0);
+            line.hear();
+            sender.try_send(b"given back").unwrap();
             line.tell(0);
         }
         "reserves" => {
@@ -270,4 +282,27 @@ fn whose_reservation_lies_before_a_loan_is_named_while_the_tail_is_called_back()
     mark_as_called_back(&shared.ring);
     assert_eq!(receiver.recv_timeout(Duration::ZERO).err(), Some(RecvError::TimedOut));
     assert_eq!(receiver.stalled().map(|stall| stall.sender.pid), Some(child.id()));
+}
+
+#[test]
+fn who_is_refused_the_fence_leaves_the_tail_until_the_borrower_gives_it_back() {
+    let shared = ring(2);
+    let mut receiver = shared.ring.receiver().unwrap();
+    let child = child_at(&shared, "refused", "");
+    child.hear();
+    let mut borrower_here = borrowing(&shared.ring);
+    child.tell(0);
+    child.hear();
+    assert!(borrower(&shared.ring).is_some(), "nobody knows where the tail is");
+    borrower_here.try_send(b"mine").unwrap();
+    assert_eq!(borrower(&shared.ring), None, "it was given back");
+    child.tell(0);
+    child.hear();
+    child.finish();
+    let mut received = vec![];
+    while let Ok(message) = receiver.try_recv() {
+        received.push(message.to_vec());
+    }
+    assert_eq!(received.len(), 1 + 66 + 2);
+    assert_eq!(received[67..], [b"mine".to_vec(), b"given back".to_vec()]);
 }

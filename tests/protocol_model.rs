@@ -5,7 +5,7 @@
 //!
 //! | model | what runs | what is proven about it |
 //! |---|---|---|
-//! | `many` | senders, a receiver and its successors, senders that take over slots | see below |
+//! | `many` | senders, a receiver and its successors, senders that take over slots, the loan of the tail | see below |
 //! | `one` | senders one after the other, a receiver and its successors | the same |
 //! | `wake` | senders wait for space, a receiver for messages | no lost wake, one wake a sleep |
 //! | `end` | senders that attach, send and close | the end is reported once, after all messages |
@@ -19,7 +19,7 @@
 //! Taken together as one step: the reading of a record below its valid tag with the claim of its sender
 //! (every store is checked against the receiver's position, so nobody writes there), the reading of a claim
 //! with the proof of death (death is final), a successor's look at a tag with its erasing (nobody else writes
-//! there); in `wake` the words that say whether there is a message or space, and in `end` those that say
+//! there), the tail as who looks for a slot reads it where it is lent; in `wake` the words that say whether there is a message or space, and in `end` those that say
 //! whether the ring is empty.
 //!
 //! Mutants lack one check or order each, and the search must find what is lost by that; those that the

@@ -100,7 +100,8 @@ impl<P: Trust, K: OneReceiver> SignalSender<P, K> {
     /// Sends a copy of `message`, with the user's `kind`, if there is room now.
     ///
     /// Async-signal-safe: never blocks, takes no lock, allocates nothing, leaves `errno` as it is, and makes one system call at
-    /// most, which wakes the receiver if it sleeps; and a `membarrier` when another sender has sent many messages in a row.
+    /// most, which wakes the receiver if it sleeps; and a `membarrier` for each loan of the tail that it
+    /// calls back: when another sender has sent many messages in a row.
     ///
     /// # Errors
     /// [`SendError::Busy`] when this has interrupted another call, or another thread is in one: that one goes on.

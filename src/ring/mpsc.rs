@@ -37,7 +37,7 @@ pub struct Producer {
     tail: Position,
     /// Reservations since another sender had one in between.
     alone: u32,
-    /// Of these, how many make it borrow. Doubled when a loan is called back: that costs some thousand instructions.
+    /// More than so many of these make it borrow. Doubled when a loan is called back, which can cost microseconds.
     patience: u32,
     /// Where the receiver was when it was last reminded, and no tail called back since.
     reminded: Option<Position>,
@@ -55,28 +55,19 @@ impl Producer {
             // What has memory is found out with the first reservation: no tail is so far behind.
             head = head.back(memory.geometry().capacity_units());
         }
-        let patience = if may_borrow { CALM } else { u32::MAX };
-        Self {
-            memory,
-            slot,
-            head,
-            starved: false,
-            loan: 0,
-            tail: head,
-            alone: 0,
-            patience,
-            reminded: None,
-            open: Reserved::NONE,
-        }
+        Self::new(memory, slot, head, if may_borrow { CALM } else { u32::MAX })
     }
 
     /// One that has no slot yet, and finds no room.
     pub(crate) fn unused(memory: Arc<Memory>) -> Self {
         let head = memory.head();
-        let patience = u32::MAX;
+        Self::new(memory, 0, head, u32::MAX)
+    }
+
+    fn new(memory: Arc<Memory>, slot: u8, head: Position, patience: u32) -> Self {
         Self {
             memory,
-            slot: 0,
+            slot,
             head,
             starved: false,
             loan: 0,

@@ -79,7 +79,7 @@ pub(crate) fn hidden(consumer: &Consumer) -> Option<Violation> {
     let may_be_open = |slot: &Slot| {
         // ORDERING: Acquire I2; pairs with Release I1: who has another intent by now had committed before.
         let at = Position::split(slot.intent_tail.load(Acquire)).0;
-        // ORDERING: Relaxed; only where nothing was ever reserved does it end where it begins.
+        // ORDERING: Relaxed; where it ends where it begins nothing was reserved yet.
         let is_one = Position::new(slot.intent_end.load(Relaxed)) != at;
         matches!(claim::read(&slot.claim), Claim::Attached(_)) && is_one && at == head
     };
@@ -119,8 +119,8 @@ pub(crate) fn may_end_at(memory: &Memory, end: Position, tail: Position) -> bool
 
 /// Where the sender was about to reserve, and up to where; `None` when that is nothing, or what no sender of ours writes.
 fn intent(memory: &Memory, slot: &Slot) -> Option<(Position, Position)> {
-    // ORDERING: Acquire I2; pairs with Release I1: the end belongs to this tail or to a later one, and what the sender
-    // committed before is visible.
+    // ORDERING: Acquire I2; pairs with Release I1: the end belongs to this tail or to a later one (a borrower's also to the one before:
+    // then this is nothing yet), and what the sender committed before is visible.
     let (at, _) = Position::split(slot.intent_tail.load(Acquire));
     // ORDERING: Relaxed; of a dead sender it can't be a later one, unless it died between the two stores: then nothing
     // names it at that end.

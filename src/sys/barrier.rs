@@ -1,7 +1,7 @@
-//! The asymmetric fence of the sleep and wake handshake.
+//! The asymmetric fence of two handshakes: of who sleeps with who wakes, and of who calls the tail back with who has borrowed it.
 //!
-//! A sleeper pays for both sides: its [`heavy`] fence makes every running thread of every registered process
-//! execute a full fence. So a waker that belongs to a registered process needs to stop only the compiler.
+//! The one that comes seldom pays for both sides: its [`heavy`] fence makes every running thread of every registered process
+//! execute a full fence. So the other one, if it belongs to a registered process, needs to stop only the compiler.
 
 use core::sync::atomic::{Ordering, fence};
 use std::sync::OnceLock;
@@ -22,7 +22,8 @@ pub(crate) fn register() -> bool {
 /// as a full fence would.
 #[inline]
 pub(crate) fn light() {
-    // ORDERING: F2 of a bare waker, compiler only; the sleeper's `heavy` makes the processor's order a full fence's.
+    // ORDERING: F2 of a bare waker and F6 of a borrower, compiler only; the `heavy` of the other side, F1 and F5, makes the processor's
+    // order a full fence's.
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
 }
 

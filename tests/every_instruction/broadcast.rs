@@ -317,16 +317,7 @@ fn a_sender_to_many_readers_is_killed_at_every_instruction() {
     study("broadcast senders", "broadcast", 1, |study, chance| {
         for start in starts(chance) {
             for length in lengths(chance).into_iter().skip(usize::from(!common::long())) {
-                let operations = [
-                    Operation::Send(length),
-                    Operation::Reserve(length),
-                    Operation::Batch(length % 5),
-                    Operation::Commit(length),
-                    Operation::Discard(length),
-                    Operation::Shorten(length),
-                    Operation::Leave,
-                ];
-                for operation in operations {
+                for operation in Operation::with_length(length).into_iter().chain([Operation::Leave]) {
                     study.cast(&Scene { past: 1 + chance % 60, ..Scene::new(start, operation) });
                     if common::long() {
                         study.cast(&Scene { read: 3, ..Scene::new(start, operation) });

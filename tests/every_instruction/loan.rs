@@ -149,16 +149,7 @@ fn a_borrower_of_the_tail_is_killed_at_every_instruction() {
     study("borrowers", "victim", 5, |study, chance| {
         for start in starts(chance) {
             for length in lengths(chance) {
-                let operations = [
-                    Operation::Send(length),
-                    Operation::Reserve(length),
-                    Operation::Batch(length % 5),
-                    Operation::Commit(length),
-                    Operation::Discard(length),
-                    Operation::Shorten(length),
-                    Operation::Leave,
-                ];
-                for operation in operations {
+                for operation in Operation::with_length(length).into_iter().chain([Operation::Leave]) {
                     let scene = Scene { before: vec![(1, 40), (2, 0)], ..Scene::new(true, start, operation) };
                     let mut run = |scene: &Scene, recall| {
                         let lent = study.run_lent(scene, Borrower::Victim(CALM), recall);

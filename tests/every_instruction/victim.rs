@@ -74,6 +74,18 @@ pub fn put_all<K: SenderKind>(sender: &mut Sender<Untrusted, K>, messages: &[(u6
 }
 
 impl Operation {
+    /// What a sender that stays can do with a message of one of [`LENGTHS`].
+    pub fn with_length(length: u64) -> [Self; 6] {
+        [
+            Self::Send(length),
+            Self::Reserve(length),
+            Self::Batch(length % 5),
+            Self::Commit(length),
+            Self::Discard(length),
+            Self::Shorten(length),
+        ]
+    }
+
     pub fn code(self) -> u64 {
         let (verb, length) = match self {
             Self::Join => (0, 0),
